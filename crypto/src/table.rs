@@ -1,0 +1,252 @@
+//! The algorithm table: one row per algorithm, and the only place that knows
+//! their numbers.
+//!
+//! Sources of the numbers: IANA "Internet Key Exchange (IKE) Attributes" and
+//! "ISAKMP registry" (IKEv1), "IKEv2 Parameters" (IKEv2).
+
+use crate::{Entropy, Secret};
+use core::fmt;
+
+/// Whether, and how, an algorithm may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// May be used and offered by default.
+    Modern,
+    /// Works only where the configuration names it; the daemon says so once.
+    Legacy,
+    /// Known by name and number for reports and errors; never used.
+    Forbidden,
+}
+
+/// An error of a cryptographic primitive. Carries no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Key material of the wrong size: (expected, given), in octets.
+    #[error("{algorithm} takes {expected} octets of key material, not {given}")]
+    KeyLength {
+        /// Keyword of the row.
+        algorithm: &'static str,
+        /// Octets the algorithm takes.
+        expected: usize,
+        /// Octets it was given.
+        given: usize,
+    },
+    /// Data whose length the algorithm cannot process.
+    #[error("{algorithm} cannot process {given} octets")]
+    DataLength {
+        /// Keyword of the row.
+        algorithm: &'static str,
+        /// Octets it was given.
+        given: usize,
+    },
+    /// A public value that is malformed, out of range or of small order.
+    #[error("the peer's public value for {group} is not valid: {reason}")]
+    PublicValue {
+        /// Keyword of the group.
+        group: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The row is known but has no implementation for this use.
+    #[error("{algorithm} cannot be used for {purpose}")]
+    Unusable {
+        /// Keyword of the row.
+        algorithm: &'static str,
+        /// For what it was asked.
+        purpose: &'static str,
+    },
+}
+
+/// An encryption algorithm (cipher or AEAD) with one key size.
+pub struct Encryption {
+    /// The keyword of today's configurations, e.g. `aes128`, `aes256gcm16`.
+    pub keyword: &'static str,
+    /// The name inside an HP-UX transform, e.g. `AES128`.
+    pub hpux: &'static str,
+    /// IKEv1 phase 1 Encryption Algorithm (RFC 2409 appendix A), if defined.
+    pub ikev1_phase1: Option<u16>,
+    /// IKEv1 ESP transform identifier (RFC 2407 4.4.4), if defined.
+    pub ikev1_esp: Option<u8>,
+    /// IKEv2 transform type 1 identifier (RFC 7296 3.3.2), if defined.
+    pub ikev2: Option<u16>,
+    /// Key size in bits, salt not counted; 0 for NULL.
+    pub key_bits: u16,
+    /// Whether proposals carry the Key Length attribute.
+    pub key_length_attribute: bool,
+    /// Octets of key material after the key proper (nonce or salt).
+    pub salt_len: usize,
+    /// Octets of explicit IV in each ESP packet.
+    pub iv_len: usize,
+    /// Block size that the plaintext is padded to, in octets; 1 for stream modes.
+    pub block_len: usize,
+    /// Octets of ICV the algorithm itself produces; 0 unless it is an AEAD.
+    pub icv_len: usize,
+    /// May it be used?
+    pub status: Status,
+    /// Where it is specified.
+    pub source: &'static str,
+    /// Makes the cipher that IKEv1 phase 1 messages are encrypted with.
+    pub(crate) ike_cipher: Option<fn(key: &[u8]) -> Result<Box<dyn IkeCipher>, Error>>,
+}
+
+/// An integrity algorithm, HMAC truncated.
+pub struct Integrity {
+    /// Keyword, e.g. `sha1`, `sha256`.
+    pub keyword: &'static str,
+    /// The name inside an HP-UX transform, e.g. `HMAC_SHA1`.
+    pub hpux: &'static str,
+    /// IKEv1 Authentication Algorithm attribute (RFC 2407 4.5).
+    pub ikev1_auth: u16,
+    /// IKEv2 transform type 3 identifier.
+    pub ikev2: u16,
+    /// Key size in octets.
+    pub key_len: usize,
+    /// Octets of ICV on the wire.
+    pub icv_len: usize,
+    /// May it be used?
+    pub status: Status,
+    /// Where it is specified.
+    pub source: &'static str,
+    pub(crate) new: fn(key: &[u8]) -> Result<Box<dyn Mac>, Error>,
+}
+
+/// A hash and the HMAC pseudo-random function made of it.
+pub struct Hash {
+    /// Keyword, e.g. `sha1`, `sha256`.
+    pub keyword: &'static str,
+    /// HP-UX name, e.g. `SHA1`.
+    pub hpux: &'static str,
+    /// IKEv1 Hash Algorithm (RFC 2409 appendix A).
+    pub ikev1: u16,
+    /// IKEv2 transform type 2 (PRF) identifier.
+    pub ikev2_prf: u16,
+    /// Digest size in octets.
+    pub len: usize,
+    /// May it be used?
+    pub status: Status,
+    /// Where it is specified.
+    pub source: &'static str,
+    pub(crate) digest: fn(parts: &[&[u8]]) -> Vec<u8>,
+    pub(crate) hmac: fn(key: &[u8], parts: &[&[u8]]) -> Secret,
+}
+
+/// A Diffie-Hellman group.
+pub struct Group {
+    /// Keyword, e.g. `modp2048`, `ecp256`, `x25519`.
+    pub keyword: &'static str,
+    /// Group number (RFC 2409 6, RFC 3526, RFC 5903, RFC 8031); the same in IKEv1 and IKEv2.
+    pub number: u16,
+    /// Octets of a public value on the wire.
+    pub public_len: usize,
+    /// Octets of the shared secret.
+    pub shared_len: usize,
+    /// May it be used?
+    pub status: Status,
+    /// Where it is specified.
+    pub source: &'static str,
+    pub(crate) generate: fn(&mut dyn Entropy) -> Box<dyn KeyExchange>,
+}
+
+/// A cipher for whole IKEv1 messages: CBC, no padding rules of its own.
+pub trait IkeCipher: Send + Sync {
+    /// Block size in octets; IVs have the same size.
+    fn block_len(&self) -> usize;
+    /// Encrypts `data` (a multiple of the block size) in place.
+    fn encrypt(&self, iv: &[u8], data: &mut [u8]) -> Result<(), Error>;
+    /// Decrypts `data` (a multiple of the block size) in place.
+    fn decrypt(&self, iv: &[u8], data: &mut [u8]) -> Result<(), Error>;
+}
+
+/// A keyed MAC, already truncated to its ICV.
+pub trait Mac: Send + Sync {
+    /// Writes the ICV over the concatenation of `parts` to `icv`, which has
+    /// exactly [`Integrity::icv_len`] octets.
+    fn sign(&self, parts: &[&[u8]], icv: &mut [u8]);
+}
+
+/// One side's ephemeral secret of a Diffie-Hellman exchange.
+pub trait KeyExchange: Send {
+    /// The public value as it goes on the wire.
+    fn public(&self) -> &[u8];
+    /// The shared secret g^xy with the peer's public value, which is checked
+    /// first (range, on the curve, not of small order, not zero).
+    fn agree(self: Box<Self>, peer: &[u8]) -> Result<Secret, Error>;
+}
+
+impl Encryption {
+    /// Whether the algorithm authenticates by itself.
+    #[must_use]
+    pub fn is_aead(&self) -> bool {
+        self.icv_len != 0
+    }
+
+    /// Octets of key proper.
+    #[must_use]
+    pub fn key_len(&self) -> usize {
+        usize::from(self.key_bits / 8)
+    }
+
+    /// Octets of key material it takes: key, then salt.
+    #[must_use]
+    pub fn keymat_len(&self) -> usize {
+        self.key_len() + self.salt_len
+    }
+
+    /// The cipher for IKEv1 messages.
+    pub fn ike_cipher(&self, key: &[u8]) -> Result<Box<dyn IkeCipher>, Error> {
+        match self.ike_cipher {
+            Some(new) => new(key),
+            None => Err(Error::Unusable { algorithm: self.keyword, purpose: "IKE messages" }),
+        }
+    }
+}
+
+impl Integrity {
+    /// The MAC under `key`, which has [`Integrity::key_len`] octets.
+    pub fn mac(&self, key: &[u8]) -> Result<Box<dyn Mac>, Error> {
+        (self.new)(key)
+    }
+}
+
+impl Hash {
+    /// The digest of the concatenation of `parts`.
+    #[must_use]
+    pub fn digest(&self, parts: &[&[u8]]) -> Vec<u8> {
+        (self.digest)(parts)
+    }
+
+    /// prf(key, parts), HMAC of this hash, untruncated (RFC 2409 4).
+    #[must_use]
+    pub fn prf(&self, key: &[u8], parts: &[&[u8]]) -> Secret {
+        (self.hmac)(key, parts)
+    }
+}
+
+impl Group {
+    /// Draws an ephemeral secret.
+    pub fn generate(&self, entropy: &mut dyn Entropy) -> Box<dyn KeyExchange> {
+        (self.generate)(entropy)
+    }
+}
+
+macro_rules! identity_by_keyword {
+    ($($row:ty),*) => {$(
+        impl PartialEq for $row {
+            fn eq(&self, other: &Self) -> bool {
+                self.keyword == other.keyword
+            }
+        }
+        impl Eq for $row {}
+        impl fmt::Debug for $row {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.keyword)
+            }
+        }
+        impl fmt::Display for $row {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.keyword)
+            }
+        }
+    )*};
+}
+identity_by_keyword!(Encryption, Integrity, Hash, Group);

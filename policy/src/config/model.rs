@@ -1,0 +1,258 @@
+//! The configuration, checked: what the rest of the system works with.
+//!
+//! Objects and defaults are those of HP-UX IPSec (`ipsec_config add host|tunnel|ike|auth|bypass|startup`).
+
+use crate::audit::Level;
+use crate::sa::Lifetime;
+use crate::selector::{AddressRange, Selector};
+use crate::transform::EspTransform;
+use crypto::{IkeSuite, Secret};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A whole configuration. Each list is in search order: first match decides.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Process-wide settings.
+    pub startup: Startup,
+    /// Host policies by ascending priority; the default policy is not among them.
+    pub hosts: Vec<Arc<HostPolicy>>,
+    /// The default host policy, searched last: cookie 1, priority 0.
+    pub default_action: DefaultAction,
+    /// Tunnel policies in the order of the file.
+    pub tunnels: Vec<Arc<TunnelPolicy>>,
+    /// IKE policies by ascending priority.
+    pub ikes: Vec<Arc<IkePolicy>>,
+    /// Authentication records by descending prefix length (the most specific wins), then file order.
+    pub auths: Vec<Arc<AuthRecord>>,
+    /// Local addresses to which IPsec does not apply at all.
+    pub bypass: Vec<AddressRange>,
+}
+
+/// Process-wide settings.
+#[derive(Clone, Debug)]
+pub struct Startup {
+    /// Least urgent level that is recorded.
+    pub audit_level: Level,
+    /// Directory of audit files; `None`: standard error only.
+    pub audit_dir: Option<PathBuf>,
+    /// Audit files rotate at this size, in kilobytes.
+    pub audit_max_kbytes: u32,
+    /// SPD cache soft limit, in thousands of entries.
+    pub spd_soft: u32,
+    /// SPD cache hard limit, in thousands of entries; at least `spd_soft`.
+    pub spd_hard: u32,
+    /// Lowest SPI of dynamic SAs.
+    pub spi_min: u32,
+    /// Highest SPI of dynamic SAs.
+    pub spi_max: u32,
+    /// Name of the TUN interface.
+    pub interface: String,
+    /// Inner MTU; `None`: from the path.
+    pub mtu: Option<u16>,
+    /// Anti-replay window, in packets.
+    pub replay_window: u32,
+    /// Outer DF bit of IPv4 (RFC 4301 8.1).
+    pub df: DfPolicy,
+    /// UDP port of IKE.
+    pub ike_port: u16,
+    /// UDP port of IKE and ESP behind a NAT.
+    pub natt_port: u16,
+    /// Packets held for one tunnel while its SA is negotiated.
+    pub hold_queue: u32,
+    /// Idle seconds after which an SPD cache entry ages out.
+    pub cache_idle_seconds: u32,
+    /// Directory to which negotiated keys are written for Wireshark; a debugging aid, off unless named.
+    pub export_keys: Option<PathBuf>,
+}
+
+/// What to do with the DF bit of the outer IPv4 header (RFC 4301 8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DfPolicy {
+    /// As in the inner packet; set for IPv6 inside.
+    Copy,
+    /// Always set.
+    Set,
+    /// Never set.
+    Clear,
+}
+
+/// The default policy's action: shipped as pass, may be changed to discard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultAction {
+    /// What no policy matches goes in the clear.
+    Pass,
+    /// What no policy matches is dropped.
+    Discard,
+}
+
+/// A host policy: which packets, and what to do with them.
+#[derive(Clone, Debug)]
+pub struct HostPolicy {
+    /// Unique among host policies.
+    pub name: String,
+    /// 1 to 2147483647; the lowest is searched first.
+    pub priority: u32,
+    /// Joins cache entries with the policy that made them; unique in a loaded configuration.
+    pub cookie: u32,
+    /// What it covers; never empty, several when the object repeats an address.
+    pub selectors: Vec<Selector>,
+    /// What to do.
+    pub action: HostAction,
+    /// Line of the object in the file.
+    pub line: usize,
+}
+
+/// What a host policy does.
+#[derive(Clone, Debug)]
+pub enum HostAction {
+    /// In the clear.
+    Pass,
+    /// Drop.
+    Discard,
+    /// Through a tunnel (HP-UX: action PASS with `-tunnel`).
+    Tunnel(Arc<TunnelPolicy>),
+}
+
+/// A tunnel policy: end points, what may go through, and how it is protected.
+#[derive(Clone, Debug)]
+pub struct TunnelPolicy {
+    /// Unique among tunnel policies.
+    pub name: Arc<str>,
+    /// Our end point.
+    pub tsource: IpAddr,
+    /// The peer's end point.
+    pub tdestination: IpAddr,
+    /// The proxy IDs of quick mode: must be the mirror image of the peer's.
+    pub selector: Selector,
+    /// Most preferred first; never empty; all with the same PFS group.
+    pub transforms: Vec<EspTransform>,
+    /// When we start the negotiation.
+    pub start: StartMode,
+    /// Line of the object in the file.
+    pub line: usize,
+}
+
+/// When a tunnel is negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartMode {
+    /// On the first packet.
+    Traffic,
+    /// When the daemon starts, and again whenever it goes down.
+    Boot,
+    /// Never by us: we only respond.
+    Respond,
+}
+
+/// An IKE policy: how to protect the negotiation with some peers.
+#[derive(Clone, Debug)]
+pub struct IkePolicy {
+    /// Unique among IKE policies.
+    pub name: String,
+    /// Peers it is for, by address.
+    pub remote: AddressRange,
+    /// 1 to 2147483647; the lowest is searched first.
+    pub priority: u32,
+    /// Most preferred first; never empty.
+    pub proposals: Vec<IkeSuite>,
+    /// How peers prove who they are.
+    pub method: AuthMethod,
+    /// Lifetime of the ISAKMP SA in seconds, and no volume.
+    pub lifetime: Lifetime,
+    /// Quick modes one ISAKMP SA may protect; 0 is no limit. 1 is perfect forward secrecy for keys and identities.
+    pub max_quick_modes: u32,
+    /// NAT traversal.
+    pub nat_traversal: NatTraversal,
+    /// Seconds between NAT keepalives (RFC 3948 4).
+    pub keepalive_seconds: u16,
+    /// Line of the object in the file.
+    pub line: usize,
+}
+
+/// IKEv1 authentication method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// Pre-shared key, value 1 (RFC 2409 appendix A).
+    PreSharedKey,
+}
+
+/// When ESP goes in UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatTraversal {
+    /// When a NAT is detected (RFC 3947).
+    Auto,
+    /// Always: we make the peer believe there is a NAT.
+    Force,
+    /// Never: we do not announce it.
+    Off,
+}
+
+/// An authentication record: who the peer is, who we are to it, and the secret.
+#[derive(Clone, Debug)]
+pub struct AuthRecord {
+    /// Unique among authentication records.
+    pub name: String,
+    /// Peers it is for, by address.
+    pub remote: AddressRange,
+    /// The pre-shared key; decoded.
+    pub preshared: Option<Secret>,
+    /// Who we say we are; `None`: our address.
+    pub local_id: Option<Identity>,
+    /// Who the peer must be; `None`: its address.
+    pub remote_id: Option<Identity>,
+    /// Line of the object in the file.
+    pub line: usize,
+}
+
+/// An identity of phase 1 (RFC 2407 4.6.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// ID_IPV4_ADDR or ID_IPV6_ADDR.
+    Address(IpAddr),
+    /// ID_FQDN.
+    Fqdn(String),
+    /// ID_USER_FQDN.
+    UserFqdn(String),
+    /// ID_KEY_ID: opaque octets.
+    KeyId(Vec<u8>),
+}
+
+impl Config {
+    /// The IKE policy for a peer: first match by priority.
+    #[must_use]
+    pub fn ike_policy(&self, peer: IpAddr) -> Option<&Arc<IkePolicy>> {
+        self.ikes.iter().find(|p| p.remote.contains(peer))
+    }
+
+    /// The authentication record for a peer: the most specific.
+    #[must_use]
+    pub fn auth_record(&self, peer: IpAddr) -> Option<&Arc<AuthRecord>> {
+        self.auths.iter().find(|a| a.remote.contains(peer))
+    }
+
+    /// A tunnel policy by name.
+    #[must_use]
+    pub fn tunnel(&self, name: &str) -> Option<&Arc<TunnelPolicy>> {
+        self.tunnels.iter().find(|t| &*t.name == name)
+    }
+
+    /// The tunnel policies whose peer is at `peer`, in the order of the file.
+    pub fn tunnels_to(&self, peer: IpAddr) -> impl Iterator<Item = &Arc<TunnelPolicy>> {
+        self.tunnels.iter().filter(move |t| t.tdestination == peer)
+    }
+}
+
+impl core::fmt::Display for Identity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Address(a) => write!(f, "{a}"),
+            Self::Fqdn(n) => write!(f, "{n}"),
+            Self::UserFqdn(n) => write!(f, "{n}"),
+            Self::KeyId(k) => {
+                f.write_str("0x")?;
+                k.iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+        }
+    }
+}

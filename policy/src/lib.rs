@@ -1,0 +1,11 @@
+//! The policy engine of Caponier: selectors, ordered policies, the caches the
+//! packet path asks, limits, the configuration and audit events. No I/O, no
+//! clock, no randomness: those are arguments.
+
+pub mod audit;
+pub mod config;
+pub mod five_tuple;
+pub mod sa;
+pub mod selector;
+pub mod time;
+pub mod transform;

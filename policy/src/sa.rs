@@ -1,0 +1,72 @@
+//! What a negotiation agrees on, before it becomes an SA in the SAD.
+
+use crate::five_tuple::Direction;
+use crate::selector::Selector;
+use crypto::{EspSuite, Secret};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Security protocol of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SaProtocol {
+    /// Encapsulating Security Payload, IP protocol 50 (RFC 4303).
+    Esp,
+}
+
+/// Encapsulation mode of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// The whole inner packet is the payload (RFC 4301 4.1).
+    Tunnel,
+}
+
+/// UDP encapsulation of ESP (RFC 3948).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpEncapsulation {
+    /// Our port, 4500.
+    pub local_port: u16,
+    /// The peer's port as we see it; 4500 unless a NAT translates it.
+    pub remote_port: u16,
+}
+
+/// How long an SA may be used: whichever limit comes first ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Seconds; 0 is no limit.
+    pub seconds: u32,
+    /// Kilobytes of 1024 octets; 0 is no limit.
+    pub kbytes: u32,
+}
+
+/// Everything the packet path needs to make one SA of a pair.
+#[derive(Clone, Debug)]
+pub struct SaSpec {
+    /// SPI: chosen by the receiver.
+    pub spi: u32,
+    /// Inbound: we decrypt with it. Outbound: we encrypt.
+    pub direction: Direction,
+    /// Our outer address.
+    pub local: IpAddr,
+    /// The peer's outer address.
+    pub remote: IpAddr,
+    /// ESP.
+    pub protocol: SaProtocol,
+    /// Tunnel.
+    pub mode: Mode,
+    /// Ciphers.
+    pub suite: EspSuite,
+    /// Key material in the order of [`crypto::packet::sealer`].
+    pub keymat: Secret,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// What the SA may carry.
+    pub selector: Selector,
+    /// UDP encapsulation, if NAT traversal asks for it.
+    pub encapsulation: Option<UdpEncapsulation>,
+    /// Hard limits. The negotiator rekeys on time by itself, and on volume when told.
+    pub lifetime: Lifetime,
+    /// The tunnel policy it was negotiated for.
+    pub tunnel: Arc<str>,
+    /// Joins the two SAs of a pair: the same for both.
+    pub pair: u64,
+}
