@@ -1,0 +1,177 @@
+//! Traffic between hosts of a lab.
+
+use crate::lab::Host;
+use sha2::{Digest, Sha256};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Sends `count` echo requests, 0.2 s apart, and returns how many were answered
+/// within `wait` seconds each.
+#[track_caller]
+pub fn ping(host: &Host, from: IpAddr, to: IpAddr, count: u32, wait: u32) -> u32 {
+    let (from, to, count) = (from.to_string(), to.to_string(), count.to_string());
+    let wait = wait.to_string();
+    let finished = host.run(90, "ping", &["-n", "-q", "-I", &from, "-c", &count, "-i", "0.2", "-W", &wait, &to]);
+    let answered = finished.stdout.split(',').find_map(|part| part.trim().strip_suffix(" received"));
+    answered.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Pings between the inner IPv4 addresses; every request must be answered.
+#[track_caller]
+pub fn ping_all(from: &Host, to: &Host, count: u32) {
+    let answered = ping(from, from.inner(), to.inner(), count, 10);
+    assert_eq!(answered, count, "echo requests answered from {} to {}", from.inner(), to.inner());
+}
+
+/// A TCP connection through which both sides send at the same time.
+///
+/// What is sent is pseudo-random, and each side says at the end what it sent and
+/// got (octets and SHA-256).
+#[derive(Debug)]
+pub struct Transfer {
+    client: JoinHandle<std::io::Result<Side>>,
+    server: JoinHandle<std::io::Result<Side>>,
+    finish: Arc<AtomicBool>,
+    received: Arc<AtomicU64>,
+}
+
+/// What one side of a transfer sent and got.
+#[derive(Debug)]
+struct Side {
+    sent: (u64, Vec<u8>),
+    got: (u64, Vec<u8>),
+}
+
+/// No octet for so long: the connection is lost.
+const STALL: Duration = Duration::from_secs(40);
+
+impl Transfer {
+    /// Connects `client` to `server` and starts to send, at least `least` octets
+    /// each way, and on until [`Transfer::finish`].
+    ///
+    /// # Panics
+    /// If the connection cannot be made.
+    #[must_use]
+    #[track_caller]
+    pub fn start(client: &Host, from: IpAddr, server: &Host, to: IpAddr, least: u64) -> Self {
+        let finish = Arc::new(AtomicBool::new(false));
+        let received = Arc::new(AtomicU64::new(0));
+        let listener = server.inside(|| TcpListener::bind((to, 0))).expect("a listening socket");
+        let port = listener.local_addr().expect("its address").port();
+        let stop = (Arc::clone(&finish), Arc::clone(&received));
+        let accepted = std::thread::spawn(move || {
+            let (stream, _) = listener.accept()?;
+            exchange(stream, least, 1, &stop.0, &stop.1)
+        });
+        let stream = client.inside(|| connect_from(from, SocketAddr::new(to, port))).expect("a TCP connection");
+        let stop = (Arc::clone(&finish), Arc::clone(&received));
+        let connected = std::thread::spawn(move || exchange(stream, least, 2, &stop.0, &stop.1));
+        Self { client: connected, server: accepted, finish, received }
+    }
+
+    /// Octets got so far, both sides together.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `octets` more have come through.
+    #[track_caller]
+    pub fn advance(&self, octets: u64) {
+        let goal = self.received() + octets;
+        crate::wait::until_true("the transfer to go on", STALL.as_secs() + 20, || {
+            assert!(!self.client.is_finished() && !self.server.is_finished(), "the connection was lost");
+            self.received() >= goal
+        });
+    }
+
+    /// Lets both sides finish, and checks that each got what the other sent.
+    /// Returns the octets each got.
+    ///
+    /// # Panics
+    /// If the connection was lost or the checksums differ.
+    #[track_caller]
+    pub fn finish(self) -> (u64, u64) {
+        self.finish.store(true, Ordering::Relaxed);
+        let client = self.client.join().expect("the client thread").expect("the client's connection");
+        let server = self.server.join().expect("the server thread").expect("the server's connection");
+        assert_eq!(client.sent, server.got, "the server got what the client sent");
+        assert_eq!(server.sent, client.got, "the client got what the server sent");
+        (client.got.0, server.got.0)
+    }
+}
+
+/// A connection from a chosen source address.
+fn connect_from(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    use rustix::net;
+    let family = if from.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 };
+    let socket = net::socket(family, net::SocketType::STREAM, None)?;
+    net::bind(&socket, &SocketAddr::new(from, 0))?;
+    net::connect(&socket, &to)?;
+    Ok(socket.into())
+}
+
+fn exchange(
+    stream: TcpStream,
+    least: u64,
+    seed: u64,
+    finish: &AtomicBool,
+    received: &AtomicU64,
+) -> std::io::Result<Side> {
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))?;
+    std::thread::scope(|s| {
+        let writer = s.spawn(|| send(&stream, least, seed, finish));
+        let got = receive(&stream, received);
+        let sent = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(Side { sent, got: got? })
+    })
+}
+
+fn send(mut stream: &TcpStream, least: u64, seed: u64, finish: &AtomicBool) -> std::io::Result<(u64, Vec<u8>)> {
+    let (mut sent, mut hash, mut state) = (0, Sha256::new(), seed);
+    let mut chunk = vec![0; 64 * 1024];
+    while sent < least || !finish.load(Ordering::Relaxed) {
+        for word in chunk.chunks_exact_mut(8) {
+            // splitmix64: different in every chunk, so that no packet can pass for another.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word.copy_from_slice(&(z ^ (z >> 27)).to_le_bytes());
+        }
+        stream.write_all(&chunk)?;
+        hash.update(&chunk);
+        sent += chunk.len() as u64;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    Ok((sent, hash.finalize().to_vec()))
+}
+
+fn receive(mut stream: &TcpStream, received: &AtomicU64) -> std::io::Result<(u64, Vec<u8>)> {
+    let (mut got, mut hash) = (0, Sha256::new());
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let n = stream.read(&mut chunk)?;
+        if n == 0 {
+            return Ok((got, hash.finalize().to_vec()));
+        }
+        hash.update(&chunk[..n]);
+        got += n as u64;
+        received.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// A UDP socket bound inside a host, which waits at most `seconds` for a datagram.
+///
+/// # Panics
+/// If it cannot be bound.
+#[must_use]
+#[track_caller]
+pub fn udp(host: &Host, address: IpAddr, port: u16, seconds: u64) -> UdpSocket {
+    let socket = host.inside(|| UdpSocket::bind((address, port))).expect("a UDP socket");
+    socket.set_read_timeout(Some(Duration::from_secs(seconds))).expect("a time-out");
+    socket
+}
