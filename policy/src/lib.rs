@@ -1,6 +1,7 @@
 //! The policy engine of Caponier: selectors, ordered policies, the caches the
 //! packet path asks, limits, the configuration and audit events. No I/O, no
 //! clock, no randomness: those are arguments.
+#![forbid(unsafe_code)]
 
 pub mod audit;
 pub mod config;
