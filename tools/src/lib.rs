@@ -1,1 +1,7 @@
 //! The daemon and its commands.
+
+pub mod applet;
+pub mod control;
+pub mod demo;
+pub mod ipsecd;
+pub mod report;

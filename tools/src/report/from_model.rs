@@ -1,0 +1,222 @@
+//! Report records out of the configuration. What only the running daemon knows is left absent.
+
+use super::{
+    BypassEntry, Direction, HostPolicyReport, IkePolicyReport, IkeProposal, PolicyAction, SelectorReport,
+    TransformNames, TunnelReport,
+};
+use ::policy::config::{
+    AuthMethod, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, TunnelPolicy,
+};
+use ::policy::selector::{AddressRange, PortSelector, Selector};
+use ::policy::transform::EspTransform;
+use crypto::{EspSuite, IkeSuite};
+
+/// Cookie of the default host policy.
+pub const DEFAULT_COOKIE: u32 = 1;
+
+/// Every host policy: in search order for outbound packets, then the same for inbound ones.
+#[must_use]
+pub fn host_policies(config: &Config) -> Vec<HostPolicyReport> {
+    let mut out = Vec::new();
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        let named = config.hosts.iter().zip(1..).map(|(p, id)| host_policy(p, id, direction));
+        out.extend(named);
+        let last = u32::try_from(config.hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
+        out.push(default_policy(config.default_action, last, direction));
+    }
+    out
+}
+
+/// One host policy; `id` is its place in the search order, from 1.
+#[must_use]
+pub fn host_policy(policy: &HostPolicy, id: u32, direction: Direction) -> HostPolicyReport {
+    let outbound = direction == Direction::Outbound;
+    let tunnel = match &policy.action {
+        HostAction::Tunnel(t) => Some(t),
+        HostAction::Pass | HostAction::Discard => None,
+    };
+    HostPolicyReport {
+        name: policy.name.clone(),
+        id,
+        priority: policy.priority,
+        cookie: policy.cookie,
+        direction,
+        active: None,
+        selectors: policy.selectors.iter().map(SelectorReport::from).collect(),
+        action: match &policy.action {
+            HostAction::Pass => PolicyAction::Pass,
+            HostAction::Discard => PolicyAction::Discard,
+            HostAction::Tunnel(_) => PolicyAction::DynamicKeySa,
+        },
+        flags: Vec::new(),
+        tunnel: tunnel.map(|t| t.name.to_string()),
+        sa_pairs_needed: tunnel.filter(|_| outbound).map(|_| 1),
+        state: None,
+        kernel_requests_queued: None,
+        proposals: tunnel.filter(|_| outbound).map_or_else(Vec::new, |t| proposals(t)),
+        sa_pairs: Vec::new(),
+        line: Some(policy.line),
+    }
+}
+
+fn default_policy(action: DefaultAction, id: u32, direction: Direction) -> HostPolicyReport {
+    let any = |range: AddressRange| SelectorReport::from(&Selector::between(range, range));
+    HostPolicyReport {
+        name: "default".into(),
+        id,
+        priority: 0,
+        cookie: DEFAULT_COOKIE,
+        direction,
+        active: None,
+        selectors: vec![any(AddressRange::ANY_V4), any(AddressRange::ANY_V6)],
+        action: match action {
+            DefaultAction::Pass => PolicyAction::Pass,
+            DefaultAction::Discard => PolicyAction::Discard,
+        },
+        flags: Vec::new(),
+        tunnel: None,
+        sa_pairs_needed: None,
+        state: None,
+        kernel_requests_queued: None,
+        proposals: Vec::new(),
+        sa_pairs: Vec::new(),
+        line: None,
+    }
+}
+
+/// Every tunnel policy, in the order of the file.
+#[must_use]
+pub fn tunnels(config: &Config) -> Vec<TunnelReport> {
+    config.tunnels.iter().map(|t| tunnel(config, t)).collect()
+}
+
+/// One tunnel policy, with the IKE policy and the authentication record that its peer leads to.
+#[must_use]
+pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
+    TunnelReport {
+        name: policy.name.to_string(),
+        tsource: policy.tsource,
+        tdestination: policy.tdestination,
+        selector: SelectorReport::from(&policy.selector),
+        proposals: proposals(policy),
+        pfs: policy.transforms.first().and_then(|t| t.pfs).map(|g| g.keyword.to_string()),
+        start: match policy.start {
+            StartMode::Traffic => "traffic",
+            StartMode::Boot => "boot",
+            StartMode::Respond => "respond",
+        }
+        .into(),
+        state: None,
+        state_seconds: None,
+        last_error: None,
+        packets_held: None,
+        rekeys: None,
+        sa_pairs: Vec::new(),
+        ike_policy: config.ike_policy(policy.tdestination).map(|p| p.name.clone()),
+        auth_record: config.auth_record(policy.tdestination).map(|a| a.name.clone()),
+        line: Some(policy.line),
+    }
+}
+
+fn proposals(policy: &TunnelPolicy) -> Vec<TransformNames> {
+    policy.transforms.iter().map(TransformNames::from).collect()
+}
+
+/// Every IKE policy, in search order.
+#[must_use]
+pub fn ike_policies(config: &Config) -> Vec<IkePolicyReport> {
+    config.ikes.iter().map(|p| ike_policy(p)).collect()
+}
+
+fn ike_policy(policy: &IkePolicy) -> IkePolicyReport {
+    IkePolicyReport {
+        name: policy.name.clone(),
+        priority: policy.priority,
+        remote: policy.remote.to_string(),
+        authentication_method: match policy.method {
+            AuthMethod::PreSharedKey => "PSK",
+        }
+        .into(),
+        proposals: policy.proposals.iter().map(IkeProposal::from).collect(),
+        lifetime_seconds: policy.lifetime.seconds,
+        max_quick_modes: policy.max_quick_modes,
+        nat_traversal: match policy.nat_traversal {
+            NatTraversal::Auto => "auto",
+            NatTraversal::Force => "force",
+            NatTraversal::Off => "off",
+        }
+        .into(),
+        keepalive_seconds: policy.keepalive_seconds,
+        line: Some(policy.line),
+    }
+}
+
+/// The bypass list.
+#[must_use]
+pub fn bypass(config: &Config) -> Vec<BypassEntry> {
+    config.bypass.iter().map(|a| BypassEntry { address: a.to_string(), interfaces: None }).collect()
+}
+
+impl From<&EspSuite> for TransformNames {
+    fn from(suite: &EspSuite) -> Self {
+        let hpux = match suite.integrity {
+            Some(integrity) => format!("ESP_{}_{}", suite.encryption.hpux, integrity.hpux),
+            None => format!("ESP_{}", suite.encryption.hpux),
+        };
+        Self {
+            hpux,
+            keyword: suite.to_string(),
+            encryption: suite.encryption.hpux.into(),
+            authentication: suite.integrity.map(|i| i.hpux.into()),
+            lifetime_seconds: None,
+            lifetime_kbytes: None,
+        }
+    }
+}
+
+impl From<&EspTransform> for TransformNames {
+    fn from(transform: &EspTransform) -> Self {
+        Self {
+            lifetime_seconds: Some(transform.lifetime.seconds),
+            lifetime_kbytes: Some(transform.lifetime.kbytes),
+            ..Self::from(&transform.suite)
+        }
+    }
+}
+
+impl From<&IkeSuite> for IkeProposal {
+    fn from(suite: &IkeSuite) -> Self {
+        Self {
+            keyword: suite.to_string(),
+            encryption: suite.encryption.hpux.into(),
+            hash: suite.hash.hpux.into(),
+            group: suite.group.number,
+        }
+    }
+}
+
+impl From<&Selector> for SelectorReport {
+    fn from(selector: &Selector) -> Self {
+        let mut report = Self {
+            local: selector.local.to_string(),
+            remote: selector.remote.to_string(),
+            protocol: selector.protocol,
+            local_ports: None,
+            remote_ports: None,
+            icmp_types: None,
+            icmp_codes: None,
+        };
+        match selector.ports {
+            PortSelector::Any => {}
+            PortSelector::Ports { local, remote } => {
+                report.local_ports = Some(local).filter(|r| *r != (0, u16::MAX));
+                report.remote_ports = Some(remote).filter(|r| *r != (0, u16::MAX));
+            }
+            PortSelector::Icmp { kind, code } => {
+                report.icmp_types = Some(kind).filter(|r| *r != (0, u8::MAX));
+                report.icmp_codes = Some(code).filter(|r| *r != (0, u8::MAX));
+            }
+        }
+        report
+    }
+}
