@@ -5,8 +5,10 @@
 
 pub mod audit;
 pub mod config;
+pub mod counters;
 pub mod five_tuple;
 pub mod sa;
+pub mod sad;
 pub mod selector;
 pub mod time;
 pub mod transform;
