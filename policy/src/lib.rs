@@ -4,11 +4,14 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod bypass;
+pub mod classifier;
 pub mod config;
 pub mod counters;
 pub mod five_tuple;
 pub mod sa;
 pub mod sad;
 pub mod selector;
+pub mod spd;
 pub mod time;
 pub mod transform;

@@ -1,0 +1,344 @@
+//! The SPD: ordered policies, and what they say of a packet (RFC 4301 4.4.1).
+//!
+//! [`Spd`] is an immutable snapshot of a configuration; [`SharedSpd`] holds the
+//! current one and replaces it under its readers.
+//!
+//! In this order:
+//! 1. The bypass list, by local address.
+//! 2. Neighbour discovery and multicast listener discovery of IPv6 (see
+//!    [`is_link_control`]): passed, unless a host policy names the ICMPv6 type.
+//! 3. Host policies by priority, the first match decides.
+//! 4. The default policy.
+//!
+//! # Fragments
+//! A fragment that is not the first shows no ports (RFC 4301 OPAQUE), and
+//! neither skipping a policy that looks at ports nor guessing is safe. The
+//! first policy that covers the fragment *without* looking at ports decides,
+//! unless an earlier one could have covered its packet and says something that
+//! the decision would undo: discard, or protect in a tunnel that is not the one
+//! decided on. Then the fragment is dropped as
+//! [`DropReason::FragmentPortsHidden`] (RFC 4301 7: no state is kept about
+//! first fragments). An earlier *pass* never stands in the way, since every
+//! decision is at least as strict.
+//!
+//! # Protect, but not in this tunnel
+//! A packet that a host policy sends through a tunnel whose own selector does
+//! not cover it can neither be protected (the peer would refuse it, RFC 4301
+//! 5.2) nor go in the clear: dropped as [`DropReason::OutsideTunnelSelector`].
+
+use crate::bypass::BypassList;
+use crate::classifier::{Classifier, Coverage, coverage};
+use crate::config::{Config, DefaultAction, HostAction, TunnelPolicy};
+use crate::counters::DropReason;
+use crate::five_tuple::{Direction, FiveTuple, Ports};
+use crate::selector::PortSelector;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Cookie of decisions that no policy made: the bypass list, and link control.
+pub const COOKIE_NONE: u32 = 0;
+/// Cookie of the default policy.
+pub const COOKIE_DEFAULT: u32 = 1;
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Decision {
+    /// In the clear: its local address is on the bypass list.
+    Bypass,
+    /// In the clear: a policy says so.
+    Pass,
+    /// Drop.
+    Discard,
+    /// Outbound: through this tunnel, by its index. Inbound: it must have come
+    /// through this tunnel, so one that arrived in the clear is dropped.
+    Protect {
+        /// See [`Spd::tunnel`].
+        tunnel: u32,
+    },
+}
+
+/// A decision and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Verdict {
+    /// What to do.
+    pub decision: Decision,
+    /// The host policy that decided; [`COOKIE_DEFAULT`], [`COOKIE_NONE`].
+    pub cookie: u32,
+    /// Why it is dropped: present exactly with [`Decision::Discard`].
+    pub reason: Option<DropReason>,
+}
+
+impl Verdict {
+    fn of(decision: Decision, cookie: u32) -> Self {
+        let reason = (decision == Decision::Discard).then_some(DropReason::PolicyDiscard);
+        Self { decision, cookie, reason }
+    }
+
+    fn drop(reason: DropReason, cookie: u32) -> Self {
+        Self { decision: Decision::Discard, cookie, reason: Some(reason) }
+    }
+}
+
+/// A snapshot of the policies, compiled.
+#[derive(Debug)]
+pub struct Spd {
+    epoch: u32,
+    config: Config,
+    bypass: BypassList,
+    classifier: Classifier,
+    /// Index of the tunnel of each host policy that has one, by place in `config.hosts`.
+    host_tunnels: Box<[Option<u32>]>,
+    /// By index, ascending. Indices of tunnels that are gone are missing.
+    tunnels: BTreeMap<u32, Arc<TunnelPolicy>>,
+    /// The lowest index never given to a tunnel.
+    next_tunnel: u32,
+}
+
+impl Spd {
+    /// Compiles a configuration. `epoch` tells its decisions from those of
+    /// other snapshots in the [cache](crate::cache::SpdCache).
+    #[must_use]
+    pub fn compile(config: &Config, epoch: u32) -> Self {
+        Self::build(config, epoch, &BTreeMap::new(), 0)
+    }
+
+    /// Compiles the configuration that follows this one, with the next epoch.
+    ///
+    /// A tunnel keeps its index if one of the same name was here. The index of
+    /// a tunnel that is gone is never given to another, so that a worker which
+    /// still has the older snapshot cannot send into a wrong tunnel.
+    #[must_use]
+    pub fn successor(&self, config: &Config) -> Self {
+        Self::build(config, self.epoch.wrapping_add(1), &self.tunnels, self.next_tunnel)
+    }
+
+    fn build(config: &Config, epoch: u32, before: &BTreeMap<u32, Arc<TunnelPolicy>>, mut next_tunnel: u32) -> Self {
+        let before: BTreeMap<&str, u32> = before.iter().map(|(index, t)| (&*t.name, *index)).collect();
+        let mut by_name = BTreeMap::new();
+        let mut tunnels = BTreeMap::new();
+        // A host policy's tunnel is one of `config.tunnels`; a configuration
+        // made by hand that forgot to list it is still decided rightly.
+        let of_hosts = config.hosts.iter().filter_map(|h| match &h.action {
+            HostAction::Tunnel(tunnel) => Some(tunnel),
+            HostAction::Pass | HostAction::Discard => None,
+        });
+        for tunnel in config.tunnels.iter().chain(of_hosts) {
+            if by_name.contains_key(&*tunnel.name) {
+                continue;
+            }
+            let index = before.get(&*tunnel.name).copied().unwrap_or_else(|| {
+                next_tunnel += 1;
+                next_tunnel - 1
+            });
+            by_name.insert(&*tunnel.name, index);
+            tunnels.insert(index, Arc::clone(tunnel));
+        }
+        let host_tunnels = config.hosts.iter().map(|h| match &h.action {
+            HostAction::Tunnel(tunnel) => by_name.get(&*tunnel.name).copied(),
+            HostAction::Pass | HostAction::Discard => None,
+        });
+        Self {
+            epoch,
+            bypass: BypassList::new(&config.bypass),
+            classifier: Classifier::compile(config.hosts.iter().map(|h| &h.selectors)),
+            host_tunnels: host_tunnels.collect(),
+            tunnels,
+            next_tunnel,
+            config: config.clone(),
+        }
+    }
+
+    /// What to do with a packet.
+    ///
+    /// Inbound is a packet that arrived in the clear; one that came through an
+    /// SA is checked against the SA's selector instead (RFC 4301 5.2), see
+    /// [`Self::accepts_inbound`]. Packets of IKE and ESP itself are not asked
+    /// about: their sockets are exempt.
+    #[must_use]
+    pub fn decide(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
+        if self.bypass.find(tuple.local(direction)).is_some() {
+            return Verdict::of(Decision::Bypass, COOKIE_NONE);
+        }
+        if is_link_control(tuple) {
+            return self.decide_link_control(tuple, direction);
+        }
+        match tuple.ports {
+            Ports::Pair { .. } | Ports::Icmp { .. } => match self.classifier.first_match(tuple, direction) {
+                Some(policy) => self.apply(policy, tuple, direction),
+                None => self.default_verdict(),
+            },
+            Ports::Opaque | Ports::None => self.decide_without_ports(tuple, direction),
+        }
+    }
+
+    /// Only policies that name the type decide.
+    fn decide_link_control(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
+        let naming = self.classifier.rules().iter().find(|r| {
+            matches!(r.selector.ports, PortSelector::Icmp { kind, .. } if kind != (0, u8::MAX))
+                && r.selector.matches(tuple, direction)
+        });
+        match naming {
+            Some(rule) => self.apply(rule.policy, tuple, direction),
+            None => Verdict::of(Decision::Pass, COOKIE_NONE),
+        }
+    }
+
+    /// See the module's documentation, "Fragments".
+    fn decide_without_ports(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
+        let rules = self.classifier.rules();
+        let (verdict, before) = match rules.iter().position(|r| r.selector.matches(tuple, direction)) {
+            Some(at) => (self.apply(rules[at].policy, tuple, direction), &rules[..at]),
+            None => (self.default_verdict(), rules),
+        };
+        if verdict.decision == Decision::Discard {
+            return verdict;
+        }
+        let undone = before.iter().find(|rule| {
+            rule.coverage(tuple, direction) == Coverage::PortsHidden
+                && match self.action(rule.policy) {
+                    Decision::Bypass | Decision::Pass => false,
+                    Decision::Discard => true,
+                    protect @ Decision::Protect { .. } => protect != verdict.decision,
+                }
+        });
+        match undone {
+            Some(rule) => Verdict::drop(DropReason::FragmentPortsHidden, self.cookie(rule.policy)),
+            None => verdict,
+        }
+    }
+
+    /// What a host policy says of a packet that it covers.
+    fn apply(&self, policy: u32, tuple: &FiveTuple, direction: Direction) -> Verdict {
+        let (action, cookie) = (self.action(policy), self.cookie(policy));
+        let Decision::Protect { tunnel } = action else { return Verdict::of(action, cookie) };
+        let fits = self.tunnel(tunnel).map_or(Coverage::Differs, |t| coverage(&t.selector, tuple, direction));
+        match fits {
+            Coverage::Covers => Verdict::of(action, cookie),
+            Coverage::PortsHidden => Verdict::drop(DropReason::FragmentPortsHidden, cookie),
+            Coverage::Differs => Verdict::drop(DropReason::OutsideTunnelSelector, cookie),
+        }
+    }
+
+    /// What a host policy does, by its place.
+    fn action(&self, policy: u32) -> Decision {
+        let policy = policy as usize;
+        match &self.config.hosts[policy].action {
+            HostAction::Pass => Decision::Pass,
+            HostAction::Discard => Decision::Discard,
+            HostAction::Tunnel(_) => match self.host_tunnels[policy] {
+                Some(tunnel) => Decision::Protect { tunnel },
+                None => Decision::Discard,
+            },
+        }
+    }
+
+    fn cookie(&self, policy: u32) -> u32 {
+        self.config.hosts[policy as usize].cookie
+    }
+
+    fn default_verdict(&self) -> Verdict {
+        match self.config.default_action {
+            DefaultAction::Pass => Verdict::of(Decision::Pass, COOKIE_DEFAULT),
+            DefaultAction::Discard => Verdict::of(Decision::Discard, COOKIE_DEFAULT),
+        }
+    }
+
+    /// Whether a decrypted packet may come out of a tunnel: its policy's
+    /// selector covers it (RFC 4301 5.2 step 4). An SA negotiated for less is
+    /// checked against its own selector, [`crate::sa::SaSpec::selector`].
+    #[must_use]
+    pub fn accepts_inbound(&self, tuple: &FiveTuple, tunnel: u32) -> bool {
+        self.tunnel(tunnel).is_some_and(|t| t.selector.matches(tuple, Direction::Inbound))
+    }
+
+    /// What entries made from this snapshot carry.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The configuration it was compiled from.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The bypass list.
+    #[must_use]
+    pub fn bypass(&self) -> &BypassList {
+        &self.bypass
+    }
+
+    /// A tunnel policy by its index.
+    #[must_use]
+    pub fn tunnel(&self, index: u32) -> Option<&Arc<TunnelPolicy>> {
+        self.tunnels.get(&index)
+    }
+
+    /// The index of a tunnel policy.
+    #[must_use]
+    pub fn tunnel_index(&self, name: &str) -> Option<u32> {
+        self.tunnels.iter().find(|(_, t)| &*t.name == name).map(|(index, _)| *index)
+    }
+
+    /// The tunnel policies with their indices, ascending.
+    pub fn tunnels(&self) -> impl Iterator<Item = (u32, &Arc<TunnelPolicy>)> {
+        self.tunnels.iter().map(|(index, t)| (*index, t))
+    }
+}
+
+/// Whether a packet keeps an IPv6 link working: neighbour discovery (RFC 4861,
+/// types 133 to 137) and multicast listener discovery (RFC 2710, RFC 3810,
+/// types 130 to 132 and 143). None of them is ever forwarded, and they come
+/// before any SA can exist.
+///
+/// HP-UX goes further: there a policy for all of ICMPv6 covers only echo and
+/// mobile prefix messages, and error messages pass in the clear. Here they are
+/// covered like any other packet.
+#[must_use]
+pub fn is_link_control(tuple: &FiveTuple) -> bool {
+    const ICMPV6: u8 = 58;
+    tuple.source.is_ipv6()
+        && tuple.protocol == ICMPV6
+        && matches!(tuple.ports, Ports::Icmp { kind: 130..=137 | 143, .. })
+}
+
+/// The current snapshot, replaced under its readers.
+#[derive(Debug)]
+pub struct SharedSpd(ArcSwap<Spd>);
+
+impl SharedSpd {
+    /// Begins with the policies of `config`, at epoch 1.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self(ArcSwap::from_pointee(Spd::compile(config, 1)))
+    }
+
+    /// The current snapshot. Use one for a whole batch: look up, decide and
+    /// insert with the epoch of the same snapshot.
+    #[must_use]
+    pub fn load(&self) -> arc_swap::Guard<Arc<Spd>> {
+        self.0.load()
+    }
+
+    /// The current snapshot, to keep.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Spd> {
+        self.0.load_full()
+    }
+
+    /// Replaces the policies, raises the epoch, and returns the new snapshot.
+    /// Cached decisions of the old one are missed from now on by whoever loads
+    /// the new one.
+    pub fn replace(&self, config: &Config) -> Arc<Spd> {
+        loop {
+            let before = self.0.load_full();
+            let after = Arc::new(before.successor(config));
+            let found = self.0.compare_and_swap(&before, Arc::clone(&after));
+            if Arc::ptr_eq(&found, &before) {
+                return after;
+            }
+        }
+    }
+}
