@@ -5,10 +5,12 @@
 
 pub mod audit;
 pub mod bypass;
+pub mod cache;
 pub mod classifier;
 pub mod config;
 pub mod counters;
 pub mod five_tuple;
+pub mod limits;
 pub mod sa;
 pub mod sad;
 pub mod selector;

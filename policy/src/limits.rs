@@ -1,0 +1,254 @@
+//! The limits of the SPD cache: entries counted exactly, alerts at the right moment.
+
+use core::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+/// Limits of the cache, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// An alert at this many entries, and at each further [`SOFT_STEP`].
+    pub soft: u64,
+    /// Never more entries than this.
+    pub hard: u64,
+}
+
+/// Entries between two alerts above the soft limit.
+pub const SOFT_STEP: u64 = 1000;
+
+impl Limits {
+    /// From the units of the configuration and of `ipsec_admin`: thousands of entries.
+    #[must_use]
+    pub fn from_thousands(soft: u32, hard: u32) -> Self {
+        Self { soft: u64::from(soft) * 1000, hard: u64::from(hard) * 1000 }
+    }
+}
+
+/// What the daemon is to tell its operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitEvent {
+    /// The cache has reached the soft limit, or [`SOFT_STEP`] more since the last alert.
+    SoftLimit {
+        /// Entries at that moment: the soft limit plus a multiple of [`SOFT_STEP`].
+        entries: u64,
+    },
+    /// An entry was refused: the cache is at its hard limit. Once until it has been below again.
+    HardLimit {
+        /// The hard limit.
+        entries: u64,
+    },
+}
+
+/// A count of entries under limits, shared by all writers of a table.
+///
+/// A writer reserves a place *before* it inserts, and releases it after it
+/// has removed; so there are never more entries than reservations, and never
+/// more reservations than the hard limit.
+#[derive(Debug)]
+pub struct Quota {
+    reserved: AtomicU64,
+    soft: AtomicU64,
+    hard: AtomicU64,
+    /// The count at which the next soft alert is due.
+    next_alert: AtomicU64,
+    /// The refusal at the hard limit has been told.
+    refusal_told: AtomicBool,
+}
+
+/// A reserved place; the number of places taken, this one included.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a place that is not used is released"]
+pub struct Place(u64);
+
+impl Quota {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            reserved: AtomicU64::new(0),
+            soft: AtomicU64::new(limits.soft),
+            hard: AtomicU64::new(limits.hard),
+            next_alert: AtomicU64::new(limits.soft.max(1)),
+            refusal_told: AtomicBool::new(false),
+        }
+    }
+
+    /// The limits now in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { soft: self.soft.load(Relaxed), hard: self.hard.load(Relaxed) }
+    }
+
+    /// Places taken: at least the number of entries.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.reserved.load(Relaxed)
+    }
+
+    /// Takes a place, unless the hard limit is reached.
+    pub fn reserve(&self) -> Option<Place> {
+        let hard = self.hard.load(Relaxed);
+        let taken = self.reserved.fetch_update(AcqRel, Acquire, |n| (n < hard).then_some(n + 1));
+        taken.ok().map(|before| Place(before + 1))
+    }
+
+    /// The reserved place is used for an entry: alerts if that reached a threshold.
+    pub fn used(&self, place: &Place, sink: &mut impl FnMut(LimitEvent)) {
+        let mut due = self.next_alert.load(Relaxed);
+        while place.0 >= due {
+            // One of the writers that pass the threshold wins, and tells.
+            match self.next_alert.compare_exchange(due, due.saturating_add(SOFT_STEP), AcqRel, Acquire) {
+                Ok(_) => {
+                    sink(LimitEvent::SoftLimit { entries: due });
+                    due = due.saturating_add(SOFT_STEP);
+                }
+                Err(now) => due = now,
+            }
+        }
+    }
+
+    /// An entry was refused for want of a place: alerts, once per crossing.
+    pub fn refused(&self, sink: &mut impl FnMut(LimitEvent)) {
+        // Looked at first, so that a flood of refusals shares the line unwritten.
+        if !self.refusal_told.load(Relaxed) && !self.refusal_told.swap(true, AcqRel) {
+            sink(LimitEvent::HardLimit { entries: self.hard.load(Relaxed) });
+        }
+    }
+
+    /// Gives back `places` places, of entries removed or never made.
+    pub fn release(&self, places: u64) {
+        self.reserved.fetch_sub(places, AcqRel);
+    }
+
+    /// Makes ready to alert again at the thresholds that the count has fallen
+    /// below. Called after a sweep, not after each removal: a count that
+    /// trembles around a threshold does not raise an alert each time.
+    pub fn rearm(&self) {
+        let (taken, limits) = (self.taken(), self.limits());
+        self.next_alert.fetch_min(next_threshold(limits.soft, taken), AcqRel);
+        if taken < limits.hard {
+            self.refusal_told.store(false, Release);
+        }
+    }
+
+    /// Changes the limits. What is there stays, even above a lower hard limit:
+    /// nothing is added until enough has aged out. A soft limit at or below the
+    /// present count alerts at once.
+    pub fn change(&self, limits: Limits, sink: &mut impl FnMut(LimitEvent)) {
+        self.hard.store(limits.hard, Relaxed);
+        self.soft.store(limits.soft, Relaxed);
+        let taken = self.taken();
+        self.next_alert.store(next_threshold(limits.soft, taken), Release);
+        if taken > 0 && taken >= limits.soft {
+            sink(LimitEvent::SoftLimit { entries: limits.soft + (taken - limits.soft) / SOFT_STEP * SOFT_STEP });
+        }
+        self.refusal_told.store(false, Release);
+    }
+}
+
+/// The lowest threshold above `taken`; never 0, which no entry reaches.
+fn next_threshold(soft: u64, taken: u64) -> u64 {
+    match taken.checked_sub(soft) {
+        None => soft,
+        Some(over) => soft.saturating_add((over / SOFT_STEP + 1) * SOFT_STEP),
+    }
+    .max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LimitEvent::{HardLimit, SoftLimit};
+    use super::*;
+
+    /// Takes `n` places and returns the alerts.
+    fn take(quota: &Quota, n: u64) -> Vec<LimitEvent> {
+        let mut events = Vec::new();
+        for _ in 0..n {
+            match quota.reserve() {
+                Some(place) => quota.used(&place, &mut |e| events.push(e)),
+                None => quota.refused(&mut |e| events.push(e)),
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn soft_alerts_exactly_at_the_limit_and_at_each_further_thousand() {
+        let quota = Quota::new(Limits { soft: 1500, hard: 100_000 });
+        assert_eq!(take(&quota, 1499), []);
+        assert_eq!(take(&quota, 1), [SoftLimit { entries: 1500 }]);
+        assert_eq!(take(&quota, 999), []);
+        assert_eq!(take(&quota, 1), [SoftLimit { entries: 2500 }]);
+        assert_eq!(take(&quota, 1000), [SoftLimit { entries: 3500 }]);
+    }
+
+    #[test]
+    fn the_hard_limit_is_exact_and_told_once_per_crossing() {
+        let quota = Quota::new(Limits { soft: 500, hard: 10 });
+        assert_eq!(take(&quota, 10), []);
+        assert_eq!(take(&quota, 1), [HardLimit { entries: 10 }]);
+        assert_eq!(take(&quota, 100), []);
+        assert_eq!(quota.taken(), 10);
+        // Removals alone do not rearm: a sweep does.
+        quota.release(1);
+        assert_eq!(take(&quota, 2), []);
+        quota.release(1);
+        quota.rearm();
+        assert_eq!(take(&quota, 2), [HardLimit { entries: 10 }]);
+        // A sweep that frees nothing does not.
+        quota.rearm();
+        assert_eq!(take(&quota, 2), []);
+    }
+
+    #[test]
+    fn thresholds_are_told_again_only_after_falling_below_them() {
+        let quota = Quota::new(Limits { soft: 1000, hard: 100_000 });
+        assert_eq!(take(&quota, 2100), [SoftLimit { entries: 1000 }, SoftLimit { entries: 2000 }]);
+        quota.release(50);
+        quota.rearm();
+        assert_eq!(take(&quota, 50), []);
+        quota.release(600);
+        quota.rearm();
+        assert_eq!(take(&quota, 600), [SoftLimit { entries: 2000 }]);
+        quota.release(2100);
+        quota.rearm();
+        assert_eq!(take(&quota, 1000), [SoftLimit { entries: 1000 }]);
+    }
+
+    #[test]
+    fn limits_change_at_run_time() {
+        let quota = Quota::new(Limits { soft: 100, hard: 100 });
+        assert_eq!(take(&quota, 101), [SoftLimit { entries: 100 }, HardLimit { entries: 100 }]);
+        let mut events = Vec::new();
+        quota.change(Limits { soft: 200, hard: 300 }, &mut |e| events.push(e));
+        assert_eq!(events, []);
+        assert_eq!(take(&quota, 201), [SoftLimit { entries: 200 }, HardLimit { entries: 300 }]);
+        // Below what is there: told, and nothing is added until enough is gone.
+        quota.change(Limits { soft: 50, hard: 150 }, &mut |e| events.push(e));
+        assert_eq!(events, [SoftLimit { entries: 50 }]);
+        assert_eq!(take(&quota, 1), [HardLimit { entries: 150 }]);
+        quota.release(150);
+        assert_eq!(take(&quota, 1), []);
+        quota.release(1);
+        quota.rearm();
+        assert_eq!(take(&quota, 2), [HardLimit { entries: 150 }]);
+        assert_eq!(quota.taken(), 150);
+    }
+
+    #[test]
+    fn limits_of_zero_allow_nothing_and_do_not_loop() {
+        let quota = Quota::new(Limits { soft: 0, hard: 0 });
+        assert_eq!(take(&quota, 3), [HardLimit { entries: 0 }]);
+        let quota = Quota::new(Limits { soft: u64::MAX, hard: u64::MAX });
+        assert_eq!(take(&quota, 3), []);
+        quota.change(Limits { soft: 0, hard: u64::MAX }, &mut |_| ());
+        assert_eq!(take(&quota, 1), []);
+    }
+
+    #[test]
+    fn units_of_the_configuration_are_thousands() {
+        assert_eq!(Limits::from_thousands(900, 1000), Limits { soft: 900_000, hard: 1_000_000 });
+        assert_eq!(Limits::from_thousands(1, u32::MAX).hard, 4_294_967_295_000);
+    }
+}
