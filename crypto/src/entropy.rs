@@ -1,5 +1,7 @@
 //! Randomness as an argument.
 
+pub mod testing;
+
 /// A source of cryptographically secure random octets.
 ///
 /// The daemon passes the operating system's; simulations pass a seeded one, so

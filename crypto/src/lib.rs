@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod entropy;
+mod exchange;
+mod mac;
+mod message;
 pub mod packet;
 pub mod secret;
 pub mod suite;
@@ -13,4 +16,4 @@ pub mod table;
 
 pub use entropy::Entropy;
 pub use secret::Secret;
-pub use suite::{EspSuite, IkeSuite};
+pub use suite::{EspSuite, IkeSuite, SuiteError};

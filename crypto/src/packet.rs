@@ -3,8 +3,15 @@
 //! The batch is the unit, so that an implementation may work on several packets
 //! at once; a batch of one is always right.
 
-use crate::table::Error;
+pub(crate) mod cbc;
+pub(crate) mod ctr;
+pub(crate) mod gcm;
+pub(crate) mod null;
+mod separate;
+
+use crate::table::{Error, Mac};
 use crate::{EspSuite, Secret};
+use separate::{SeparateOpener, SeparateSealer};
 
 /// One packet to be protected, laid out as on the wire (RFC 4303 2):
 /// `SPI | sequence number | IV | payload, padding, pad length, next header | ICV`.
@@ -56,13 +63,144 @@ pub trait Opener: Send + Sync {
 /// from which CBC IVs are derived, one per sequence number, unpredictable to
 /// anyone else (RFC 3602 2.1). `esn`: the high half of the sequence number is
 /// authenticated too (RFC 4303 2.2.1).
+///
+/// # Errors
+/// [`Error::KeyLength`], [`Error::WeakKey`], and [`Error::Unusable`] for a suite
+/// that is forbidden or that does not authenticate exactly once.
 pub fn sealer(suite: EspSuite, keymat: &Secret, iv_key: &[u8; 16], esn: bool) -> Result<Box<dyn Sealer>, Error> {
-    let _ = (suite, keymat, iv_key, esn);
-    unimplemented!()
+    let (key, mac) = split_keymat(suite, keymat)?;
+    match (&suite.encryption.esp, mac) {
+        (EspCipher::Separate { encryptor, .. }, Some(mac)) => {
+            let encryptor = encryptor(key, iv_key)?;
+            Ok(Box::new(SeparateSealer { encryptor, mac, layout: Layout::of(suite), esn }))
+        }
+        (EspCipher::Combined { sealer, .. }, None) => sealer(key, Layout::of(suite), esn),
+        _ => Err(unusable(suite)),
+    }
 }
 
-/// Makes the opener of a suite; arguments as for [`sealer`].
+/// Makes the opener of a suite; arguments and errors as for [`sealer`].
 pub fn opener(suite: EspSuite, keymat: &Secret, esn: bool) -> Result<Box<dyn Opener>, Error> {
-    let _ = (suite, keymat, esn);
-    unimplemented!()
+    let (key, mac) = split_keymat(suite, keymat)?;
+    match (&suite.encryption.esp, mac) {
+        (EspCipher::Separate { decryptor, .. }, Some(mac)) => {
+            let decryptor = decryptor(key)?;
+            Ok(Box::new(SeparateOpener { decryptor, mac, layout: Layout::of(suite), esn }))
+        }
+        (EspCipher::Combined { opener, .. }, None) => opener(key, Layout::of(suite), esn),
+        _ => Err(unusable(suite)),
+    }
+}
+
+/// How an encryption row protects ESP packets. Keys include the salt.
+pub(crate) enum EspCipher {
+    /// The payload, with an integrity algorithm beside it.
+    Separate {
+        /// Takes key and IV key.
+        encryptor: fn(&[u8], &[u8; 16]) -> Result<Box<dyn Encryptor>, Error>,
+        /// Takes the key.
+        decryptor: fn(&[u8]) -> Result<Box<dyn Decryptor>, Error>,
+    },
+    /// The whole packet, as an AEAD.
+    Combined {
+        /// Takes key, layout, and whether sequence numbers are extended.
+        sealer: fn(&[u8], Layout, bool) -> Result<Box<dyn Sealer>, Error>,
+        /// Takes the same.
+        opener: fn(&[u8], Layout, bool) -> Result<Box<dyn Opener>, Error>,
+    },
+    /// Not at all.
+    Unusable,
+}
+
+/// The encrypting half of a suite with separate integrity.
+pub(crate) trait Encryptor: Send + Sync {
+    /// Writes the IVs and encrypts what lies between them and the ICVs.
+    fn encrypt(&self, jobs: &mut [SealJob<'_>], layout: Layout);
+}
+
+/// The decrypting half of a suite with separate integrity.
+pub(crate) trait Decryptor: Send + Sync {
+    /// Decrypts `payload`, a multiple of the alignment, in place.
+    fn decrypt(&self, iv: &[u8], payload: &mut [u8]);
+}
+
+/// Octets of SPI and sequence number.
+const HEADER_LEN: usize = 8;
+
+/// Where the parts of a packet of one suite are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    iv_len: usize,
+    alignment: usize,
+    icv_len: usize,
+}
+
+impl Layout {
+    fn of(suite: EspSuite) -> Self {
+        Self { iv_len: suite.encryption.iv_len, alignment: suite.alignment(), icv_len: suite.icv_len() }
+    }
+
+    /// Whether `packet` is laid out like this and has the low half of `sequence`.
+    fn fits(self, packet: &[u8], sequence: u64) -> bool {
+        let around = HEADER_LEN + self.iv_len + self.icv_len;
+        let payload_fits = match packet.len().checked_sub(around) {
+            Some(len) => len >= self.alignment && len % self.alignment == 0,
+            None => false,
+        };
+        payload_fits && packet[4..HEADER_LEN] == low_half(sequence)
+    }
+
+    /// Header, IV, payload and ICV of a packet that fits.
+    fn split(self, packet: &mut [u8]) -> (&mut [u8], &mut [u8], &mut [u8], &mut [u8]) {
+        let icv_at = packet.len() - self.icv_len;
+        let (rest, icv) = packet.split_at_mut(icv_at);
+        let (header, rest) = rest.split_at_mut(HEADER_LEN);
+        let (iv, payload) = rest.split_at_mut(self.iv_len);
+        (header, iv, payload, icv)
+    }
+
+    /// The assertion behind [`Sealer::seal`]'s panic.
+    fn demand(self, jobs: &[SealJob<'_>]) {
+        for job in jobs {
+            assert!(
+                self.fits(job.packet, job.sequence),
+                "a packet to be sealed is not laid out for its suite: {} octets, {self:?}, sequence number {}",
+                job.packet.len(),
+                job.sequence,
+            );
+        }
+    }
+}
+
+fn low_half(sequence: u64) -> [u8; 4] {
+    let [_, _, _, _, low @ ..] = sequence.to_be_bytes();
+    low
+}
+
+fn high_half(sequence: u64) -> [u8; 4] {
+    let [high @ .., _, _, _, _] = sequence.to_be_bytes();
+    high
+}
+
+/// The cipher's part of `keymat`, and the MAC under the integrity's part.
+fn split_keymat(suite: EspSuite, keymat: &Secret) -> Result<(&[u8], Option<Box<dyn Mac>>), Error> {
+    if keymat.len() != suite.keymat_len() {
+        return Err(Error::KeyLength {
+            algorithm: suite.encryption.keyword,
+            expected: suite.keymat_len(),
+            given: keymat.len(),
+        });
+    }
+    let (key, integrity_key) = keymat.expose().split_at(suite.encryption.keymat_len());
+    let mac = suite.integrity.map(|integrity| integrity.mac(integrity_key)).transpose()?;
+    Ok((key, mac))
+}
+
+fn unusable(suite: EspSuite) -> Error {
+    let purpose = match (&suite.encryption.esp, suite.integrity) {
+        (EspCipher::Separate { .. }, _) => "ESP without an integrity algorithm",
+        (EspCipher::Combined { .. }, _) => "ESP together with an integrity algorithm, being one itself",
+        (EspCipher::Unusable, _) => "ESP",
+    };
+    Error::Unusable { algorithm: suite.encryption.keyword, purpose }
 }

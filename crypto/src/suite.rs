@@ -1,7 +1,45 @@
 //! Combinations of rows, as negotiated.
 
-use crate::table::{Encryption, Group, Hash, Integrity};
+mod nearest;
+mod parse;
+
+pub use parse::SuiteError;
+
+use crate::table::{ENCRYPTIONS, Encryption, Group, Hash, INTEGRITIES, Integrity, Status};
 use core::fmt;
+
+/// A part of a suite that is used only because the configuration names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegacyPart {
+    /// Keyword of the row.
+    pub keyword: &'static str,
+    /// Why it is not to be used, as a clause.
+    pub caveat: &'static str,
+}
+
+/// `3des: its 64-bit blocks begin to repeat ...`.
+impl fmt::Display for LegacyPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.keyword, self.caveat)
+    }
+}
+
+/// One part of a suite, whatever its kind.
+type Part = (Status, LegacyPart);
+
+macro_rules! part {
+    ($row:expr) => {
+        ($row.status, LegacyPart { keyword: $row.keyword, caveat: $row.caveat })
+    };
+}
+
+fn worst(parts: impl Iterator<Item = Part>) -> Status {
+    parts.map(|(status, _)| status).max().unwrap_or(Status::Modern)
+}
+
+fn legacy(parts: impl Iterator<Item = Part>) -> Vec<LegacyPart> {
+    parts.filter(|(status, _)| *status == Status::Legacy).map(|(_, part)| part).collect()
+}
 
 /// What protects the packets of an ESP SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +51,46 @@ pub struct EspSuite {
 }
 
 impl EspSuite {
+    /// Every suite that may be used, from the table: modern ones and legacy ones.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::every().filter(|suite| suite.status() != Status::Forbidden)
+    }
+
+    /// Every combination that makes sense, forbidden ones too.
+    fn every() -> impl Iterator<Item = Self> {
+        ENCRYPTIONS.iter().flat_map(|encryption| {
+            let aead = encryption.is_aead().then_some(None);
+            let separate = INTEGRITIES.iter().filter(|_| !encryption.is_aead()).map(Some);
+            aead.into_iter().chain(separate).map(move |integrity| Self { encryption, integrity })
+        })
+    }
+
+    /// As bad as the worst part.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        worst(self.parts())
+    }
+
+    /// The parts that the daemon warns of.
+    #[must_use]
+    pub fn legacy_parts(&self) -> Vec<LegacyPart> {
+        legacy(self.parts())
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Part> {
+        [part!(self.encryption)].into_iter().chain(self.integrity.map(|row| part!(row)))
+    }
+
+    /// The name of the transform on HP-UX: `ESP_AES128_HMAC_SHA1`. What HP-UX
+    /// did not have is named alike: `ESP_AES128_GCM16`.
+    #[must_use]
+    pub fn hpux(&self) -> String {
+        match self.integrity {
+            Some(integrity) => format!("ESP_{}_{}", self.encryption.hpux, integrity.hpux),
+            None => format!("ESP_{}", self.encryption.hpux),
+        }
+    }
+
     /// Octets of key material for one direction.
     #[must_use]
     pub fn keymat_len(&self) -> usize {
@@ -58,6 +136,24 @@ pub struct IkeSuite {
     pub hash: &'static Hash,
     /// Diffie-Hellman group.
     pub group: &'static Group,
+}
+
+impl IkeSuite {
+    /// As bad as the worst part.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        worst(self.parts())
+    }
+
+    /// The parts that the daemon warns of.
+    #[must_use]
+    pub fn legacy_parts(&self) -> Vec<LegacyPart> {
+        legacy(self.parts())
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Part> {
+        [part!(self.encryption), part!(self.hash), part!(self.group)].into_iter()
+    }
 }
 
 /// `aes128-sha1-modp2048`.

@@ -3,12 +3,30 @@
 //!
 //! Sources of the numbers: IANA "Internet Key Exchange (IKE) Attributes" and
 //! "ISAKMP registry" (IKEv1), "IKEv2 Parameters" (IKEv2).
+//!
+//! The types of the rows are here, the rows in [`ENCRYPTIONS`], [`INTEGRITIES`],
+//! [`HASHES`] and [`GROUPS`]. The look-ups find every row, forbidden ones too, so
+//! that a report can name what a peer offered: a caller that is to *use* a row
+//! asks [`Encryption::status`] and its like first.
 
+mod encryption;
+mod group;
+mod hash;
+mod integrity;
+
+pub use encryption::ENCRYPTIONS;
+pub use group::GROUPS;
+pub use hash::HASHES;
+pub use integrity::INTEGRITIES;
+
+use crate::packet::EspCipher;
 use crate::{Entropy, Secret};
 use core::fmt;
 
 /// Whether, and how, an algorithm may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Ordered from best to worst, so that a combination is as bad as its `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     /// May be used and offered by default.
     Modern,
@@ -39,6 +57,14 @@ pub enum Error {
         /// Octets it was given.
         given: usize,
     },
+    /// A key that turns the cipher into a weaker one (RFC 2409 appendix B, RFC 2451 2.3).
+    #[error("weak {algorithm} key: {reason}; negotiate or configure another")]
+    WeakKey {
+        /// Keyword of the row.
+        algorithm: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A public value that is malformed, out of range or of small order.
     #[error("the peer's public value for {group} is not valid: {reason}")]
     PublicValue {
@@ -46,6 +72,13 @@ pub enum Error {
         group: &'static str,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// No usable private value was drawn in many attempts: the entropy source
+    /// of this host is broken.
+    #[error("no private value for {group} could be drawn: the entropy source of this host is broken")]
+    Entropy {
+        /// Keyword of the group.
+        group: &'static str,
     },
     /// The row is known but has no implementation for this use.
     #[error("{algorithm} cannot be used for {purpose}")]
@@ -61,6 +94,8 @@ pub enum Error {
 pub struct Encryption {
     /// The keyword of today's configurations, e.g. `aes128`, `aes256gcm16`.
     pub keyword: &'static str,
+    /// Other spellings of the keyword that configurations may use.
+    pub aliases: &'static [&'static str],
     /// The name inside an HP-UX transform, e.g. `AES128`.
     pub hpux: &'static str,
     /// IKEv1 phase 1 Encryption Algorithm (RFC 2409 appendix A), if defined.
@@ -83,16 +118,22 @@ pub struct Encryption {
     pub icv_len: usize,
     /// May it be used?
     pub status: Status,
+    /// Why it is legacy or forbidden, as a clause; empty for modern rows.
+    pub caveat: &'static str,
     /// Where it is specified.
     pub source: &'static str,
     /// Makes the cipher that IKEv1 phase 1 messages are encrypted with.
     pub(crate) ike_cipher: Option<fn(key: &[u8]) -> Result<Box<dyn IkeCipher>, Error>>,
+    /// How it protects ESP packets.
+    pub(crate) esp: EspCipher,
 }
 
 /// An integrity algorithm, HMAC truncated.
 pub struct Integrity {
     /// Keyword, e.g. `sha1`, `sha256`.
     pub keyword: &'static str,
+    /// Other spellings of the keyword that configurations may use.
+    pub aliases: &'static [&'static str],
     /// The name inside an HP-UX transform, e.g. `HMAC_SHA1`.
     pub hpux: &'static str,
     /// IKEv1 Authentication Algorithm attribute (RFC 2407 4.5).
@@ -105,8 +146,11 @@ pub struct Integrity {
     pub icv_len: usize,
     /// May it be used?
     pub status: Status,
+    /// Why it is legacy or forbidden, as a clause; empty for modern rows.
+    pub caveat: &'static str,
     /// Where it is specified.
     pub source: &'static str,
+    /// Makes the MAC.
     pub(crate) new: fn(key: &[u8]) -> Result<Box<dyn Mac>, Error>,
 }
 
@@ -114,6 +158,8 @@ pub struct Integrity {
 pub struct Hash {
     /// Keyword, e.g. `sha1`, `sha256`.
     pub keyword: &'static str,
+    /// Other spellings of the keyword that configurations may use.
+    pub aliases: &'static [&'static str],
     /// HP-UX name, e.g. `SHA1`.
     pub hpux: &'static str,
     /// IKEv1 Hash Algorithm (RFC 2409 appendix A).
@@ -124,9 +170,13 @@ pub struct Hash {
     pub len: usize,
     /// May it be used?
     pub status: Status,
+    /// Why it is legacy or forbidden, as a clause; empty for modern rows.
+    pub caveat: &'static str,
     /// Where it is specified.
     pub source: &'static str,
+    /// The plain digest.
     pub(crate) digest: fn(parts: &[&[u8]]) -> Vec<u8>,
+    /// HMAC, untruncated.
     pub(crate) hmac: fn(key: &[u8], parts: &[&[u8]]) -> Secret,
 }
 
@@ -134,17 +184,22 @@ pub struct Hash {
 pub struct Group {
     /// Keyword, e.g. `modp2048`, `ecp256`, `x25519`.
     pub keyword: &'static str,
+    /// Other spellings of the keyword that configurations may use.
+    pub aliases: &'static [&'static str],
     /// Group number (RFC 2409 6, RFC 3526, RFC 5903, RFC 8031); the same in IKEv1 and IKEv2.
     pub number: u16,
     /// Octets of a public value on the wire.
     pub public_len: usize,
-    /// Octets of the shared secret.
+    /// Octets of the shared secret g^xy.
     pub shared_len: usize,
     /// May it be used?
     pub status: Status,
+    /// Why it is legacy or forbidden, as a clause; empty for modern rows.
+    pub caveat: &'static str,
     /// Where it is specified.
     pub source: &'static str,
-    pub(crate) generate: fn(&mut dyn Entropy) -> Box<dyn KeyExchange>,
+    /// Draws an ephemeral secret; none for forbidden groups.
+    pub(crate) generate: Option<fn(&mut dyn Entropy) -> Result<Box<dyn KeyExchange>, Error>>,
 }
 
 /// A cipher for whole IKEv1 messages: CBC, no padding rules of its own.
@@ -162,6 +217,10 @@ pub trait Mac: Send + Sync {
     /// Writes the ICV over the concatenation of `parts` to `icv`, which has
     /// exactly [`Integrity::icv_len`] octets.
     fn sign(&self, parts: &[&[u8]], icv: &mut [u8]);
+    /// Whether `icv` is the ICV over the concatenation of `parts`, in constant
+    /// time. An ICV of another length is not.
+    #[must_use]
+    fn verify(&self, parts: &[&[u8]], icv: &[u8]) -> bool;
 }
 
 /// One side's ephemeral secret of a Diffie-Hellman exchange.
@@ -192,7 +251,10 @@ impl Encryption {
         self.key_len() + self.salt_len
     }
 
-    /// The cipher for IKEv1 messages.
+    /// The cipher for IKEv1 messages under `key`, which has [`Encryption::key_len`] octets.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] unless it is a CBC cipher, [`Error::KeyLength`], [`Error::WeakKey`].
     pub fn ike_cipher(&self, key: &[u8]) -> Result<Box<dyn IkeCipher>, Error> {
         match self.ike_cipher {
             Some(new) => new(key),
@@ -223,11 +285,28 @@ impl Hash {
 }
 
 impl Group {
-    /// Draws an ephemeral secret.
-    pub fn generate(&self, entropy: &mut dyn Entropy) -> Box<dyn KeyExchange> {
-        (self.generate)(entropy)
+    /// Draws an ephemeral secret and computes its public value.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] for a forbidden group, [`Error::Entropy`] if `entropy`
+    /// yields nothing usable.
+    pub fn generate(&self, entropy: &mut dyn Entropy) -> Result<Box<dyn KeyExchange>, Error> {
+        match self.generate {
+            Some(generate) => generate(entropy),
+            None => Err(Error::Unusable { algorithm: self.keyword, purpose: "key exchange" }),
+        }
     }
 }
+
+/// Finds a row by its keyword or one of its aliases, whatever the case.
+macro_rules! by_keyword {
+    ($rows:expr, $name:expr) => {
+        $rows.iter().find(|row| {
+            row.keyword.eq_ignore_ascii_case($name) || row.aliases.iter().any(|a| a.eq_ignore_ascii_case($name))
+        })
+    };
+}
+use by_keyword;
 
 macro_rules! identity_by_keyword {
     ($($row:ty),*) => {$(

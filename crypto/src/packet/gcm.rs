@@ -1,0 +1,105 @@
+//! AES-GCM with a 16-octet ICV (RFC 4106).
+
+use super::{EspCipher, Layout, OpenJob, Opener, SealJob, Sealer, high_half};
+use crate::table::Error;
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+};
+
+pub(crate) const AES128_GCM16: EspCipher = EspCipher::Combined {
+    sealer: |keymat, layout, esn| Ok(Box::new(Gcm::new("aes128gcm16", &AES_128_GCM, keymat, layout, esn)?)),
+    opener: |keymat, layout, esn| Ok(Box::new(Gcm::new("aes128gcm16", &AES_128_GCM, keymat, layout, esn)?)),
+};
+pub(crate) const AES192_GCM16: EspCipher = EspCipher::Combined {
+    sealer: |keymat, layout, esn| Ok(Box::new(Gcm::new("aes192gcm16", &AES_192_GCM, keymat, layout, esn)?)),
+    opener: |keymat, layout, esn| Ok(Box::new(Gcm::new("aes192gcm16", &AES_192_GCM, keymat, layout, esn)?)),
+};
+pub(crate) const AES256_GCM16: EspCipher = EspCipher::Combined {
+    sealer: |keymat, layout, esn| Ok(Box::new(Gcm::new("aes256gcm16", &AES_256_GCM, keymat, layout, esn)?)),
+    opener: |keymat, layout, esn| Ok(Box::new(Gcm::new("aes256gcm16", &AES_256_GCM, keymat, layout, esn)?)),
+};
+
+const SALT_LEN: usize = 4;
+
+struct Gcm {
+    key: LessSafeKey,
+    salt: [u8; SALT_LEN],
+    layout: Layout,
+    esn: bool,
+}
+
+impl Gcm {
+    /// `keymat`: key, then salt (RFC 4106 8.1).
+    fn new(
+        algorithm: &'static str,
+        aead: &'static Algorithm,
+        keymat: &[u8],
+        layout: Layout,
+        esn: bool,
+    ) -> Result<Self, Error> {
+        let wrong_length = || Error::KeyLength { algorithm, expected: aead.key_len() + SALT_LEN, given: keymat.len() };
+        let (key, salt) = keymat.split_last_chunk().ok_or_else(wrong_length)?;
+        let key = LessSafeKey::new(UnboundKey::new(aead, key).map_err(|_| wrong_length())?);
+        Ok(Self { key, salt: *salt, layout, esn })
+    }
+
+    /// Salt, then the packet's IV (RFC 4106 4).
+    fn nonce(&self, iv: &[u8]) -> Nonce {
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..SALT_LEN].copy_from_slice(&self.salt);
+        nonce[SALT_LEN..].copy_from_slice(iv);
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    /// SPI and sequence number, all 64 bits of it with ESN (RFC 4106 5).
+    fn aad(&self, header: &[u8], sequence: u64) -> Aad<PacketAad> {
+        let mut octets = [0; 12];
+        let (spi, low) = header.split_at(4);
+        octets[..4].copy_from_slice(spi);
+        if self.esn {
+            octets[4..8].copy_from_slice(&high_half(sequence));
+            octets[8..].copy_from_slice(low);
+            Aad::from(PacketAad { octets, len: 12 })
+        } else {
+            octets[4..8].copy_from_slice(low);
+            Aad::from(PacketAad { octets, len: 8 })
+        }
+    }
+}
+
+struct PacketAad {
+    octets: [u8; 12],
+    len: usize,
+}
+
+impl AsRef<[u8]> for PacketAad {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+}
+
+impl Sealer for Gcm {
+    fn seal(&self, jobs: &mut [SealJob<'_>]) {
+        self.layout.demand(jobs);
+        for job in jobs {
+            let (header, iv, payload, icv) = self.layout.split(job.packet);
+            // The 64-bit sequence number never repeats under one key (RFC 4106 3.1).
+            iv.copy_from_slice(&job.sequence.to_be_bytes());
+            self.key
+                .seal_in_place_scatter(self.nonce(iv), self.aad(header, job.sequence), payload, &[], icv)
+                .expect("GCM seals everything below 64 GiB");
+        }
+    }
+}
+
+impl Opener for Gcm {
+    fn open(&self, jobs: &mut [OpenJob<'_>]) {
+        for job in jobs {
+            job.authentic = self.layout.fits(job.packet, job.sequence) && {
+                let (header, iv, payload, icv) = self.layout.split(job.packet);
+                let aad = self.aad(header, job.sequence);
+                self.key.open_in_place_separate_tag(self.nonce(iv), aad, icv, payload).is_ok()
+            };
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The rows of integrity algorithms.
+
+use super::{Integrity, Status, by_keyword};
+use crate::mac::truncated_hmac;
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Sha256, Sha384, Sha512};
+
+/// Every integrity algorithm that Caponier knows.
+pub static INTEGRITIES: [Integrity; 5] = [
+    Integrity {
+        keyword: "sha1",
+        aliases: &["sha1_96", "sha", "hmac_sha1"],
+        hpux: "HMAC_SHA1",
+        ikev1_auth: 2,
+        ikev2: 2,
+        key_len: 20,
+        icv_len: 12,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 2404",
+        new: |key| truncated_hmac::<Sha1>("sha1", key, 12),
+    },
+    Integrity {
+        keyword: "sha256",
+        aliases: &["sha2_256", "sha256_128", "sha2_256_128", "hmac_sha2_256"],
+        hpux: "HMAC_SHA2_256",
+        ikev1_auth: 5,
+        ikev2: 12,
+        key_len: 32,
+        icv_len: 16,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 4868",
+        new: |key| truncated_hmac::<Sha256>("sha256", key, 16),
+    },
+    Integrity {
+        keyword: "sha384",
+        aliases: &["sha2_384", "sha384_192", "sha2_384_192", "hmac_sha2_384"],
+        hpux: "HMAC_SHA2_384",
+        ikev1_auth: 6,
+        ikev2: 13,
+        key_len: 48,
+        icv_len: 24,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 4868",
+        new: |key| truncated_hmac::<Sha384>("sha384", key, 24),
+    },
+    Integrity {
+        keyword: "sha512",
+        aliases: &["sha2_512", "sha512_256", "sha2_512_256", "hmac_sha2_512"],
+        hpux: "HMAC_SHA2_512",
+        ikev1_auth: 7,
+        ikev2: 14,
+        key_len: 64,
+        icv_len: 32,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 4868",
+        new: |key| truncated_hmac::<Sha512>("sha512", key, 32),
+    },
+    Integrity {
+        keyword: "md5",
+        aliases: &["md5_96", "hmac_md5"],
+        hpux: "HMAC_MD5",
+        ikev1_auth: 1,
+        ikev2: 1,
+        key_len: 16,
+        icv_len: 12,
+        status: Status::Legacy,
+        caveat: "MD5 is broken as a hash; HMAC-MD5 still stands, but nothing new should rest on it",
+        source: "RFC 2403, RFC 6151",
+        new: |key| truncated_hmac::<Md5>("md5", key, 12),
+    },
+];
+
+impl Integrity {
+    /// By keyword or alias, in any case.
+    #[must_use]
+    pub fn from_keyword(name: &str) -> Option<&'static Self> {
+        by_keyword!(INTEGRITIES, name)
+    }
+
+    /// By its name inside an HP-UX transform (`HMAC_SHA1`), in any case.
+    #[must_use]
+    pub fn from_hpux(name: &str) -> Option<&'static Self> {
+        INTEGRITIES.iter().find(|row| row.hpux.eq_ignore_ascii_case(name))
+    }
+
+    /// By IKEv1 Authentication Algorithm attribute.
+    #[must_use]
+    pub fn from_ikev1_auth(id: u16) -> Option<&'static Self> {
+        INTEGRITIES.iter().find(|row| row.ikev1_auth == id)
+    }
+
+    /// By IKEv2 transform type 3 identifier.
+    #[must_use]
+    pub fn from_ikev2(id: u16) -> Option<&'static Self> {
+        INTEGRITIES.iter().find(|row| row.ikev2 == id)
+    }
+}
