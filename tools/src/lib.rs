@@ -3,5 +3,7 @@
 pub mod applet;
 pub mod control;
 pub mod demo;
+pub mod guard;
 pub mod ipsecd;
+pub mod net;
 pub mod report;

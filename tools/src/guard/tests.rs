@@ -1,0 +1,411 @@
+//! The rules against their plain meaning: what a policy protects or discards is
+//! dropped, whatever the packet looks like, and nothing else is.
+
+use super::*;
+use policy::audit::Level;
+use policy::config::{DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::selector::{AddressRange, PortSelector, Selector};
+use policy::transform::EspTransform;
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+fn options() -> GuardOptions {
+    GuardOptions { interface: "caponier0".to_owned(), mark: 0x0ca9, ike_port: 500, natt_port: 4500 }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn range(text: &str) -> AddressRange {
+    match text.split_once('/') {
+        Some((a, len)) => AddressRange::prefix(ip(a), len.parse().unwrap()).unwrap(),
+        None => match text.split_once('-') {
+            Some((a, b)) => AddressRange::new(ip(a), ip(b)).unwrap(),
+            None => AddressRange::single(ip(text)),
+        },
+    }
+}
+
+fn tunnel(local: &str, remote: &str) -> Arc<TunnelPolicy> {
+    Arc::new(TunnelPolicy {
+        name: "t".into(),
+        tsource: ip("192.0.2.1"),
+        tdestination: ip("192.0.2.2"),
+        selector: Selector::between(range(local), range(remote)),
+        transforms: Vec::<EspTransform>::new(),
+        start: StartMode::Traffic,
+        line: 1,
+    })
+}
+
+fn config(hosts: Vec<(Vec<Selector>, HostAction)>, bypass: Vec<AddressRange>, default_action: DefaultAction) -> Config {
+    let mut tunnels = Vec::new();
+    let hosts = hosts
+        .into_iter()
+        .zip(1..)
+        .map(|((selectors, action), n)| {
+            if let HostAction::Tunnel(t) = &action {
+                tunnels.push(Arc::clone(t));
+            }
+            let name = format!("h{n}");
+            Arc::new(HostPolicy { name, priority: n * 10, cookie: n + 1, selectors, action, line: 1 })
+        })
+        .collect();
+    let startup = Startup {
+        audit_level: Level::Error,
+        audit_dir: None,
+        audit_max_kbytes: 100,
+        spd_soft: 900,
+        spd_hard: 1000,
+        spi_min: 300,
+        spi_max: 2_500_000,
+        interface: "caponier0".to_owned(),
+        mtu: None,
+        replay_window: 1024,
+        df: DfPolicy::Copy,
+        ike_port: 500,
+        natt_port: 4500,
+        hold_queue: 64,
+        cache_idle_seconds: 300,
+        export_keys: None,
+    };
+    Config { startup, hosts, default_action, tunnels, ikes: Vec::new(), auths: Vec::new(), bypass }
+}
+
+/// What the kernel sees of a packet.
+#[derive(Clone, Debug)]
+struct Packet {
+    direction: Direction,
+    source: IpAddr,
+    destination: IpAddr,
+    /// `None`: hidden behind extension headers of a later fragment.
+    protocol: Option<u8>,
+    /// The first four octets of the upper header, unless a later fragment or cut short.
+    upper: Option<[u8; 4]>,
+    later_fragment: bool,
+    interface: &'static str,
+    mark: u32,
+    hop_limit: u8,
+}
+
+/// The kernel's walk through a chain, as far as the rules here need one.
+fn walk(rules: &RuleSet, name: &str, packet: &Packet) -> Option<Verdict> {
+    let chain = rules.chains.iter().find(|c| c.name == name).expect("chains jump to chains that exist");
+    for rule in &chain.rules {
+        if !rule.matches.iter().all(|m| holds(m, packet)) {
+            continue;
+        }
+        match rule.verdict {
+            Verdict::Jump(to) => {
+                if let Some(end) = walk(rules, to, packet) {
+                    return Some(end);
+                }
+            }
+            Verdict::Return => return None,
+            end => return Some(end),
+        }
+    }
+    None
+}
+
+fn holds(m: &Match, p: &Packet) -> bool {
+    let ipv4 = p.source.is_ipv4();
+    let span = |at: usize, (low, high): (u8, u8)| p.upper.is_some_and(|u| (low..=high).contains(&u[at]));
+    match m {
+        Match::Ipv4(v4) => *v4 == ipv4,
+        Match::InInterface(name) => p.direction == Direction::Inbound && name == p.interface,
+        Match::OutInterface(name) => p.direction == Direction::Outbound && name == p.interface,
+        Match::Mark(mark) => p.mark == *mark,
+        Match::Protocol(n) => p.protocol == Some(*n),
+        Match::NotProtocol(n) => p.protocol.is_some_and(|q| q != *n),
+        Match::Address(Side::Source, range) => range.contains(p.source),
+        Match::Address(Side::Destination, range) => range.contains(p.destination),
+        Match::Port(side, (low, high)) => p.upper.is_some_and(|u| {
+            let port = if *side == Side::Source { [u[0], u[1]] } else { [u[2], u[3]] };
+            (*low..=*high).contains(&u16::from_be_bytes(port))
+        }),
+        Match::IcmpType(r) => span(0, *r),
+        Match::IcmpCode(r) => span(1, *r),
+        Match::HopLimit(n) => !ipv4 && p.hop_limit == *n,
+        Match::LaterFragment { ipv4: v4 } => *v4 == ipv4 && p.later_fragment,
+        Match::UpperHeader => p.upper.is_some(),
+    }
+}
+
+fn dropped(rules: &RuleSet, packet: &Packet) -> bool {
+    let chain = if packet.direction == Direction::Inbound { "from_wire" } else { "to_wire" };
+    walk(rules, chain, packet) == Some(Verdict::Drop)
+}
+
+/// The policies by their definition: first match decides.
+fn forbidden(config: &Config, p: &Packet) -> bool {
+    let (local, remote) = match p.direction {
+        Direction::Outbound => (p.source, p.destination),
+        Direction::Inbound => (p.destination, p.source),
+    };
+    let selective =
+        config.hosts.iter().flat_map(|h| &h.selectors).any(|s| s.protocol.is_some() || s.ports != PortSelector::Any);
+    let with_ports = p.protocol.is_none_or(|n| [1, 6, 17, 33, 58, 132, 136].contains(&n));
+    if selective && with_ports && p.upper.is_none() && !(p.later_fragment && p.protocol.is_some()) {
+        return true;
+    }
+    if config.bypass.iter().any(|b| b.contains(local)) {
+        return false;
+    }
+    for host in &config.hosts {
+        let stops = !matches!(host.action, HostAction::Pass);
+        for s in &host.selectors {
+            if !s.local.contains(local) || !s.remote.contains(remote) {
+                continue;
+            }
+            if s.protocol.is_some_and(|n| p.protocol != Some(n)) {
+                continue;
+            }
+            let ports = match (&s.ports, p.upper) {
+                (PortSelector::Any, _) => true,
+                (_, None) => stops,
+                (PortSelector::Icmp { kind, code }, Some(u)) => {
+                    (kind.0..=kind.1).contains(&u[0]) && (code.0..=code.1).contains(&u[1])
+                }
+                (PortSelector::Ports { local: l, remote: r }, Some(u)) => {
+                    let (from, to) = (u16::from_be_bytes([u[0], u[1]]), u16::from_be_bytes([u[2], u[3]]));
+                    let (at_us, at_them) = if p.direction == Direction::Outbound { (from, to) } else { (to, from) };
+                    (l.0..=l.1).contains(&at_us) && (r.0..=r.1).contains(&at_them)
+                }
+            };
+            if ports {
+                return stops;
+            }
+        }
+    }
+    config.default_action == DefaultAction::Discard
+}
+
+fn packet(direction: Direction, source: &str, destination: &str) -> Packet {
+    Packet {
+        direction,
+        source: ip(source),
+        destination: ip(destination),
+        protocol: Some(6),
+        upper: Some([0x9c, 0x40, 0, 80]),
+        later_fragment: false,
+        interface: "eth0",
+        mark: 0,
+        hop_limit: 64,
+    }
+}
+
+fn two_sites() -> Config {
+    let (a, b) = ("10.78.1.0/24", "10.78.2.0/24");
+    let selector = Selector::between(range(a), range(b));
+    config(vec![(vec![selector], HostAction::Tunnel(tunnel(a, b)))], Vec::new(), DefaultAction::Pass)
+}
+
+#[test]
+fn a_protected_selector_passes_on_the_tun_interface_alone() {
+    let rules = Guard::plan(&two_sites(), &options());
+    let out = packet(Direction::Outbound, "10.78.1.1", "10.78.2.1");
+    let back = packet(Direction::Inbound, "10.78.2.1", "10.78.1.1");
+    for p in [&out, &back] {
+        assert!(dropped(&rules, p), "{p:?}");
+        assert!(!dropped(&rules, &Packet { interface: "caponier0", ..p.clone() }), "{p:?}");
+        assert!(!dropped(&rules, &Packet { interface: "lo", ..p.clone() }), "{p:?}");
+    }
+    assert!(!dropped(&rules, &Packet { mark: 0x0ca9, ..out }), "what the packet path itself sends");
+    assert!(dropped(&rules, &Packet { mark: 0x0ca9, ..back }), "a mark opens nothing on the way in");
+    assert!(!dropped(&rules, &packet(Direction::Outbound, "10.78.1.1", "10.78.3.1")));
+    assert!(!dropped(&rules, &packet(Direction::Inbound, "10.78.1.1", "10.78.2.1")), "forwarded from the inside");
+}
+
+#[test]
+fn ipsec_itself_is_received_at_our_end_points_only() {
+    let everything = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+    let all = tunnel("0.0.0.0/0", "0.0.0.0/0");
+    let config = config(vec![(vec![everything], HostAction::Tunnel(all))], Vec::new(), DefaultAction::Discard);
+    let rules = Guard::plan(&config, &options());
+    let ike = Packet {
+        protocol: Some(17),
+        upper: Some([1, 244, 1, 244]),
+        ..packet(Direction::Inbound, "198.51.100.7", "192.0.2.1")
+    };
+    let natt = Packet { upper: Some([0x80, 1, 0x11, 0x94]), ..ike.clone() };
+    let esp = Packet { protocol: Some(50), upper: None, ..ike.clone() };
+    let esp_fragment = Packet { later_fragment: true, ..esp.clone() };
+    let udp_fragment = Packet { upper: None, later_fragment: true, ..ike.clone() };
+    let too_big = Packet { protocol: Some(1), upper: Some([3, 4, 0, 0]), ..ike.clone() };
+    for p in [&ike, &natt, &esp, &esp_fragment, &udp_fragment, &too_big] {
+        assert!(!dropped(&rules, p), "{p:?}");
+        assert!(dropped(&rules, &Packet { destination: ip("10.78.1.5"), ..p.clone() }), "{p:?}");
+    }
+    assert!(dropped(&rules, &Packet { upper: Some([1, 244, 0, 53]), ..ike.clone() }), "another port");
+    assert!(dropped(&rules, &Packet { upper: Some([3, 1, 0, 0]), ..too_big }), "another ICMP error");
+    assert!(dropped(&rules, &Packet { direction: Direction::Outbound, ..ike }), "nobody's IKE but ours leaves");
+}
+
+#[test]
+fn neighbours_are_found_whatever_the_policies_say() {
+    let everything = Selector::between(AddressRange::ANY_V6, AddressRange::ANY_V6);
+    let config = config(vec![(vec![everything], HostAction::Discard)], Vec::new(), DefaultAction::Discard);
+    let rules = Guard::plan(&config, &options());
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        let solicitation = Packet {
+            protocol: Some(58),
+            upper: Some([135, 0, 0, 0]),
+            hop_limit: 255,
+            ..packet(direction, "fe80::1", "ff02::1:ff00:2")
+        };
+        assert!(!dropped(&rules, &solicitation));
+        assert!(dropped(&rules, &Packet { hop_limit: 254, ..solicitation.clone() }), "it came through a router");
+        assert!(!dropped(&rules, &Packet { upper: Some([143, 0, 0, 0]), hop_limit: 1, ..solicitation.clone() }));
+        assert!(dropped(&rules, &Packet { upper: Some([128, 0, 0, 0]), ..solicitation }), "an echo request");
+    }
+}
+
+#[test]
+fn the_text_is_what_nft_would_show() {
+    let web = Selector {
+        protocol: Some(6),
+        ports: PortSelector::Ports { local: (0, 65535), remote: (80, 81) },
+        ..Selector::between(range("10.78.1.1-10.78.1.3"), range("10.78.2.0/24"))
+    };
+    let v6 = Selector::between(range("fd00:1::/64"), range("fd00:2::7"));
+    let config = config(
+        vec![
+            (vec![web], HostAction::Tunnel(tunnel("10.78.1.0/24", "10.78.2.0/24"))),
+            (vec![v6], HostAction::Discard),
+            (vec![Selector::between(AddressRange::ANY_V4, range("10.9.9.9"))], HostAction::Pass),
+        ],
+        vec![range("10.1.1.1")],
+        DefaultAction::Discard,
+    );
+    let text = Guard::plan(&config, &options()).to_string();
+    let expected = "\tchain outbound {
+\t\toifname \"lo\" accept
+\t\toifname \"caponier0\" accept
+\t\tiifname \"caponier0\" accept
+\t\tmeta mark 0x00000ca9 accept
+\t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 133-137 ip6 hoplimit 255 accept
+\t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 130-132 ip6 hoplimit 1 accept
+\t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 143 ip6 hoplimit 1 accept
+\t\tjump readable_outbound
+\t\tip saddr 10.1.1.1 accept
+\t\tip saddr 10.78.1.1-10.78.1.3 ip daddr 10.78.2.0/24 meta l4proto 6 th dport 80-81 counter drop comment \"protect h1\"
+\t\tip saddr 10.78.1.1-10.78.1.3 ip daddr 10.78.2.0/24 meta l4proto 6 ip frag-off & 0x1fff != 0 counter drop comment \"protect h1\"
+\t\tip6 saddr fd00:1::/64 ip6 daddr fd00:2::7 counter drop comment \"discard h2\"
+\t\tip daddr 10.9.9.9 accept
+\t\tcounter drop comment \"default\"
+\t}
+";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn names_of_counters_survive_the_kernel() {
+    for name in [
+        DropName::Protect("a-b_c".to_owned()),
+        DropName::Discard("x".repeat(63)),
+        DropName::Default,
+        DropName::Malformed,
+    ] {
+        let message = encode::contents(&RuleSet {
+            chains: vec![Chain {
+                name: plan::OUTBOUND,
+                base: None,
+                rules: vec![Rule { matches: Vec::new(), counter: Some(name.clone()), verdict: Verdict::Drop }],
+            }],
+        });
+        let Some(NfTablesMessage::NewRule(rule)) = message.last() else { panic!("a rule was encoded") };
+        let data = rule.attributes.iter().find_map(|a| match a {
+            RuleAttribute::UserData(data) => encode::comment_of(data),
+            _ => None,
+        });
+        assert_eq!(data.and_then(DropName::parse), Some(name));
+    }
+    for damaged in [&[0][..], &[0, 9, 1], &[1, 0, 0, 200], &[]] {
+        assert_eq!(encode::comment_of(damaged), None);
+    }
+}
+
+// Few addresses and ports, so that random policies and packets meet.
+fn address(v4: bool) -> impl Strategy<Value = IpAddr> {
+    (0..16u8).prop_map(move |n| {
+        if v4 { IpAddr::from([10, 0, 0, n]) } else { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(n)]) }
+    })
+}
+
+fn addresses(v4: bool) -> impl Strategy<Value = AddressRange> {
+    prop_oneof![
+        Just(if v4 { AddressRange::ANY_V4 } else { AddressRange::ANY_V6 }),
+        (address(v4), address(v4)).prop_map(|(a, b)| AddressRange::new(a.min(b), a.max(b)).unwrap()),
+    ]
+}
+
+fn port_span() -> impl Strategy<Value = (u16, u16)> {
+    prop_oneof![Just((0, u16::MAX)), (0..8u16, 0..8u16).prop_map(|(a, b)| (a.min(b), a.max(b)))]
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    let ports = prop_oneof![
+        Just((None, PortSelector::Any)),
+        Just((Some(17), PortSelector::Any)),
+        Just((Some(47), PortSelector::Any)),
+        (port_span(), port_span()).prop_map(|(local, remote)| (Some(6), PortSelector::Ports { local, remote })),
+        (0..4u8, 0..4u8).prop_map(|(k, c)| (Some(1), PortSelector::Icmp { kind: (k, k + 1), code: (0, c) })),
+    ];
+    any::<bool>().prop_flat_map(addresses_of).prop_flat_map(move |(local, remote)| {
+        ports.clone().prop_map(move |(protocol, ports)| Selector { local, remote, protocol, ports })
+    })
+}
+
+fn addresses_of(v4: bool) -> impl Strategy<Value = (AddressRange, AddressRange)> {
+    (addresses(v4), addresses(v4))
+}
+
+fn any_config() -> impl Strategy<Value = Config> {
+    let action = prop_oneof![
+        Just(HostAction::Pass),
+        Just(HostAction::Discard),
+        Just(HostAction::Tunnel(tunnel("10.0.0.0/8", "10.0.0.0/8"))),
+    ];
+    let hosts = prop::collection::vec((prop::collection::vec(selector(), 1..3), action), 0..6);
+    let bypass = prop::collection::vec(any::<bool>().prop_flat_map(address).prop_map(AddressRange::single), 0..2);
+    let default = prop_oneof![Just(DefaultAction::Pass), Just(DefaultAction::Discard)];
+    (hosts, bypass, default).prop_map(|(hosts, bypass, default)| config(hosts, bypass, default))
+}
+
+fn any_packet() -> impl Strategy<Value = Packet> {
+    let ends = any::<bool>().prop_flat_map(|v4| (address(v4), address(v4)));
+    let protocol = prop_oneof![Just(Some(6)), Just(Some(17)), Just(Some(1)), Just(Some(47)), Just(None)];
+    let upper = prop::option::weighted(0.7, [0..2u8, 0..8u8, 0..2u8, 0..8u8]);
+    (ends, any::<bool>(), protocol, upper, any::<bool>()).prop_map(
+        |((source, destination), out, protocol, upper, fragment)| Packet {
+            direction: if out { Direction::Outbound } else { Direction::Inbound },
+            source,
+            destination,
+            // IPv4 always shows it.
+            protocol: protocol.or(source.is_ipv4().then_some(6)),
+            upper: upper.filter(|_| !fragment),
+            later_fragment: fragment,
+            interface: "eth0",
+            mark: 0,
+            hop_limit: 64,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_guard_drops_exactly_what_policies_keep_off_the_wire(
+        config in any_config(),
+        packets in prop::collection::vec(any_packet(), 20),
+    ) {
+        let rules = Guard::plan(&config, &options());
+        for p in &packets {
+            prop_assert_eq!(dropped(&rules, p), forbidden(&config, p), "{:?}\n{}", p, rules);
+        }
+    }
+}
