@@ -1,0 +1,164 @@
+//! Two hosts in network namespaces of this process, joined by a cable.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file includes it and uses a part")]
+
+use policy::audit::Level;
+use policy::config::{Config, DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::selector::{AddressRange, Selector};
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tools::net::{Namespace, Net, NetError};
+
+/// A host: a namespace with `lo` up.
+pub struct Host(pub Namespace);
+
+impl Host {
+    /// `None`, said aloud, where namespaces may not be made; a failure where they must.
+    pub fn make() -> Option<Self> {
+        match Namespace::unnamed() {
+            Ok(namespace) => {
+                let host = Self(namespace);
+                host.net(async |net| net.set_up("lo").await);
+                Some(host)
+            }
+            Err(e) if std::env::var_os("CAPONIER_REQUIRE_ROOT").is_some() => panic!("{e}"),
+            Err(e) => {
+                eprintln!("SKIPPED, not tested: {e}");
+                None
+            }
+        }
+    }
+
+    /// Runs code in the namespace.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.0.run(|| Ok(work())).expect("the namespace can be entered")
+    }
+
+    /// Does something over rtnetlink in the namespace, which must succeed.
+    pub fn net<T: Send, F: Future<Output = Result<T, NetError>>>(&self, work: impl FnOnce(Net) -> F + Send) -> T {
+        self.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { work(Net::open().unwrap()).await }).unwrap()
+        })
+    }
+
+    /// A UDP socket bound in the namespace, with a receive timeout.
+    pub fn udp(&self, address: &str) -> UdpSocket {
+        let address: SocketAddr = address.parse().unwrap();
+        let socket = self.run(|| UdpSocket::bind(address)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        socket
+    }
+
+    /// The output of a program in the namespace; `None`, said aloud, if it is not installed.
+    pub fn output(&self, program: &str, arguments: &[&str], input: &str) -> Option<String> {
+        self.run(|| {
+            let child = Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn();
+            let mut child = match child {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    eprintln!("SKIPPED, not judged: {program} is not installed");
+                    return None;
+                }
+                other => other.unwrap(),
+            };
+            io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).unwrap())
+        })
+    }
+}
+
+/// Two hosts on one cable: 10.78.1.1 and fd78::1:1 on `left` of the first,
+/// 10.78.2.1 and fd78::2:1 on `right` of the second, each other's neighbours.
+pub fn neighbours() -> Option<(Host, Host)> {
+    let (a, b) = (Host::make()?, Host::make()?);
+    a.net(async |net| {
+        net.add_veth("left", "right").await?;
+        net.move_interface("right", &b.0).await
+    });
+    for (host, name, n) in [(&a, "left", 1), (&b, "right", 2)] {
+        host.net(async move |net| {
+            net.add_address(name, IpAddr::from([10, 78, n, 1]), 16).await?;
+            net.add_address(name, IpAddr::from([0xfd78, 0, 0, 0, 0, 0, u16::from(n), 1]), 64).await?;
+            net.set_up(name).await
+        });
+    }
+    Some((a, b))
+}
+
+/// Whether a datagram from one socket reaches another.
+pub fn reaches(from: &UdpSocket, to: &UdpSocket, len: usize) -> bool {
+    from.send_to(&vec![0x5a; len], to.local_addr().unwrap()).ok();
+    let mut buffer = [0; 65536];
+    to.recv(&mut buffer).is_ok_and(|n| n == len)
+}
+
+pub fn range(text: &str) -> AddressRange {
+    let (address, len) = text.split_once('/').unwrap();
+    AddressRange::prefix(address.parse().unwrap(), len.parse().unwrap()).unwrap()
+}
+
+pub fn between(local: &str, remote: &str) -> Selector {
+    Selector::between(range(local), range(remote))
+}
+
+/// Through a tunnel whose ends are no part of these tests.
+pub fn protect(selector: &Selector) -> HostAction {
+    HostAction::Tunnel(Arc::new(TunnelPolicy {
+        name: "t".into(),
+        tsource: "192.0.2.1".parse().unwrap(),
+        tdestination: "192.0.2.2".parse().unwrap(),
+        selector: Selector::between(selector.local, selector.remote),
+        transforms: Vec::new(),
+        start: StartMode::Traffic,
+        line: 1,
+    }))
+}
+
+/// A configuration of these host policies, named `h1`, `h2` and so on.
+pub fn config(hosts: Vec<(Selector, HostAction)>, default_action: DefaultAction) -> Config {
+    let tunnels =
+        hosts.iter().filter_map(|(_, a)| if let HostAction::Tunnel(t) = a { Some(Arc::clone(t)) } else { None });
+    let tunnels = tunnels.collect();
+    let hosts = hosts.into_iter().zip(1..).map(|((selector, action), n)| {
+        let (name, selectors) = (format!("h{n}"), vec![selector]);
+        Arc::new(HostPolicy { name, priority: n * 10, cookie: n + 1, selectors, action, line: 1 })
+    });
+    let startup = Startup {
+        audit_level: Level::Error,
+        audit_dir: None,
+        audit_max_kbytes: 100,
+        spd_soft: 900,
+        spd_hard: 1000,
+        spi_min: 300,
+        spi_max: 2_500_000,
+        interface: "caponier0".to_owned(),
+        mtu: None,
+        replay_window: 1024,
+        df: DfPolicy::Copy,
+        ike_port: 500,
+        natt_port: 4500,
+        hold_queue: 64,
+        cache_idle_seconds: 300,
+        export_keys: None,
+    };
+    Config {
+        startup,
+        hosts: hosts.collect(),
+        default_action,
+        tunnels,
+        ikes: Vec::new(),
+        auths: Vec::new(),
+        bypass: Vec::new(),
+    }
+}
