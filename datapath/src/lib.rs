@@ -1,1 +1,3 @@
 //! The packet path.
+
+pub mod io;

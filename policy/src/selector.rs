@@ -216,7 +216,7 @@ impl Selector {
             Some("source (local address)")
         } else if !self.remote.contains(tuple.remote(direction)) {
             Some("destination (remote address)")
-        } else if !self.protocol.is_none_or(|p| p == tuple.protocol) {
+        } else if self.protocol.is_some_and(|p| p != tuple.protocol) {
             Some("protocol")
         } else if !self.ports.matches(tuple.ports, direction) {
             Some("port")

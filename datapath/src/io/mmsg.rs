@@ -1,0 +1,415 @@
+//! Batches of datagrams through `recvmmsg` and `sendmmsg`, with what the
+//! control messages carry: our own address (IP_PKTINFO) and the TOS octet.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Room for the control messages of one datagram: packet information and TOS,
+/// of IPv4 or IPv6, need 64 octets at most.
+const CONTROL_LEN: usize = 128;
+
+/// Control messages must be aligned as `cmsghdr` is.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_LEN]);
+
+/// Buffers for a batch of received datagrams, allocated once.
+pub struct ReceiveBatch {
+    buffers: Vec<u8>,
+    buffer_len: usize,
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    headers: Vec<libc::mmsghdr>,
+    iovecs: Vec<libc::iovec>,
+    filled: usize,
+}
+
+// SAFETY: the raw pointers in `headers` and `iovecs` point into the other fields, are written anew
+// by each call of `receive`, and are never followed outside it.
+unsafe impl Send for ReceiveBatch {}
+
+/// One received datagram.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// What the socket delivers: a UDP payload, or an IP payload; a raw IPv4 socket puts the IP header before it.
+    pub payload: &'a mut [u8],
+    /// Sender; port 0 for raw sockets.
+    pub source: SocketAddr,
+    /// The address of ours that it was sent to.
+    pub local: Option<IpAddr>,
+    /// TOS octet or traffic class: DSCP and ECN.
+    pub tos: u8,
+    /// The datagram was longer than the buffer; the rest is lost.
+    pub truncated: bool,
+}
+
+impl ReceiveBatch {
+    /// Room for `count` datagrams of up to `buffer_len` octets each.
+    #[must_use]
+    pub fn new(count: usize, buffer_len: usize) -> Self {
+        // SAFETY: all-zero octets are a valid value of these C structs: numbers, and null pointers
+        // with lengths of zero.
+        let (name, header, iovec): (libc::sockaddr_storage, libc::mmsghdr, libc::iovec) = unsafe {
+            (
+                MaybeUninit::zeroed().assume_init(),
+                MaybeUninit::zeroed().assume_init(),
+                MaybeUninit::zeroed().assume_init(),
+            )
+        };
+        Self {
+            buffers: vec![0; count * buffer_len],
+            buffer_len,
+            names: vec![name; count],
+            controls: vec![Control([0; CONTROL_LEN]); count],
+            headers: vec![header; count],
+            iovecs: vec![iovec; count],
+            filled: 0,
+        }
+    }
+
+    /// Receives what is there, up to the size of the batch, without waiting;
+    /// returns how many. Nothing there is 0, not an error.
+    pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        self.filled = 0;
+        for i in 0..self.headers.len() {
+            let buffer = &mut self.buffers[i * self.buffer_len..(i + 1) * self.buffer_len];
+            self.iovecs[i] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let header = &mut self.headers[i];
+            header.msg_len = 0;
+            header.msg_hdr.msg_name = (&raw mut self.names[i]).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = &raw mut self.iovecs[i];
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = self.controls[i].0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_LEN as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        // SAFETY: every header was just pointed at its own buffer, name, iovec and control area,
+        // which belong to `self` and outlive the call, with their true lengths.
+        let received = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        match usize::try_from(received) {
+            Ok(n) => {
+                self.filled = n;
+                Ok(n)
+            }
+            Err(_) => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                e => Err(e),
+            },
+        }
+    }
+
+    /// The datagrams of the last [`receive`](Self::receive). One whose sender
+    /// is not an IP address is left out.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = Received<'_>> {
+        let Self { buffers, buffer_len, names, headers, filled, .. } = self;
+        buffers.chunks_exact_mut(*buffer_len).zip(headers.iter()).zip(names.iter()).take(*filled).filter_map(
+            |((buffer, header), name)| {
+                let source = socket_addr(name)?;
+                let (local, tos) = control_of(&header.msg_hdr);
+                let len = (header.msg_len as usize).min(buffer.len());
+                Some(Received {
+                    payload: &mut buffer[..len],
+                    source,
+                    local,
+                    tos,
+                    truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                })
+            },
+        )
+    }
+}
+
+/// Reads the control messages of a received datagram.
+fn control_of(header: &libc::msghdr) -> (Option<IpAddr>, u8) {
+    let (mut local, mut tos) = (None, 0);
+    // SAFETY: `header` was filled in by recvmmsg and its control area still lives in the batch; the
+    // CMSG functions stay within msg_controllen, and each body is read unaligned and only where the
+    // message is long enough for it.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(header);
+        while !at.is_null() {
+            let body = libc::CMSG_DATA(at);
+            let body_len = ((*at).cmsg_len as usize).saturating_sub(body.offset_from_unsigned(at.cast()));
+            match ((*at).cmsg_level, (*at).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) if body_len >= size_of::<libc::in_pktinfo>() => {
+                    let info: libc::in_pktinfo = ptr::read_unaligned(body.cast());
+                    local = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if body_len >= size_of::<libc::in6_pktinfo>() => {
+                    let info: libc::in6_pktinfo = ptr::read_unaligned(body.cast());
+                    local = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                }
+                (libc::IPPROTO_IP, libc::IP_TOS) if body_len >= 1 => tos = *body,
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if body_len >= size_of::<libc::c_int>() => {
+                    let class: libc::c_int = ptr::read_unaligned(body.cast());
+                    tos = (class & 0xff) as u8;
+                }
+                _ => {}
+            }
+            at = libc::CMSG_NXTHDR(header, at);
+        }
+    }
+    (local, tos)
+}
+
+/// One datagram to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// UDP payload, IP payload, or for a socket with IP_HDRINCL the whole packet.
+    pub payload: &'a [u8],
+    /// Receiver; the port is ignored by raw sockets.
+    pub destination: SocketAddr,
+    /// The address of ours to send from; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
+    /// TOS octet or traffic class; `None` leaves the socket's.
+    pub tos: Option<u8>,
+}
+
+/// Headers for a batch of datagrams to be sent, allocated once.
+pub struct SendBatch {
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    headers: Vec<libc::mmsghdr>,
+    iovecs: Vec<libc::iovec>,
+}
+
+// SAFETY: as for `ReceiveBatch`: pointers are written anew by each call and not kept.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// Room for `count` datagrams in one system call.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        // SAFETY: as in `ReceiveBatch::new`.
+        let (name, header, iovec): (libc::sockaddr_storage, libc::mmsghdr, libc::iovec) = unsafe {
+            (
+                MaybeUninit::zeroed().assume_init(),
+                MaybeUninit::zeroed().assume_init(),
+                MaybeUninit::zeroed().assume_init(),
+            )
+        };
+        Self {
+            names: vec![name; count],
+            controls: vec![Control([0; CONTROL_LEN]); count],
+            headers: vec![header; count],
+            iovecs: vec![iovec; count],
+        }
+    }
+
+    /// Sends the first datagrams of `outgoing`, as many as the batch and the
+    /// socket take; returns how many. An error is that of the first: none was sent.
+    pub fn send(&mut self, fd: BorrowedFd<'_>, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
+        let count = outgoing.len().min(self.headers.len());
+        if count == 0 {
+            return Ok(0);
+        }
+        for (i, datagram) in outgoing[..count].iter().enumerate() {
+            let name_len = write_socket_addr(datagram.destination, &mut self.names[i]);
+            let control_len = write_control(datagram, &mut self.controls[i]);
+            // The kernel does not write through the pointer of a message that is sent.
+            self.iovecs[i] =
+                libc::iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: datagram.payload.len() };
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = (&raw mut self.names[i]).cast();
+            header.msg_namelen = name_len;
+            header.msg_iov = &raw mut self.iovecs[i];
+            header.msg_iovlen = 1;
+            header.msg_control =
+                if control_len == 0 { ptr::null_mut() } else { self.controls[i].0.as_mut_ptr().cast() };
+            header.msg_controllen = control_len as _;
+            header.msg_flags = 0;
+        }
+        // SAFETY: the first `count` headers point at payloads borrowed for this call and at names,
+        // iovecs and control areas of `self`, with their true lengths.
+        let sent = unsafe {
+            libc::sendmmsg(
+                fd.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// Writes source address and TOS as control messages; returns the octets used.
+fn write_control(datagram: &Outgoing<'_>, control: &mut Control) -> usize {
+    let mut used = 0;
+    match datagram.source {
+        Some(IpAddr::V4(a)) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(a.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            push_control(control, &mut used, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        Some(IpAddr::V6(a)) => {
+            let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: a.octets() }, ipi6_ifindex: 0 };
+            push_control(control, &mut used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        }
+        None => {}
+    }
+    if let Some(tos) = datagram.tos {
+        let value = libc::c_int::from(tos);
+        if datagram.destination.is_ipv4() {
+            push_control(control, &mut used, libc::IPPROTO_IP, libc::IP_TOS, value);
+        } else {
+            push_control(control, &mut used, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, value);
+        }
+    }
+    used
+}
+
+fn push_control<T: Copy>(control: &mut Control, used: &mut usize, level: libc::c_int, kind: libc::c_int, body: T) {
+    // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
+    let (space, len) = unsafe { (libc::CMSG_SPACE(size_of::<T>() as u32), libc::CMSG_LEN(size_of::<T>() as u32)) };
+    let area = &mut control.0[*used..*used + space as usize];
+    area.fill(0);
+    let header = area.as_mut_ptr().cast::<libc::cmsghdr>();
+    // SAFETY: `area` has CMSG_SPACE(size of T) octets, checked by the slice above, and starts
+    // aligned: the control area is, and CMSG_SPACE keeps alignment. The body is written unaligned.
+    unsafe {
+        (*header).cmsg_len = len as _;
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
+        ptr::write_unaligned(libc::CMSG_DATA(header).cast(), body);
+    }
+    *used += space as usize;
+}
+
+fn socket_addr(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage, which is larger and more strictly aligned,
+            // holds a sockaddr_in.
+            let a = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(a.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(a.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, a sockaddr_in6.
+            let a = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(a.sin6_port), 0, a.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+fn write_socket_addr(address: SocketAddr, name: &mut libc::sockaddr_storage) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(a) => {
+            let value = libc::sockaddr_in {
+                sin_family: libc::AF_INET as _,
+                sin_port: a.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(a.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: sockaddr_storage is at least as large and as strictly aligned as any sockaddr.
+            unsafe { ptr::write((&raw mut *name).cast(), value) };
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(a) => {
+            let value = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as _,
+                sin6_port: a.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: a.ip().octets() },
+                sin6_scope_id: a.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { ptr::write((&raw mut *name).cast(), value) };
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    fn pair(address: &str) -> (UdpSocket, UdpSocket) {
+        (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap())
+    }
+
+    #[test]
+    fn a_batch_arrives_whole_and_in_order_with_addresses_and_tos() {
+        for (address, loopback) in
+            [("127.0.0.1:0", IpAddr::V4(Ipv4Addr::LOCALHOST)), ("[::1]:0", Ipv6Addr::LOCALHOST.into())]
+        {
+            let (from, to) = pair(address);
+            let option = |name4, name6| {
+                if loopback.is_ipv4() {
+                    super::super::set_int_option(to.as_fd(), libc::IPPROTO_IP, name4, 1).unwrap();
+                } else {
+                    super::super::set_int_option(to.as_fd(), libc::IPPROTO_IPV6, name6, 1).unwrap();
+                }
+            };
+            option(libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO);
+            option(libc::IP_RECVTOS, libc::IPV6_RECVTCLASS);
+            let payloads: Vec<Vec<u8>> = (0..10u8).map(|i| vec![i; 100 + usize::from(i)]).collect();
+            let outgoing: Vec<_> = payloads
+                .iter()
+                .map(|p| Outgoing {
+                    payload: p,
+                    destination: to.local_addr().unwrap(),
+                    source: Some(loopback),
+                    tos: Some(0xb9),
+                })
+                .collect();
+            let mut send = SendBatch::new(4);
+            let mut at = 0;
+            while at < outgoing.len() {
+                let n = send.send(from.as_fd(), &outgoing[at..]).unwrap();
+                assert!((1..=4).contains(&n), "no more than the batch holds");
+                at += n;
+            }
+            let mut batch = ReceiveBatch::new(16, 105);
+            assert_eq!(batch.receive(to.as_fd()).unwrap(), 10);
+            for (received, sent) in batch.iter_mut().zip(&payloads) {
+                assert_eq!(received.payload, &sent[..sent.len().min(105)]);
+                assert_eq!(received.truncated, sent.len() > 105);
+                assert_eq!(received.source, from.local_addr().unwrap());
+                assert_eq!(received.local, Some(loopback));
+                assert_eq!(received.tos, 0xb9);
+            }
+            assert_eq!(batch.receive(to.as_fd()).unwrap(), 0, "nothing left, and no waiting");
+            assert_eq!(batch.iter_mut().count(), 0);
+        }
+    }
+
+    #[test]
+    fn without_control_messages_nothing_is_made_up() {
+        let (from, to) = pair("127.0.0.1:0");
+        let datagram = Outgoing { payload: b"x", destination: to.local_addr().unwrap(), source: None, tos: None };
+        assert_eq!(SendBatch::new(1).send(from.as_fd(), &[datagram]).unwrap(), 1);
+        let mut batch = ReceiveBatch::new(1, 10);
+        assert_eq!(batch.receive(to.as_fd()).unwrap(), 1);
+        let received = batch.iter_mut().next().unwrap();
+        assert_eq!((received.local, received.tos, received.truncated), (None, 0, false));
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_refused() {
+        let (from, to) = pair("127.0.0.1:0");
+        let source = Some(IpAddr::from([192, 0, 2, 1]));
+        let datagram = Outgoing { payload: b"x", destination: to.local_addr().unwrap(), source, tos: None };
+        assert!(SendBatch::new(1).send(from.as_fd(), &[datagram]).is_err());
+    }
+}

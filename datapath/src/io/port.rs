@@ -1,0 +1,120 @@
+//! The sockets that ESP and IKE go through.
+
+use super::mmsg::{Outgoing, ReceiveBatch, SendBatch};
+use super::set_int_option;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What a port carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortKind {
+    /// UDP with this local port: IKE, or ESP in UDP.
+    Udp(u16),
+    /// ESP as IP protocol 50. What is received has the IPv4 header before it, and no IPv6 header.
+    RawEsp,
+    /// Whole packets, sent as they are (IP_HDRINCL). Receives nothing.
+    Clear,
+}
+
+/// A non-blocking socket of one address family, bound to no particular address;
+/// each datagram says which of ours it is for or from.
+#[derive(Debug)]
+pub struct Port {
+    socket: Socket,
+    ipv4: bool,
+    /// Whether the kernel sets DF: 0 no, 1 yes, 2 not known.
+    dont_fragment: AtomicU8,
+}
+
+/// Enough for bursts at a few Gbit/s while a worker is busy elsewhere.
+const BUFFER_OCTETS: usize = 4 << 20;
+
+impl Port {
+    /// Opens a port. Packets sent through it carry the firewall mark `mark`,
+    /// by which routing tells them from those to be protected. Needs CAP_NET_RAW and CAP_NET_ADMIN.
+    pub fn open(kind: PortKind, ipv4: bool, mark: u32) -> io::Result<Self> {
+        let domain = if ipv4 { Domain::IPV4 } else { Domain::IPV6 };
+        let (ty, protocol) = match kind {
+            PortKind::Udp(_) => (Type::DGRAM, Protocol::UDP),
+            PortKind::RawEsp => (Type::RAW, Protocol::from(50)),
+            PortKind::Clear => (Type::RAW, Protocol::from(libc::IPPROTO_RAW)),
+        };
+        let socket = Socket::new(domain, ty.nonblocking(), Some(protocol))?;
+        socket.set_mark(mark)?;
+        let fd = socket.as_fd();
+        if ipv4 {
+            set_int_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            set_int_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+        } else {
+            socket.set_only_v6(true)?;
+            set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+        }
+        match kind {
+            PortKind::Udp(port) => {
+                let any = if ipv4 {
+                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+                } else {
+                    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+                };
+                socket.bind(&any.into())?;
+            }
+            PortKind::RawEsp => {}
+            PortKind::Clear => {
+                if ipv4 {
+                    socket.set_header_included_v4(true)?;
+                } else {
+                    socket.set_header_included_v6(true)?;
+                }
+            }
+        }
+        if kind != PortKind::Clear {
+            // The kernel grants what its limits allow; less costs bursts, not correctness.
+            let _ = socket.set_recv_buffer_size(BUFFER_OCTETS);
+            let _ = socket.set_send_buffer_size(BUFFER_OCTETS);
+        }
+        Ok(Self { socket, ipv4, dont_fragment: AtomicU8::new(2) })
+    }
+
+    /// Whether the port is one of IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.ipv4
+    }
+
+    /// Sets whether what is sent from now on carries DF (IPv4), or is refused
+    /// rather than fragmented by us (IPv6), when it does not fit the path.
+    pub fn set_dont_fragment(&self, on: bool) -> io::Result<()> {
+        if self.dont_fragment.load(Relaxed) == u8::from(on) {
+            return Ok(());
+        }
+        if self.ipv4 {
+            let value = if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
+            set_int_option(self.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)?;
+        } else {
+            let value = if on { libc::IPV6_PMTUDISC_DO } else { libc::IPV6_PMTUDISC_DONT };
+            set_int_option(self.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, value)?;
+        }
+        self.dont_fragment.store(u8::from(on), Relaxed);
+        Ok(())
+    }
+
+    /// Receives a batch without waiting; see [`ReceiveBatch::receive`].
+    pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.receive(self.as_fd())
+    }
+
+    /// Sends the first of `outgoing`; see [`SendBatch::send`].
+    pub fn send(&self, batch: &mut SendBatch, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
+        batch.send(self.as_fd(), outgoing)
+    }
+}
+
+impl AsFd for Port {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
