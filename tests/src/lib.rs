@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod cases;
+pub mod endpoint;
 pub mod lab;
 pub mod need;
 pub mod process;

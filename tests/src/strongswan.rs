@@ -147,7 +147,7 @@ impl StrongSwan {
             .args([run.as_os_str(), CHARON.as_ref()])
             .arg(preload.map_or("".as_ref(), |p| p.as_os_str()))
             .env("STRONGSWAN_CONF", run.join("strongswan.conf"))
-            .env("XFRMFAKE_LOG", host.directory.join("sa.keys"));
+            .env("XFRM_SHIM_LOG", host.directory.join("sa.keys"));
         let out = host.directory.join("charon-out.log");
         let mut swan = Self { host: host.clone(), process: Background::spawn(&mut command, &out, &out), run };
         let socket = swan.run.join("charon.vici");

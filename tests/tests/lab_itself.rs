@@ -2,6 +2,7 @@
 
 use tests::capture::{self, Capture, Kind};
 use tests::cases::PLAIN;
+use tests::endpoint;
 use tests::lab::Lab;
 use tests::need::Need;
 use tests::strongswan::{Connection, Esp, StrongSwan};
@@ -50,4 +51,23 @@ fn clear_text_on_the_wire_is_found() {
     let frames = wire.stop();
     let verdict = std::panic::catch_unwind(|| capture::assert_protected(&frames, a, b, b""));
     assert!(verdict.is_err(), "clear-text passed for protected: {:?}", capture::census(&frames));
+}
+
+/// Raw ESP: both data paths are scapy, both negotiators are charon.
+#[test]
+fn two_scapy_end_points() {
+    let needs = [Need::StrongSwan, Need::Capture, Need::Scapy, Need::Cc];
+    let Some(lab) = Lab::open("two_scapy_end_points", 2, &needs) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let wire = Capture::start(a, "outer");
+    let esp = Esp::Shim(endpoint::shim(&lab));
+    let responder = StrongSwan::start(b, &Connection::new(b, a, PLAIN), &esp);
+    let initiator = StrongSwan::start(a, &Connection::new(a, b, PLAIN), &esp);
+    initiator.initiate();
+    assert_eq!(responder.pairs().len(), 1);
+    let _echo = endpoint::echo(b);
+    endpoint::ping(a, b);
+    let frames = wire.stop();
+    capture::assert_protected(&frames, a, b, b"endpoint");
+    assert_eq!(capture::census(&frames).get(&Kind::Esp), Some(&6));
 }
