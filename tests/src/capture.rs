@@ -41,6 +41,18 @@ impl Capture {
     #[must_use]
     #[track_caller]
     pub fn start(host: &Host, interface: &str) -> Self {
+        Self::with_length(host, interface, 65_535)
+    }
+
+    /// As [`Capture::start`] for bulk transfers: only the headers, and some payload, of each frame.
+    #[must_use]
+    #[track_caller]
+    pub fn start_headers(host: &Host, interface: &str) -> Self {
+        Self::with_length(host, interface, 400)
+    }
+
+    #[track_caller]
+    fn with_length(host: &Host, interface: &str, octets: u32) -> Self {
         let file = host.directory.join(format!("{interface}.pcap"));
         let _ = std::fs::remove_file(&file);
         let log = host.directory.join(format!("tcpdump-{interface}.log"));
@@ -48,8 +60,8 @@ impl Capture {
         let mut command = host.command("tcpdump");
         // As root and packet by packet: else it cannot write here, or loses the last second.
         command.args(["-Z", "root", "-U", "--immediate-mode", "-n", "-i", interface]);
-        // Headers and some payload of each frame, and a buffer (KiB) for the bursts of a bulk transfer.
-        command.args(["-s", "400", "-B", "131072", "-w"]).arg(&file);
+        // A buffer (KiB) for the bursts of a bulk transfer.
+        command.args(["-s", &octets.to_string(), "-B", "131072", "-w"]).arg(&file);
         let mut tcpdump = Background::spawn(&mut command, &log, &log);
         wait::until_true("tcpdump to listen", 15, || {
             assert!(tcpdump.is_running(), "tcpdump ended: {}", tcpdump.output());

@@ -132,6 +132,17 @@ impl Lab {
         &self.hosts
     }
 
+    /// Joins two hosts by another link, each end with a name and an address with prefix.
+    #[track_caller]
+    pub fn link(&self, x: &Host, x_name: &str, x_address: &str, y: &Host, y_name: &str, y_address: &str) {
+        let (m, n) = (x.namespace.as_str(), y.namespace.as_str());
+        ip(&["link", "add", x_name, "netns", m, "type", "veth", "peer", "name", y_name, "netns", n]);
+        for (namespace, name, address) in [(m, x_name, x_address), (n, y_name, y_address)] {
+            ip(&["-n", namespace, "addr", "add", address, "dev", name]);
+            ip(&["-n", namespace, "link", "set", name, "up"]);
+        }
+    }
+
     /// The test's directory.
     #[must_use]
     pub fn directory(&self) -> &Path {

@@ -7,9 +7,11 @@
 //! has a deadline; everything is ended and deleted when the `Lab` goes.
 #![allow(clippy::print_stderr)] // the test harness captures it, and shows it for a failure
 
+pub mod caponier;
 pub mod capture;
 pub mod cases;
 pub mod endpoint;
+pub mod judge;
 pub mod lab;
 pub mod need;
 pub mod process;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Plugins of charon but for the one that does ESP. The order is that of preference.
-const PLUGINS: &str = "random nonce openssl aes sha1 sha2 md5 hmac kdf gcm ccm ctr gmp curve25519 drbg pem pkcs1 \
+const PLUGINS: &str = "random nonce openssl aes sha1 sha2 md5 hmac kdf gcm ccm ctr gmp curve25519 drbg pem pkcs1 pkcs8 \
                        x509 pubkey constraints";
 
 /// What does charon's ESP.
@@ -45,6 +45,10 @@ pub struct Connection {
     pub remote_ts: String,
     /// The pre-shared key.
     pub preshared: String,
+    /// How it authenticates itself.
+    pub local_auth: String,
+    /// How the peer must.
+    pub remote_auth: String,
     /// More lines of the connection.
     pub more: String,
     /// More lines of the child.
@@ -63,6 +67,8 @@ impl Connection {
             local_ts: me.network(),
             remote_ts: peer.network(),
             preshared: PRESHARED.into(),
+            local_auth: "auth = psk".into(),
+            remote_auth: "auth = psk".into(),
             // Rekeying is done when a test says so.
             more: "rekey_time = 0\n".into(),
             more_child: "rekey_time = 0\n".into(),
@@ -70,7 +76,8 @@ impl Connection {
     }
 
     fn text(&self) -> String {
-        let Self { local, remote, ike, esp, local_ts, remote_ts, preshared, more, more_child } = self;
+        let Self { local, remote, ike, esp, local_ts, remote_ts, preshared, local_auth, remote_auth, .. } = self;
+        let (more, more_child) = (&self.more, &self.more_child);
         format!(
             "connections {{ lab {{
   version = 1
@@ -78,9 +85,9 @@ impl Connection {
   remote_addrs = {remote}
   proposals = {ike}
   {more}
-  local {{ auth = psk
+  local {{ {local_auth}
     id = {local} }}
-  remote {{ auth = psk
+  remote {{ {remote_auth}
     id = {remote} }}
   children {{ net {{
     mode = tunnel

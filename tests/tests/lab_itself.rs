@@ -12,7 +12,7 @@ use tests::traffic::{self, Transfer};
 fn two_strongswans() {
     let Some(lab) = Lab::open("two_strongswans", 2, &[Need::StrongSwan, Need::Capture]) else { return };
     let (a, b) = (lab.a(), lab.b());
-    let wire = Capture::start(a, "outer");
+    let wire = Capture::start_headers(a, "outer");
     let responder = StrongSwan::start(b, &Connection::new(b, a, PLAIN), &Esp::UserSpace);
     let initiator = StrongSwan::start(a, &Connection::new(a, b, PLAIN), &Esp::UserSpace);
     initiator.initiate();

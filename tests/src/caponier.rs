@@ -1,0 +1,307 @@
+//! Caponier in a lab host: `ipsecd` and the commands, run as a user runs them.
+
+use crate::cases::{Case, PRESHARED};
+use crate::lab::Host;
+use crate::process::{self, Background, Finished};
+use crate::wait;
+use serde_json::Value;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The executable that is every program of Caponier: a binary of this package.
+///
+/// # Panics
+/// Unless called by a test, whose executable is in `target/PROFILE/deps`.
+#[must_use]
+pub fn applets() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.parent().and_then(Path::parent).expect("two directories above a test");
+    profile.join("applets")
+}
+
+/// A tunnel with everything that goes with it: a host policy of the same
+/// selectors, and an IKE policy and an authentication record for the peer.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// Name of all four objects.
+    pub name: String,
+    /// Our outer address.
+    pub local: IpAddr,
+    /// The peer's outer address.
+    pub remote: IpAddr,
+    /// Our protected network.
+    pub source: String,
+    /// The peer's protected network.
+    pub destination: String,
+    /// Phase-1 proposals.
+    pub ike: Vec<String>,
+    /// Phase-2 transforms, with or without lifetime.
+    pub esp: Vec<String>,
+    /// The pre-shared key.
+    pub preshared: String,
+    /// More lines of the tunnel policy, e.g. `start = "boot"`.
+    pub more: String,
+    /// More lines of the IKE policy, e.g. `life = 60`.
+    pub more_ike: String,
+}
+
+impl Tunnel {
+    /// The tunnel from `me` to `peer` between the IPv4 networks behind them.
+    #[must_use]
+    pub fn new(me: &Host, peer: &Host, case: Case) -> Self {
+        Self {
+            name: format!("to_{}", peer.name),
+            local: me.outer(),
+            remote: peer.outer(),
+            source: me.network(),
+            destination: peer.network(),
+            ike: vec![case.ike.into()],
+            esp: vec![case.esp.into()],
+            preshared: PRESHARED.into(),
+            more: String::new(),
+            more_ike: String::new(),
+        }
+    }
+}
+
+/// A configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    /// More lines of `[startup]`.
+    pub startup: String,
+    /// In order of priority. Two to the same peer share the IKE policy and
+    /// authentication record of the first.
+    pub tunnels: Vec<Tunnel>,
+    /// Anything more.
+    pub more: String,
+}
+
+impl Configuration {
+    /// With one tunnel.
+    #[must_use]
+    pub fn new(tunnel: Tunnel) -> Self {
+        Self { tunnels: vec![tunnel], ..Self::default() }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("[startup]\nauditlvl = \"informative\"\n{}\n", self.startup);
+        let mut peers = Vec::new();
+        for t in &self.tunnels {
+            let Tunnel { name, local, remote, source, destination, preshared, more, more_ike, .. } = t;
+            let (ike, esp) = (&t.ike, &t.esp);
+            let _ = write!(
+                text,
+                "
+[[host]]
+name = \"{name}\"
+source = \"{source}\"
+destination = \"{destination}\"
+tunnel = \"{name}\"
+
+[[tunnel]]
+name = \"{name}\"
+tsource = \"{local}\"
+tdestination = \"{remote}\"
+source = \"{source}\"
+destination = \"{destination}\"
+action = {esp:?}
+{more}
+"
+            );
+            if !peers.contains(remote) {
+                peers.push(*remote);
+                let _ = write!(
+                    text,
+                    "
+[[ike]]
+name = \"{name}\"
+remote = \"{remote}\"
+proposals = {ike:?}
+{more_ike}
+
+[[auth]]
+name = \"{name}\"
+remote = \"{remote}\"
+preshared = \"{preshared}\"
+"
+                );
+            }
+        }
+        text + &self.more
+    }
+}
+
+/// A running `ipsecd`.
+#[derive(Debug)]
+pub struct Caponier {
+    host: Host,
+    daemon: Background,
+    run: PathBuf,
+    config: PathBuf,
+}
+
+impl Caponier {
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn start(host: &Host, configuration: &Configuration) -> Self {
+        let run = host.directory.join("caponier");
+        let config = host.directory.join("caponier.toml");
+        std::fs::write(&config, configuration.text()).expect("the configuration file");
+        let mut command = host.command(applets());
+        command.arg("ipsecd").arg("--config").arg(&config).arg("--run-dir").arg(&run);
+        let log = (1..)
+            .map(|n| host.directory.join(format!("ipsecd-{n}.log")))
+            .find(|path| !path.exists())
+            .expect("numbers do not end");
+        let daemon = Background::spawn(&mut command, &log, &log);
+        let mut us = Self { host: host.clone(), daemon, run, config };
+        wait::until_true("ipsecd to answer", 30, || {
+            assert!(us.daemon.is_running(), "ipsecd ended: {}", us.daemon.output());
+            us.command(10, "ipsec_admin", &["-status"]).status.success()
+        });
+        us
+    }
+
+    /// Runs one of the commands against this daemon.
+    #[track_caller]
+    pub fn command(&self, seconds: u64, program: &str, arguments: &[&str]) -> Finished {
+        let mut command: Command = self.host.command(applets());
+        command.arg(program).args(arguments).arg("--run-dir").arg(&self.run);
+        process::run(&mut command, seconds)
+    }
+
+    /// `ipsec_admin`, which must succeed.
+    #[track_caller]
+    pub fn admin(&self, arguments: &[&str]) -> String {
+        self.command(70, "ipsec_admin", arguments).ok(&format!("ipsec_admin {}", arguments.join(" ")))
+    }
+
+    /// One section of `ipsec_report --json`, e.g. `sad`.
+    ///
+    /// # Panics
+    /// If the answer is not a JSON document with that section.
+    #[must_use]
+    #[track_caller]
+    pub fn report(&self, section: &str) -> Vec<Value> {
+        let text = self.command(20, "ipsec_report", &[&format!("-{section}"), "--json"]).ok("ipsec_report");
+        let document: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert_eq!(document["version"], 1, "{text}");
+        document[section].as_array().unwrap_or_else(|| panic!("no section {section}: {text}")).clone()
+    }
+
+    /// The pairs of SAs in use for a tunnel: SPIs (inbound, outbound), the newest first.
+    #[must_use]
+    #[track_caller]
+    pub fn pairs(&self, tunnel: &str) -> Vec<(u32, u32)> {
+        let sad = self.report("sad");
+        let spi = |sa: &Value| u32::try_from(sa["spi"].as_u64().expect("an SPI")).expect("32 bits");
+        let of = |direction: &str, pair: &Value| {
+            sad.iter().find(|sa| sa["direction"] == direction && sa["pair"] == *pair).map(spi)
+        };
+        let mut pairs: Vec<_> = sad
+            .iter()
+            .filter(|sa| sa["tunnel"] == tunnel && sa["direction"] == "inbound")
+            .map(|sa| {
+                let outbound = of("outbound", &sa["pair"]);
+                (sa["pair"].as_u64(), spi(sa), outbound.expect("an inbound SA has its outbound one"))
+            })
+            .collect();
+        pairs.sort_by_key(|(pair, ..)| std::cmp::Reverse(*pair));
+        pairs.into_iter().map(|(_, inbound, outbound)| (inbound, outbound)).collect()
+    }
+
+    /// A counter of the daemon; 0 if it has not counted anything under that name.
+    #[must_use]
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        let text = self.command(20, "ipsec_admin", &["-status", "--json"]).ok("ipsec_admin -status --json");
+        let document: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let status = document["status"].as_array().and_then(|s| s.first()).unwrap_or(&document["status"]);
+        status[name].as_u64().or_else(|| status["counters"][name].as_u64()).unwrap_or(0)
+    }
+
+    /// No SA of any kind and no packet waiting for one.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        self.assert_no_pairs();
+        assert_eq!(self.report("mad"), Vec::<Value>::new(), "ISAKMP SAs left behind");
+    }
+
+    /// No IPsec SA and no packet waiting for one; an ISAKMP SA may be there.
+    #[track_caller]
+    pub fn assert_no_pairs(&self) {
+        assert_eq!(self.report("sad"), Vec::<Value>::new(), "IPsec SAs left behind");
+        for tunnel in self.report("tunnel") {
+            assert_eq!(tunnel["packets_held"].as_u64().unwrap_or(0), 0, "packets held: {tunnel}");
+        }
+    }
+
+    /// What the daemon has written: audit events and diagnostics.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.output()
+    }
+
+    /// The texts of the audit events of a level, e.g. `ERROR`, in order.
+    #[must_use]
+    pub fn events(&self, level: &str) -> Vec<String> {
+        let log = self.log();
+        let level = format!("Lvl: {level} ");
+        log.lines()
+            .zip(log.lines().skip(1))
+            .filter(|(head, _)| head.starts_with("Msg:") && head.contains(&level))
+            .filter_map(|(_, text)| text.strip_prefix("Event:"))
+            .map(|text| text.trim().to_owned())
+            .collect()
+    }
+
+    /// Waits for an audit event of a level that contains each of `words`.
+    #[track_caller]
+    pub fn wait_event(&self, seconds: u64, level: &str, words: &[&str]) -> String {
+        wait::until(&format!("an event of level {level} with {words:?}"), Duration::from_secs(seconds), || {
+            self.events(level).into_iter().find(|event| words.iter().all(|word| event.contains(word)))
+        })
+    }
+
+    /// Waits until a tunnel is in a state (`up`, `down`, `negotiating`).
+    #[track_caller]
+    pub fn wait_tunnel(&self, seconds: u64, name: &str, state: &str) {
+        wait::until_true(&format!("tunnel {name} to be {state}"), seconds, || {
+            self.report("tunnel").iter().any(|t| t["name"] == name && t["state"] == state)
+        });
+    }
+
+    /// Writes another configuration and makes the daemon read it.
+    #[track_caller]
+    pub fn reload(&self, configuration: &Configuration) {
+        std::fs::write(&self.config, configuration.text()).expect("the configuration file");
+        self.admin(&["-reload"]);
+    }
+
+    /// Ends it in good order.
+    #[track_caller]
+    pub fn stop(mut self) -> String {
+        let status = self.daemon.terminate(20);
+        assert!(status.success(), "ipsecd: {status}: {}", self.log());
+        self.log()
+    }
+
+    /// Ends it at once (SIGKILL): it can do nothing more, on the wire or here.
+    pub fn kill(mut self) {
+        self.daemon.kill();
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.daemon.is_running()
+    }
+}
