@@ -9,6 +9,7 @@ pub mod cache;
 pub mod classifier;
 pub mod config;
 pub mod counters;
+pub mod explain;
 pub mod five_tuple;
 pub mod limits;
 pub mod sa;

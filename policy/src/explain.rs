@@ -1,0 +1,361 @@
+//! Why a packet is treated as it is: the rules tried, one by one.
+//!
+//! What `ipsec_policy` shows, live or for a configuration that is not loaded.
+//! The verdict is [`Spd::decide`]'s own; the trace only tells how it came about.
+
+use crate::classifier::{Coverage, coverage};
+use crate::config::{AuthRecord, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
+use crate::five_tuple::{Direction, FiveTuple, Ports};
+use crate::selector::{PortSelector, Selector};
+use crate::spd::{COOKIE_DEFAULT, Decision, Spd, is_link_control};
+use crate::transform::EspTransform;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The whole answer about one packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The packet: `6 10.1.1.1:1024 > 10.2.2.2:80`.
+    pub packet: String,
+    /// `outbound` or `inbound`.
+    pub direction: String,
+    /// Host policies tried, in order, up to the one that decided; empty if the bypass list did.
+    pub tried: Vec<Step>,
+    /// Who decided.
+    pub decided_by: DecidedBy,
+    /// Its cookie: the same number in the reports of policies and cache; 0 if no policy decided.
+    pub cookie: u32,
+    /// What happens to the packet.
+    pub action: Action,
+    /// The name under which it is counted, if it is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_reason: Option<String>,
+    /// The tunnel, if the policy has one, also when the packet is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelStep>,
+    /// Host policies after the one that decided which cover the packet too: they
+    /// would decide if the order were another.
+    pub overridden: Vec<String>,
+    /// The answer in sentences, with what to do where something is odd.
+    pub summary: Vec<String>,
+}
+
+/// What happens to a packet, in HP-UX's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// In the clear.
+    Pass,
+    /// Dropped.
+    Discard,
+    /// Outbound: protected. Inbound: accepted only if it comes protected.
+    Secure,
+}
+
+/// Who decides about a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidedBy {
+    /// The bypass list, by this entry.
+    Bypass {
+        /// The entry.
+        range: String,
+    },
+    /// Nobody: it keeps the IPv6 link working ([`is_link_control`]), and no policy names its type.
+    LinkControl,
+    /// A host policy.
+    Host {
+        /// Its name.
+        name: String,
+    },
+    /// The default policy.
+    Default,
+}
+
+/// One host policy that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Its priority.
+    pub priority: u32,
+    /// Its cookie.
+    pub cookie: u32,
+    /// Its line in the file.
+    pub line: usize,
+    /// What it covers.
+    pub selectors: Vec<String>,
+    /// Whether that is the packet.
+    pub outcome: Outcome,
+}
+
+/// What came of trying one host policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It covers the packet.
+    Match,
+    /// It does not.
+    Differs {
+        /// The first field that differs; of several selectors, in the one that comes closest.
+        field: String,
+    },
+    /// It could: it looks at ports, and the packet shows none.
+    PortsHidden,
+    /// It does not name the type of a packet of link control, and so says nothing about it.
+    TypeNotNamed,
+}
+
+/// The tunnel of the policy that decided, and who would negotiate it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelStep {
+    /// Its name.
+    pub name: String,
+    /// Our end point.
+    pub tsource: IpAddr,
+    /// The peer's.
+    pub tdestination: IpAddr,
+    /// What may go through.
+    pub selector: String,
+    /// Whether that covers the packet, and if not, the first field that differs.
+    pub outcome: Outcome,
+    /// Transforms, most preferred first: `aes128-sha1/28800/0`.
+    pub transforms: Vec<String>,
+    /// The IKE policy for the peer; without one negotiations fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ike_policy: Option<IkeStep>,
+    /// The authentication record for the peer; without one negotiations fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_record: Option<AuthStep>,
+}
+
+/// The IKE policy that a negotiation would use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IkeStep {
+    /// Its name.
+    pub name: String,
+    /// Its priority.
+    pub priority: u32,
+    /// Peers it is for.
+    pub remote: String,
+    /// Proposals, most preferred first: `aes128-sha1-modp2048`.
+    pub proposals: Vec<String>,
+    /// Lifetime of the ISAKMP SA in seconds; 0 is no limit.
+    pub lifetime_seconds: u32,
+}
+
+/// The authentication record that a negotiation would use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthStep {
+    /// Its name.
+    pub name: String,
+    /// Peers it is for.
+    pub remote: String,
+    /// Whether it has a pre-shared key.
+    pub preshared: bool,
+    /// Who we say we are.
+    pub local_id: String,
+    /// Who the peer must be.
+    pub remote_id: String,
+}
+
+impl Spd {
+    /// Decides about a packet as [`Self::decide`] does, and tells why. No packet is sent, nothing is cached.
+    #[must_use]
+    pub fn explain(&self, tuple: &FiveTuple, direction: Direction) -> Explanation {
+        let verdict = self.decide(tuple, direction);
+        let hosts = &self.config().hosts;
+        let bypassed = self.bypass().find(tuple.local(direction));
+        let outcome = |host: &HostPolicy| outcome_of(host, tuple, direction);
+        let first_match = hosts.iter().position(|h| outcome(h) == Outcome::Match);
+        let tried = match bypassed {
+            Some(_) => &[],
+            None => &hosts[..first_match.map_or(hosts.len(), |at| at + 1)],
+        };
+        // Not always the first match: hidden ports may let an earlier one decide.
+        let decider = tried.iter().find(|h| h.cookie == verdict.cookie);
+        let decided_by = match (bypassed, decider) {
+            (Some(range), _) => DecidedBy::Bypass { range: range.to_string() },
+            (None, Some(host)) => DecidedBy::Host { name: host.name.clone() },
+            (None, None) if verdict.cookie == COOKIE_DEFAULT => DecidedBy::Default,
+            (None, None) => DecidedBy::LinkControl,
+        };
+        let overridden = match bypassed {
+            Some(_) => &hosts[..],
+            None => &hosts[tried.len()..],
+        };
+        let tunnel = decider.and_then(|host| match &host.action {
+            HostAction::Tunnel(tunnel) => Some(self.tunnel_step(tunnel, tuple, direction)),
+            HostAction::Pass | HostAction::Discard => None,
+        });
+        let mut explanation = Explanation {
+            packet: tuple.to_string(),
+            direction: match direction {
+                Direction::Outbound => "outbound".to_owned(),
+                Direction::Inbound => "inbound".to_owned(),
+            },
+            tried: tried.iter().map(|h| step(h, outcome(h))).collect(),
+            decided_by,
+            cookie: verdict.cookie,
+            action: match verdict.decision {
+                Decision::Bypass | Decision::Pass => Action::Pass,
+                Decision::Discard => Action::Discard,
+                Decision::Protect { .. } => Action::Secure,
+            },
+            drop_reason: verdict.reason.map(|r| r.name().to_owned()),
+            tunnel,
+            overridden: overridden.iter().filter(|h| outcome(h) == Outcome::Match).map(|h| h.name.clone()).collect(),
+            summary: Vec::new(),
+        };
+        explanation.summary = summary(&explanation);
+        explanation
+    }
+
+    fn tunnel_step(&self, tunnel: &TunnelPolicy, tuple: &FiveTuple, direction: Direction) -> TunnelStep {
+        let config = self.config();
+        TunnelStep {
+            name: tunnel.name.to_string(),
+            tsource: tunnel.tsource,
+            tdestination: tunnel.tdestination,
+            selector: tunnel.selector.to_string(),
+            outcome: compare(&tunnel.selector, tuple, direction).1,
+            transforms: tunnel.transforms.iter().map(spell).collect(),
+            ike_policy: config.ike_policy(tunnel.tdestination).map(|p| ike_step(p)),
+            auth_record: config.auth_record(tunnel.tdestination).map(|a| auth_step(a, tunnel)),
+        }
+    }
+}
+
+fn step(host: &HostPolicy, outcome: Outcome) -> Step {
+    Step {
+        name: host.name.clone(),
+        priority: host.priority,
+        cookie: host.cookie,
+        line: host.line,
+        selectors: host.selectors.iter().map(ToString::to_string).collect(),
+        outcome,
+    }
+}
+
+fn ike_step(policy: &IkePolicy) -> IkeStep {
+    IkeStep {
+        name: policy.name.clone(),
+        priority: policy.priority,
+        remote: policy.remote.to_string(),
+        proposals: policy.proposals.iter().map(ToString::to_string).collect(),
+        lifetime_seconds: policy.lifetime.seconds,
+    }
+}
+
+fn auth_step(record: &AuthRecord, tunnel: &TunnelPolicy) -> AuthStep {
+    AuthStep {
+        name: record.name.clone(),
+        remote: record.remote.to_string(),
+        preshared: record.preshared.is_some(),
+        local_id: record.local_id.as_ref().map_or_else(|| tunnel.tsource.to_string(), ToString::to_string),
+        remote_id: record.remote_id.as_ref().map_or_else(|| tunnel.tdestination.to_string(), ToString::to_string),
+    }
+}
+
+/// `aes128-sha1-modp2048/3600/0`.
+fn spell(transform: &EspTransform) -> String {
+    let EspTransform { suite, pfs, lifetime } = transform;
+    let pfs = pfs.map(|g| format!("-{g}")).unwrap_or_default();
+    format!("{suite}{pfs}/{}/{}", lifetime.seconds, lifetime.kbytes)
+}
+
+/// The best outcome of any of a policy's selectors.
+fn outcome_of(host: &HostPolicy, tuple: &FiveTuple, direction: Direction) -> Outcome {
+    let outcomes = host.selectors.iter().map(|selector| {
+        if is_link_control(tuple) && !names_a_type(selector) {
+            (0, Outcome::TypeNotNamed)
+        } else {
+            compare(selector, tuple, direction)
+        }
+    });
+    let best = outcomes.max_by_key(|(closeness, _)| *closeness);
+    best.map_or_else(|| Outcome::Differs { field: "no selector".to_owned() }, |(_, outcome)| outcome)
+}
+
+fn names_a_type(selector: &Selector) -> bool {
+    matches!(selector.ports, PortSelector::Icmp { kind, .. } if kind != (0, u8::MAX))
+}
+
+/// Compares, and tells how close they come: the number of fields that agree, in order.
+fn compare(selector: &Selector, tuple: &FiveTuple, direction: Direction) -> (u8, Outcome) {
+    match coverage(selector, tuple, direction) {
+        Coverage::Covers => (6, Outcome::Match),
+        Coverage::PortsHidden => (5, Outcome::PortsHidden),
+        Coverage::Differs => {
+            let agrees = [
+                selector.local.contains(tuple.local(direction)),
+                selector.remote.contains(tuple.remote(direction)),
+                selector.protocol.is_none_or(|p| p == tuple.protocol),
+            ];
+            let closeness = agrees.iter().take_while(|a| **a).count() as u8;
+            let field = match (selector.first_difference(tuple, direction), tuple.ports) {
+                (Some("port"), Ports::Icmp { .. }) => "ICMP type or code",
+                (Some(field), _) => field,
+                (None, _) => "ports",
+            };
+            // Above TypeNotNamed.
+            (closeness + 1, Outcome::Differs { field: field.to_owned() })
+        }
+    }
+}
+
+fn summary(e: &Explanation) -> Vec<String> {
+    let mut out = Vec::new();
+    out.push(match &e.decided_by {
+        DecidedBy::Bypass { range } => format!("the local address is on the bypass list ({range}): no policy is asked"),
+        DecidedBy::LinkControl => {
+            "it keeps the IPv6 link working, and no host policy names its ICMPv6 type: it passes".to_owned()
+        }
+        DecidedBy::Default => "no host policy covers it: the default policy decides".to_owned(),
+        DecidedBy::Host { name } => format!("host policy `{name}` decides"),
+    });
+    out.push(match (e.action, e.drop_reason.as_deref(), &e.tunnel) {
+        (Action::Pass, ..) => "it passes in the clear".to_owned(),
+        (Action::Secure, _, Some(t)) if e.direction == "outbound" => {
+            format!("it is protected in tunnel `{}` to {}", t.name, t.tdestination)
+        }
+        (Action::Secure, _, Some(t)) => format!(
+            "it is accepted only out of tunnel `{}` from {}; in the clear it is dropped (clear_text_protected)",
+            t.name, t.tdestination
+        ),
+        (Action::Discard, Some("outside_tunnel_selector"), Some(t)) => format!(
+            "it is dropped (outside_tunnel_selector): tunnel `{}` carries only {}; widen the tunnel's selector on both \
+             sides, or narrow the host policy",
+            t.name, t.selector
+        ),
+        (Action::Discard, Some("fragment_ports_hidden"), _) => {
+            "it is dropped (fragment_ports_hidden): its ports cannot \
+            be seen, and that policy looks at ports; a policy without ports before it would decide"
+                .to_owned()
+        }
+        (_, reason, _) => format!("it is dropped ({})", reason.unwrap_or("policy_discard")),
+    });
+    if let Some(t) = e.tunnel.as_ref().filter(|_| e.action == Action::Secure) {
+        let peer = t.tdestination;
+        out.push(match (&t.ike_policy, &t.auth_record) {
+            (None, _) => format!("no IKE policy is for {peer}: negotiations fail; add [[ike]] with that remote"),
+            (_, None) => {
+                format!("no authentication record is for {peer}: negotiations fail; add [[auth]] with that remote")
+            }
+            (_, Some(auth)) if !auth.preshared => {
+                format!(
+                    "authentication record `{}` has no key: negotiations with {peer} fail; add preshared",
+                    auth.name
+                )
+            }
+            (Some(ike), Some(auth)) => {
+                format!("negotiated with IKE policy `{}` and authentication record `{}`", ike.name, auth.name)
+            }
+        });
+    }
+    if !e.overridden.is_empty() {
+        let names: Vec<_> = e.overridden.iter().map(|n| format!("`{n}`")).collect();
+        out.push(format!("covering it too, but not asked: {}", names.join(", ")));
+    }
+    out
+}

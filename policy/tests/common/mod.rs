@@ -1,0 +1,199 @@
+//! Configurations and packets for the tests of the engine.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use crypto::{Entropy, Secret};
+use policy::audit::Level;
+use policy::cache::{CacheKey, HashKey};
+use policy::config::{
+    AuthMethod, AuthRecord, Config, DefaultAction, DfPolicy, HostAction, HostPolicy, IkePolicy, NatTraversal,
+    StartMode, Startup, TunnelPolicy,
+};
+use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::sa::Lifetime;
+use policy::selector::{AddressRange, PortSelector, Selector};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Seeded, so that a failure replays (xorshift64*).
+pub(crate) struct Seeded(pub(crate) u64);
+
+impl Entropy for Seeded {
+    fn fill(&mut self, out: &mut [u8]) {
+        for byte in out {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            *byte = (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8;
+        }
+    }
+}
+
+pub(crate) fn hash_key() -> HashKey {
+    HashKey::draw(&mut Seeded(0x5eed))
+}
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// `10.1.0.0/16` or `10.1.1.1`.
+pub(crate) fn range(text: &str) -> AddressRange {
+    match text.split_once('/') {
+        Some((network, len)) => AddressRange::prefix(ip(network), len.parse().unwrap()).unwrap(),
+        None => AddressRange::single(ip(text)),
+    }
+}
+
+pub(crate) fn between(local: &str, remote: &str) -> Selector {
+    Selector::between(range(local), range(remote))
+}
+
+/// TCP (6), UDP (17): any local port, these remote ones.
+pub(crate) fn remote_port(selector: Selector, protocol: u8, remote: (u16, u16)) -> Selector {
+    Selector { protocol: Some(protocol), ports: PortSelector::Ports { local: (0, u16::MAX), remote }, ..selector }
+}
+
+pub(crate) fn icmp_types(selector: Selector, protocol: u8, kind: (u8, u8)) -> Selector {
+    Selector { protocol: Some(protocol), ports: PortSelector::Icmp { kind, code: (0, u8::MAX) }, ..selector }
+}
+
+pub(crate) fn tunnel(name: &str, peer: &str, selector: Selector) -> Arc<TunnelPolicy> {
+    Arc::new(TunnelPolicy {
+        name: name.into(),
+        tsource: ip(if peer.contains(':') { "fd77::1" } else { "10.77.0.1" }),
+        tdestination: ip(peer),
+        selector,
+        transforms: Vec::new(),
+        start: StartMode::Traffic,
+        line: 1,
+    })
+}
+
+/// Builds configurations; host policies in search order.
+#[derive(Default)]
+pub(crate) struct Rules {
+    hosts: Vec<Arc<HostPolicy>>,
+    tunnels: Vec<Arc<TunnelPolicy>>,
+    bypass: Vec<AddressRange>,
+    ikes: Vec<Arc<IkePolicy>>,
+    auths: Vec<Arc<AuthRecord>>,
+    discard_by_default: bool,
+}
+
+impl Rules {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn host(mut self, name: &str, selectors: Vec<Selector>, action: HostAction) -> Self {
+        let n = self.hosts.len() as u32 + 1;
+        if let HostAction::Tunnel(t) = &action
+            && !self.tunnels.iter().any(|x| x.name == t.name)
+        {
+            self.tunnels.push(Arc::clone(t));
+        }
+        let host = HostPolicy {
+            name: name.to_owned(),
+            priority: n * 10,
+            cookie: n + 1,
+            selectors,
+            action,
+            line: n as usize * 7,
+        };
+        self.hosts.push(Arc::new(host));
+        self
+    }
+
+    pub(crate) fn pass(self, name: &str, selector: Selector) -> Self {
+        self.host(name, vec![selector], HostAction::Pass)
+    }
+
+    pub(crate) fn discard(self, name: &str, selector: Selector) -> Self {
+        self.host(name, vec![selector], HostAction::Discard)
+    }
+
+    pub(crate) fn protect(self, name: &str, selector: Selector, tunnel: &Arc<TunnelPolicy>) -> Self {
+        self.host(name, vec![selector], HostAction::Tunnel(Arc::clone(tunnel)))
+    }
+
+    pub(crate) fn bypass(mut self, address: &str) -> Self {
+        self.bypass.push(range(address));
+        self
+    }
+
+    pub(crate) fn peer(mut self, remote: &str, key: Option<&[u8]>) -> Self {
+        self.ikes.push(Arc::new(IkePolicy {
+            name: format!("ike-{remote}"),
+            remote: range(remote),
+            priority: 10,
+            proposals: Vec::new(),
+            method: AuthMethod::PreSharedKey,
+            lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
+            max_quick_modes: 100,
+            nat_traversal: NatTraversal::Auto,
+            keepalive_seconds: 20,
+            line: 1,
+        }));
+        self.auths.push(Arc::new(AuthRecord {
+            name: format!("auth-{remote}"),
+            remote: range(remote),
+            preshared: key.map(Secret::copy_of),
+            local_id: None,
+            remote_id: None,
+            line: 1,
+        }));
+        self
+    }
+
+    pub(crate) fn discard_by_default(mut self) -> Self {
+        self.discard_by_default = true;
+        self
+    }
+
+    pub(crate) fn config(self) -> Config {
+        Config {
+            startup: Startup {
+                audit_level: Level::Error,
+                audit_dir: None,
+                audit_max_kbytes: 100,
+                spd_soft: 900,
+                spd_hard: 1000,
+                spi_min: 300,
+                spi_max: 2_500_000,
+                interface: "caponier0".into(),
+                mtu: None,
+                replay_window: 1024,
+                df: DfPolicy::Copy,
+                ike_port: 500,
+                natt_port: 4500,
+                hold_queue: 64,
+                cache_idle_seconds: 300,
+                export_keys: None,
+            },
+            hosts: self.hosts,
+            default_action: if self.discard_by_default { DefaultAction::Discard } else { DefaultAction::Pass },
+            tunnels: self.tunnels,
+            ikes: self.ikes,
+            auths: self.auths,
+            bypass: self.bypass,
+        }
+    }
+}
+
+pub(crate) fn tuple(source: &str, destination: &str, protocol: u8, ports: Ports) -> FiveTuple {
+    FiveTuple { source: ip(source), destination: ip(destination), protocol, ports }
+}
+
+pub(crate) fn tcp(source: &str, destination: &str, destination_port: u16) -> FiveTuple {
+    tuple(source, destination, 6, Ports::Pair { source: 40_000, destination: destination_port })
+}
+
+/// A different conversation for each number.
+pub(crate) fn flow(n: u32) -> CacheKey {
+    let pair = Ports::Pair { source: n as u16, destination: 80 };
+    let source = std::net::Ipv4Addr::from_bits(0x0a00_0000 | n >> 16);
+    CacheKey::new(
+        FiveTuple { source: source.into(), destination: ip("10.200.0.1"), protocol: 17, ports: pair },
+        Direction::Outbound,
+    )
+}

@@ -1,0 +1,271 @@
+//! What the SPD decides: order, defaults, traps, fragments, reloads.
+
+mod common;
+
+use common::{Rules, between, icmp_types, range, remote_port, tcp, tunnel, tuple};
+use policy::config::HostAction;
+use policy::counters::DropReason;
+use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::spd::{COOKIE_DEFAULT, COOKIE_NONE, Decision, SharedSpd, Spd, Verdict};
+use std::sync::Arc;
+
+use Direction::{Inbound, Outbound};
+
+const PASS_BY_DEFAULT: Verdict = Verdict { decision: Decision::Pass, cookie: COOKIE_DEFAULT, reason: None };
+
+fn verdict(decision: Decision, cookie: u32) -> Verdict {
+    Verdict { decision, cookie, reason: None }
+}
+
+fn dropped(reason: DropReason, cookie: u32) -> Verdict {
+    Verdict { decision: Decision::Discard, cookie, reason: Some(reason) }
+}
+
+fn spd(rules: Rules) -> Spd {
+    Spd::compile(&rules.config(), 1)
+}
+
+#[test]
+fn no_match_passes_by_the_default_policy_and_its_cookie_is_1() {
+    let spd = spd(Rules::new().discard("elsewhere", between("10.9.0.0/16", "10.9.0.0/16")));
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), PASS_BY_DEFAULT);
+    assert_eq!(spd.decide(&tcp("10.2.0.1", "10.1.0.1", 80), Inbound), PASS_BY_DEFAULT);
+    assert_eq!(spd.decide(&tcp("fd00::1", "fd00::2", 80), Outbound), PASS_BY_DEFAULT);
+}
+
+#[test]
+fn the_default_policy_may_be_changed_to_discard() {
+    let spd = spd(Rules::new().discard_by_default());
+    let expected = dropped(DropReason::PolicyDiscard, COOKIE_DEFAULT);
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), expected);
+    // Not even a fragment passes.
+    assert_eq!(spd.decide(&tuple("10.1.0.1", "10.2.0.1", 6, Ports::Opaque), Inbound), expected);
+}
+
+/// HP-UX scenarios H1, H2, H10: the wrong policy decides because it comes first.
+#[test]
+fn the_first_match_decides_even_if_a_later_policy_is_more_specific() {
+    let t = tunnel("t", "10.77.0.2", between("10.1.0.0/16", "10.2.0.0/16"));
+    let packet = tcp("10.1.0.1", "10.2.0.1", 80);
+    let wrong = Rules::new().pass("all", between("10.0.0.0/8", "10.0.0.0/8")).protect(
+        "web",
+        between("10.1.0.0/16", "10.2.0.0/16"),
+        &t,
+    );
+    assert_eq!(spd(wrong).decide(&packet, Outbound), verdict(Decision::Pass, 2));
+    let right = Rules::new()
+        .protect("web", between("10.1.0.0/16", "10.2.0.0/16"), &t)
+        .pass("all", between("10.0.0.0/8", "10.0.0.0/8"));
+    assert_eq!(spd(right).decide(&packet, Outbound), verdict(Decision::Protect { tunnel: 0 }, 2));
+}
+
+/// A host policy's source is this side: inbound packets are compared with roles swapped.
+#[test]
+fn roles_are_swapped_inbound() {
+    let t = tunnel("t", "10.77.0.2", between("10.1.0.0/16", "10.2.0.0/16"));
+    let web = remote_port(between("10.1.0.0/16", "10.2.0.0/16"), 6, (80, 80));
+    let spd = spd(Rules::new().protect("web", web, &t));
+    let protect = verdict(Decision::Protect { tunnel: 0 }, 2);
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), protect);
+    let answer = tuple("10.2.0.1", "10.1.0.1", 6, Ports::Pair { source: 80, destination: 40_000 });
+    assert_eq!(spd.decide(&answer, Inbound), protect);
+    assert_eq!(spd.decide(&answer, Outbound), PASS_BY_DEFAULT);
+    assert_eq!(spd.decide(&tcp("10.2.0.1", "10.1.0.1", 80), Inbound), PASS_BY_DEFAULT);
+}
+
+#[test]
+fn every_selector_of_a_policy_counts() {
+    let selectors = vec![between("10.1.0.0/16", "10.2.0.0/16"), between("fd01::/64", "fd02::/64")];
+    let spd = spd(Rules::new().host("both", selectors, HostAction::Discard));
+    let expected = dropped(DropReason::PolicyDiscard, 2);
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), expected);
+    assert_eq!(spd.decide(&tcp("fd01::1", "fd02::1", 80), Outbound), expected);
+    assert_eq!(spd.decide(&tcp("fd01::1", "fd03::1", 80), Outbound), PASS_BY_DEFAULT);
+}
+
+/// HP-UX scenario H1: the address is on the bypass list.
+#[test]
+fn the_bypass_list_comes_before_every_policy_and_means_the_local_address() {
+    let rules = Rules::new().bypass("10.1.0.1").discard("all", between("0.0.0.0/0", "0.0.0.0/0")).discard_by_default();
+    let spd = spd(rules);
+    let bypass = verdict(Decision::Bypass, COOKIE_NONE);
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), bypass);
+    assert_eq!(spd.decide(&tcp("10.2.0.1", "10.1.0.1", 80), Inbound), bypass);
+    assert_eq!(spd.decide(&tuple("10.1.0.1", "10.2.0.1", 6, Ports::Opaque), Outbound), bypass);
+    // As the remote address it is nothing special.
+    assert_eq!(spd.decide(&tcp("10.2.0.1", "10.1.0.1", 80), Outbound), dropped(DropReason::PolicyDiscard, 2));
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Inbound), dropped(DropReason::PolicyDiscard, 2));
+}
+
+#[test]
+fn what_the_tunnel_does_not_carry_is_dropped_not_passed() {
+    let t = tunnel("t", "10.77.0.2", between("10.1.0.0/24", "10.2.0.0/24"));
+    let spd = spd(Rules::new().protect("wide", between("10.1.0.0/16", "10.2.0.0/16"), &t));
+    let inside = tcp("10.1.0.1", "10.2.0.1", 80);
+    let outside = tcp("10.1.9.1", "10.2.0.1", 80);
+    assert_eq!(spd.decide(&inside, Outbound), verdict(Decision::Protect { tunnel: 0 }, 2));
+    assert_eq!(spd.decide(&outside, Outbound), dropped(DropReason::OutsideTunnelSelector, 2));
+    let inbound = tcp("10.2.0.1", "10.1.9.1", 80);
+    assert_eq!(spd.decide(&inbound, Inbound), dropped(DropReason::OutsideTunnelSelector, 2));
+    assert!(spd.accepts_inbound(&tcp("10.2.0.1", "10.1.0.1", 80), 0));
+    assert!(!spd.accepts_inbound(&inbound, 0));
+    assert!(!spd.accepts_inbound(&inside, 0), "an outbound packet does not come out of the tunnel");
+    assert!(!spd.accepts_inbound(&tcp("10.2.0.1", "10.1.0.1", 80), 1), "no such tunnel");
+}
+
+fn fragment() -> FiveTuple {
+    tuple("10.1.0.1", "10.2.0.1", 6, Ports::Opaque)
+}
+
+#[test]
+fn a_fragment_that_could_be_protected_never_passes() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let (t, u) = (tunnel("t", "10.77.0.2", nets()), tunnel("u", "10.77.0.3", nets()));
+    let web = || remote_port(nets(), 6, (80, 80));
+    let hidden = dropped(DropReason::FragmentPortsHidden, 2);
+
+    // Earlier protect or discard with ports, then pass.
+    assert_eq!(spd(Rules::new().protect("web", web(), &t)).decide(&fragment(), Outbound), hidden);
+    assert_eq!(spd(Rules::new().discard("web", web())).decide(&fragment(), Outbound), hidden);
+    assert_eq!(spd(Rules::new().discard("web", web()).pass("rest", nets())).decide(&fragment(), Outbound), hidden);
+    // Inbound alike.
+    let inbound = tuple("10.2.0.1", "10.1.0.1", 6, Ports::Opaque);
+    assert_eq!(spd(Rules::new().protect("web", web(), &t)).decide(&inbound, Inbound), hidden);
+    // Nor may it get into another's tunnel.
+    let two = spd(Rules::new().protect("web", web(), &t).protect("rest", nets(), &u));
+    assert_eq!(two.decide(&fragment(), Outbound), hidden);
+    let discarded = spd(Rules::new().discard("web", web()).protect("rest", nets(), &u));
+    assert_eq!(discarded.decide(&fragment(), Outbound), hidden);
+    // ICMP types are hidden in the same way.
+    let echo = spd(Rules::new().discard("echo", icmp_types(nets(), 1, (8, 8))));
+    assert_eq!(echo.decide(&FiveTuple { protocol: 1, ..fragment() }, Outbound), hidden);
+}
+
+#[test]
+fn a_fragment_goes_where_no_port_could_change_the_answer() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let t = tunnel("t", "10.77.0.2", nets());
+    let web = || remote_port(nets(), 6, (80, 80));
+    let protect = |cookie| verdict(Decision::Protect { tunnel: 0 }, cookie);
+
+    assert_eq!(spd(Rules::new().protect("all", nets(), &t)).decide(&fragment(), Outbound), protect(2));
+    // The same tunnel either way.
+    let same = spd(Rules::new().protect("web", web(), &t).protect("rest", nets(), &t));
+    assert_eq!(same.decide(&fragment(), Outbound), protect(3));
+    // An earlier pass is no reason to drop: protection is stricter.
+    let ssh = spd(Rules::new().pass("ssh", web()).protect("rest", nets(), &t));
+    assert_eq!(ssh.decide(&fragment(), Outbound), protect(3));
+    // Later policies and other protocols, addresses, do not matter.
+    let later = spd(Rules::new().pass("all", nets()).discard("web", web()));
+    assert_eq!(later.decide(&fragment(), Outbound), verdict(Decision::Pass, 2));
+    let udp = spd(Rules::new().discard("dns", remote_port(nets(), 17, (53, 53))));
+    assert_eq!(udp.decide(&fragment(), Outbound), PASS_BY_DEFAULT);
+    let elsewhere = spd(Rules::new().discard("web", remote_port(between("10.3.0.0/16", "10.2.0.0/16"), 6, (80, 80))));
+    assert_eq!(elsewhere.decide(&fragment(), Outbound), PASS_BY_DEFAULT);
+}
+
+#[test]
+fn a_fragment_does_not_fit_a_tunnel_that_looks_at_ports() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let t = tunnel("t", "10.77.0.2", remote_port(nets(), 6, (80, 80)));
+    let spd = spd(Rules::new().protect("all", nets(), &t));
+    assert_eq!(spd.decide(&fragment(), Outbound), dropped(DropReason::FragmentPortsHidden, 2));
+    let other = tuple("10.1.0.1", "10.2.0.1", 17, Ports::Opaque);
+    assert_eq!(spd.decide(&other, Outbound), dropped(DropReason::OutsideTunnelSelector, 2));
+}
+
+#[test]
+fn a_packet_cut_off_before_its_ports_is_treated_like_a_fragment() {
+    let web = remote_port(between("10.1.0.0/16", "10.2.0.0/16"), 6, (80, 80));
+    let spd = spd(Rules::new().discard("web", web));
+    let cut = tuple("10.1.0.1", "10.2.0.1", 6, Ports::None);
+    assert_eq!(spd.decide(&cut, Outbound), dropped(DropReason::FragmentPortsHidden, 2));
+    let gre = tuple("10.1.0.1", "10.2.0.1", 47, Ports::None);
+    assert_eq!(spd.decide(&gre, Outbound), PASS_BY_DEFAULT);
+}
+
+fn icmpv6(kind: u8) -> FiveTuple {
+    tuple("fd01::1", "fd02::1", 58, Ports::Icmp { kind, code: 0 })
+}
+
+#[test]
+fn neighbour_and_listener_discovery_pass_unless_a_policy_names_the_type() {
+    let nets = || between("fd01::/64", "fd02::/64");
+    let t = tunnel("t", "fd77::2", nets());
+    let all = spd(Rules::new().protect("all", nets(), &t).discard_by_default());
+    for kind in 0..=255 {
+        let expected = match kind {
+            130..=137 | 143 => verdict(Decision::Pass, COOKIE_NONE),
+            _ => verdict(Decision::Protect { tunnel: 0 }, 2),
+        };
+        assert_eq!(all.decide(&icmpv6(kind), Outbound), expected, "type {kind}");
+    }
+    // All types at once is not naming one.
+    let icmp_all = spd(Rules::new().discard("icmp", icmp_types(nets(), 58, (0, 255))));
+    assert_eq!(icmp_all.decide(&icmpv6(135), Outbound), verdict(Decision::Pass, COOKIE_NONE));
+    assert_eq!(icmp_all.decide(&icmpv6(128), Outbound), dropped(DropReason::PolicyDiscard, 2));
+    let named = spd(Rules::new().pass("all", nets()).discard("redirect", icmp_types(nets(), 58, (137, 137))));
+    assert_eq!(named.decide(&icmpv6(137), Outbound), dropped(DropReason::PolicyDiscard, 3));
+    assert_eq!(named.decide(&icmpv6(135), Outbound), verdict(Decision::Pass, COOKIE_NONE));
+    // The same numbers mean other things in ICMP for IPv4, and in other protocols.
+    let v4 = tuple("10.1.0.1", "10.2.0.1", 58, Ports::Icmp { kind: 135, code: 0 });
+    let spd4 = spd(Rules::new().discard_by_default());
+    assert_eq!(spd4.decide(&v4, Outbound).decision, Decision::Discard);
+    assert_eq!(spd4.decide(&FiveTuple { protocol: 6, ..icmpv6(135) }, Outbound).decision, Decision::Discard);
+    assert_eq!(spd4.decide(&FiveTuple { ports: Ports::Opaque, ..icmpv6(135) }, Outbound).decision, Decision::Discard);
+}
+
+#[test]
+fn tunnels_keep_their_index_over_reloads_and_no_index_is_used_twice() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let named = |names: &[&str]| {
+        let all = names.iter().map(|n| tunnel(n, "10.77.0.2", nets()));
+        all.fold(Rules::new(), |rules, t| rules.protect(&t.name, nets(), &t)).config()
+    };
+    let shared = SharedSpd::new(&named(&["a", "b", "c"]));
+    let old = shared.load_full();
+    assert_eq!(old.epoch(), 1);
+    assert_eq!([old.tunnel_index("a"), old.tunnel_index("b"), old.tunnel_index("c")], [Some(0), Some(1), Some(2)]);
+
+    let new = shared.replace(&named(&["d", "c", "a"]));
+    assert_eq!(new.epoch(), 2);
+    assert_eq!([new.tunnel_index("a"), new.tunnel_index("c")], [Some(0), Some(2)]);
+    assert_eq!(new.tunnel_index("d"), Some(3), "not 1, which a worker may still take for b");
+    assert_eq!(new.tunnel_index("b"), None);
+    assert!(new.tunnel(1).is_none());
+    assert!(new.tunnels().map(|(i, t)| (i, t.name.to_string())).eq([
+        (0, "a".to_owned()),
+        (2, "c".to_owned()),
+        (3, "d".to_owned())
+    ]));
+    // Readers that hold the old snapshot still have it; who loads gets the new one.
+    assert_eq!(old.tunnel(1).map(|t| &*t.name), Some("b"));
+    assert_eq!(shared.load().epoch(), 2);
+
+    let back = shared.replace(&named(&["b", "e"]));
+    assert_eq!([back.tunnel_index("b"), back.tunnel_index("e")], [Some(4), Some(5)]);
+    assert_eq!(back.decide(&tcp("10.1.0.1", "10.2.0.1", 1), Outbound).decision, Decision::Protect { tunnel: 4 });
+}
+
+#[test]
+fn replacing_from_several_threads_loses_no_epoch() {
+    let shared = SharedSpd::new(&Rules::new().config());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    shared.replace(&Rules::new().config());
+                }
+            });
+        }
+    });
+    assert_eq!(shared.load().epoch(), 201);
+}
+
+#[test]
+fn a_snapshot_keeps_the_configuration_it_was_made_from() {
+    let config = Rules::new().bypass("10.1.0.0/16").discard("d", between("10.1.0.0/16", "10.2.0.0/16")).config();
+    let spd = Spd::compile(&config, 9);
+    assert!(Arc::ptr_eq(&spd.config().hosts[0], &config.hosts[0]));
+    assert_eq!(spd.bypass().ranges(), [range("10.1.0.0/16")]);
+}
