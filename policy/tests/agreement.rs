@@ -1,6 +1,7 @@
 //! Random policies and packets: the classifier against the plain definition of
 //! the search, the cache against the classifier, explanations against verdicts,
 //! and no reading under which a protected packet passes.
+#![allow(clippy::unwrap_used, reason = "a strategy that is wrong fails the test")]
 
 mod common;
 
@@ -254,7 +255,7 @@ proptest! {
 #[derive(Clone, Debug)]
 enum Step {
     Packets(Vec<(FiveTuple, Direction)>),
-    Replace(Config),
+    Replace(Box<Config>),
     Age(u64),
     ClearStale,
     Limits(u64),
@@ -263,7 +264,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(packet(), 1..40).prop_map(Step::Packets),
-        2 => config().prop_map(Step::Replace),
+        2 => config().prop_map(|c| Step::Replace(Box::new(c))),
         1 => (0..5u64).prop_map(Step::Age),
         1 => Just(Step::ClearStale),
         1 => (0..120u64).prop_map(Step::Limits),

@@ -1,5 +1,6 @@
 //! Configurations and packets for the tests of the engine.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a fixture that is wrong fails the test")]
 
 use crypto::{Entropy, Secret};
 use policy::audit::Level;
