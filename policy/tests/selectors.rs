@@ -1,4 +1,5 @@
 //! Selectors against the plainest definition of what they mean.
+#![allow(clippy::unwrap_used, reason = "a strategy that is wrong fails the test")]
 
 use policy::five_tuple::{Direction, FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
