@@ -40,6 +40,10 @@ const HOOKS: [(&str, Hook, i32, &str); 4] = [
 pub(super) fn rules(config: &Config, options: &GuardOptions) -> RuleSet {
     let mut inbound = own_traffic_in(config, options);
     let mut outbound = own_traffic_out(options);
+    for (list, direction) in [(&mut inbound, Direction::Inbound), (&mut outbound, Direction::Outbound)] {
+        list.extend(bypassed(config, direction));
+        list.extend(link_control(config, direction));
+    }
     let mut chains = Vec::new();
     if looks_above_addresses(config) {
         for (name, list) in [(READABLE_IN, &mut inbound), (READABLE_OUT, &mut outbound)] {
@@ -79,60 +83,79 @@ fn own_traffic_in(config: &Config, options: &GuardOptions) -> Vec<Rule> {
             IpAddr::V6(_) => accept([to_us, Match::Protocol(ICMPV6), Match::IcmpType((2, 2))]),
         });
     }
-    out.extend(neighbours());
     out
 }
 
 /// What IPsec itself sends, and what it has decrypted for hosts behind us.
 fn own_traffic_out(options: &GuardOptions) -> Vec<Rule> {
-    let mut out = vec![
+    vec![
         accept([Match::OutInterface("lo".to_owned())]),
         accept([Match::OutInterface(options.interface.clone())]),
         accept([Match::InInterface(options.interface.clone())]),
         accept([Match::Mark(options.mark)]),
-    ];
-    out.extend(neighbours());
-    out
+    ]
+}
+
+/// Local addresses to which policies do not apply.
+fn bypassed(config: &Config, direction: Direction) -> impl Iterator<Item = Rule> {
+    let (local, _) = sides(direction);
+    config.bypass.iter().map(move |range| accept([Match::Address(local, *range)]))
 }
 
 /// Neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810),
-/// without which IPv6 has no next hop. The hop limits keep them on the link.
-fn neighbours() -> [Rule; 3] {
-    let icmp = |kinds, hop_limit| {
+/// without which IPv6 has no next hop, pass unless a policy names their type,
+/// as in [`policy::spd`]. Their hop limits keep them on the link.
+fn link_control(config: &Config, direction: Direction) -> Vec<Rule> {
+    const KINDS: [((u8, u8), u8); 3] = [((130, 132), 1), ((133, 137), 255), ((143, 143), 1)];
+    let mut out = Vec::new();
+    for (selector, drop) in selectors(config) {
+        let PortSelector::Icmp { kind, code } = &selector.ports else { continue };
+        if *kind == (0, u8::MAX) || selector.local.is_ipv4() || selector.protocol != Some(ICMPV6) {
+            continue;
+        }
+        for ((low, high), _) in KINDS {
+            let kind = (low.max(kind.0), high.min(kind.1));
+            if kind.0 <= kind.1 {
+                let ports = PortSelector::Icmp { kind, code: *code };
+                out.push(decided(selected(&Selector { ports, ..selector.clone() }, direction), drop.as_ref()));
+            }
+        }
+    }
+    out.extend(KINDS.map(|(kinds, hop_limit)| {
         accept([Match::Ipv4(false), Match::Protocol(ICMPV6), Match::IcmpType(kinds), Match::HopLimit(hop_limit)])
-    };
-    [icmp((133, 137), 255), icmp((130, 132), 1), icmp((143, 143), 1)]
+    }));
+    out
 }
 
 /// The ordered policies, seen from one direction.
 fn policies(config: &Config, direction: Direction) -> Vec<Rule> {
-    let (local, _) = sides(direction);
-    let mut out: Vec<_> = config.bypass.iter().map(|range| accept(Some(Match::Address(local, *range)))).collect();
-    for host in &config.hosts {
+    let mut out = Vec::new();
+    for (selector, drop) in selectors(config) {
+        out.push(decided(selected(selector, direction), drop.as_ref()));
+        if drop.is_some() && selector.ports != PortSelector::Any {
+            // RFC 4301 7.3: a fragment without ports that may belong to it goes the same way.
+            let mut matches = addressed(selector, direction);
+            matches.push(Match::LaterFragment { ipv4: selector.local.is_ipv4() });
+            out.push(decided(matches, drop.as_ref()));
+        }
+    }
+    if config.default_action == DefaultAction::Discard {
+        out.push(decided([], Some(&DropName::Default)));
+    }
+    out
+}
+
+/// The selectors of all host policies in order, with the name under which what
+/// they cover is dropped; `None` passes.
+fn selectors(config: &Config) -> impl Iterator<Item = (&Selector, Option<DropName>)> {
+    config.hosts.iter().flat_map(|host| {
         let drop = match &host.action {
             HostAction::Pass => None,
             HostAction::Discard => Some(DropName::Discard(host.name.clone())),
             HostAction::Tunnel(_) => Some(DropName::Protect(host.name.clone())),
         };
-        for selector in &host.selectors {
-            match &drop {
-                None => out.push(accept(selected(selector, direction))),
-                Some(name) => {
-                    out.push(dropped(selected(selector, direction), name));
-                    if selector.ports != PortSelector::Any {
-                        // RFC 4301 7.3: a fragment without ports that may belong to it goes the same way.
-                        let mut matches = addressed(selector, direction);
-                        matches.push(Match::LaterFragment { ipv4: selector.local.is_ipv4() });
-                        out.push(dropped(matches, name));
-                    }
-                }
-            }
-        }
-    }
-    if config.default_action == DefaultAction::Discard {
-        out.push(dropped([], &DropName::Default));
-    }
-    out
+        host.selectors.iter().map(move |s| (s, drop.clone()))
+    })
 }
 
 /// Addresses and protocol of a selector.
@@ -189,7 +212,7 @@ fn readable(name: &'static str) -> Chain {
         // "Not 255" is any protocol that is known: it is not when a fragment hides extension headers.
         rule([Match::LaterFragment { ipv4: false }, Match::NotProtocol(255)], Verdict::Return),
     ];
-    rules.push(dropped([], &DropName::Malformed));
+    rules.push(decided([], Some(&DropName::Malformed)));
     Chain { name, base: None, rules }
 }
 
@@ -213,6 +236,10 @@ fn accept(matches: impl IntoIterator<Item = Match>) -> Rule {
     rule(matches, Verdict::Accept)
 }
 
-fn dropped(matches: impl IntoIterator<Item = Match>, name: &DropName) -> Rule {
-    Rule { counter: Some(name.clone()), ..rule(matches, Verdict::Drop) }
+/// Dropped under a name, or accepted without one.
+fn decided(matches: impl IntoIterator<Item = Match>, drop: Option<&DropName>) -> Rule {
+    match drop {
+        Some(name) => Rule { counter: Some(name.clone()), ..rule(matches, Verdict::Drop) },
+        None => accept(matches),
+    }
 }

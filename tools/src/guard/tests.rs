@@ -4,7 +4,9 @@
 use super::*;
 use policy::audit::Level;
 use policy::config::{DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::five_tuple::{FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
+use policy::spd::{Decision, Spd};
 use policy::transform::EspTransform;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -139,48 +141,33 @@ fn dropped(rules: &RuleSet, packet: &Packet) -> bool {
     walk(rules, chain, packet) == Some(Verdict::Drop)
 }
 
-/// The policies by their definition: first match decides.
+/// What the packet path does with the same packet.
 fn forbidden(config: &Config, p: &Packet) -> bool {
-    let (local, remote) = match p.direction {
-        Direction::Outbound => (p.source, p.destination),
-        Direction::Inbound => (p.destination, p.source),
-    };
     let selective =
         config.hosts.iter().flat_map(|h| &h.selectors).any(|s| s.protocol.is_some() || s.ports != PortSelector::Any);
     let with_ports = p.protocol.is_none_or(|n| [1, 6, 17, 33, 58, 132, 136].contains(&n));
-    if selective && with_ports && p.upper.is_none() && !(p.later_fragment && p.protocol.is_some()) {
-        return true;
+    let local = if p.direction == Direction::Outbound { p.source } else { p.destination };
+    let bypassed = config.bypass.iter().any(|b| b.contains(local));
+    if with_ports && p.upper.is_none() && !(p.later_fragment && p.protocol.is_some()) && (selective || bypassed) {
+        return !bypassed;
     }
-    if config.bypass.iter().any(|b| b.contains(local)) {
-        return false;
-    }
-    for host in &config.hosts {
-        let stops = !matches!(host.action, HostAction::Pass);
-        for s in &host.selectors {
-            if !s.local.contains(local) || !s.remote.contains(remote) {
-                continue;
-            }
-            if s.protocol.is_some_and(|n| p.protocol != Some(n)) {
-                continue;
-            }
-            let ports = match (&s.ports, p.upper) {
-                (PortSelector::Any, _) => true,
-                (_, None) => stops,
-                (PortSelector::Icmp { kind, code }, Some(u)) => {
-                    (kind.0..=kind.1).contains(&u[0]) && (code.0..=code.1).contains(&u[1])
-                }
-                (PortSelector::Ports { local: l, remote: r }, Some(u)) => {
-                    let (from, to) = (u16::from_be_bytes([u[0], u[1]]), u16::from_be_bytes([u[2], u[3]]));
-                    let (at_us, at_them) = if p.direction == Direction::Outbound { (from, to) } else { (to, from) };
-                    (l.0..=l.1).contains(&at_us) && (r.0..=r.1).contains(&at_them)
-                }
-            };
-            if ports {
-                return stops;
-            }
+    let Some(protocol) = p.protocol else { return address_only(config, p) };
+    let ports = match p.upper {
+        Some([kind, code, ..]) if [1, 58].contains(&protocol) => Ports::Icmp { kind, code },
+        Some([a, b, c, d]) if with_ports => {
+            Ports::Pair { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) }
         }
-    }
-    config.default_action == DefaultAction::Discard
+        None if with_ports => Ports::Opaque,
+        _ => Ports::None,
+    };
+    let tuple = FiveTuple { source: p.source, destination: p.destination, protocol, ports };
+    let decision = Spd::compile(config, 1).decide(&tuple, p.direction).decision;
+    matches!(decision, Decision::Discard | Decision::Protect { .. })
+}
+
+/// Where no policy looks above addresses, any protocol gives the answer.
+fn address_only(config: &Config, p: &Packet) -> bool {
+    forbidden(config, &Packet { protocol: Some(47), ..p.clone() })
 }
 
 fn packet(direction: Direction, source: &str, destination: &str) -> Packet {
@@ -286,11 +273,11 @@ fn the_text_is_what_nft_would_show() {
 \t\toifname \"caponier0\" accept
 \t\tiifname \"caponier0\" accept
 \t\tmeta mark 0x00000ca9 accept
-\t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 133-137 ip6 hoplimit 255 accept
+\t\tip saddr 10.1.1.1 accept
 \t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 130-132 ip6 hoplimit 1 accept
+\t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 133-137 ip6 hoplimit 255 accept
 \t\tmeta nfproto ipv6 meta l4proto 58 @th,0,8 143 ip6 hoplimit 1 accept
 \t\tjump readable_outbound
-\t\tip saddr 10.1.1.1 accept
 \t\tip saddr 10.78.1.1-10.78.1.3 ip daddr 10.78.2.0/24 meta l4proto 6 th dport 80-81 counter drop comment \"protect h1\"
 \t\tip saddr 10.78.1.1-10.78.1.3 ip daddr 10.78.2.0/24 meta l4proto 6 ip frag-off & 0x1fff != 0 counter drop comment \"protect h1\"
 \t\tip6 saddr fd00:1::/64 ip6 daddr fd00:2::7 counter drop comment \"discard h2\"
@@ -353,6 +340,7 @@ fn selector() -> impl Strategy<Value = Selector> {
         Just((Some(47), PortSelector::Any)),
         (port_span(), port_span()).prop_map(|(local, remote)| (Some(6), PortSelector::Ports { local, remote })),
         (0..4u8, 0..4u8).prop_map(|(k, c)| (Some(1), PortSelector::Icmp { kind: (k, k + 1), code: (0, c) })),
+        (128..145u8, 0..9u8).prop_map(|(k, n)| (Some(58), PortSelector::Icmp { kind: (k, k + n), code: (0, 255) })),
     ];
     any::<bool>().prop_flat_map(addresses_of).prop_flat_map(move |(local, remote)| {
         ports.clone().prop_map(move |(protocol, ports)| Selector { local, remote, protocol, ports })
@@ -377,20 +365,27 @@ fn any_config() -> impl Strategy<Value = Config> {
 
 fn any_packet() -> impl Strategy<Value = Packet> {
     let ends = any::<bool>().prop_flat_map(|v4| (address(v4), address(v4)));
-    let protocol = prop_oneof![Just(Some(6)), Just(Some(17)), Just(Some(1)), Just(Some(47)), Just(None)];
-    let upper = prop::option::weighted(0.7, [0..2u8, 0..8u8, 0..2u8, 0..8u8]);
+    let protocol =
+        prop_oneof![Just(Some(6)), Just(Some(17)), Just(Some(1)), Just(Some(58)), Just(Some(47)), Just(None)];
+    let first = prop_oneof![0..2u8, 128..145u8];
+    let upper = prop::option::weighted(0.7, [first.boxed(), (0..8u8).boxed(), (0..2u8).boxed(), (0..8u8).boxed()]);
     (ends, any::<bool>(), protocol, upper, any::<bool>()).prop_map(
         |((source, destination), out, protocol, upper, fragment)| Packet {
             direction: if out { Direction::Outbound } else { Direction::Inbound },
             source,
             destination,
-            // IPv4 always shows it.
+            // IPv4 always shows it; where it is not known, neither is what follows.
             protocol: protocol.or(source.is_ipv4().then_some(6)),
-            upper: upper.filter(|_| !fragment),
+            upper: upper.filter(|_| !fragment && (protocol.is_some() || source.is_ipv4())),
             later_fragment: fragment,
             interface: "eth0",
             mark: 0,
-            hop_limit: 64,
+            // As such messages have it: others are no link control.
+            hop_limit: match upper {
+                Some([133..=137, ..]) => 255,
+                Some([130..=132 | 143, ..]) => 1,
+                _ => 64,
+            },
         },
     )
 }
@@ -399,7 +394,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn the_guard_drops_exactly_what_policies_keep_off_the_wire(
+    fn the_guard_drops_exactly_what_the_packet_path_would_not_pass(
         config in any_config(),
         packets in prop::collection::vec(any_packet(), 20),
     ) {
