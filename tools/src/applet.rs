@@ -8,7 +8,12 @@ use std::process::ExitCode;
 pub type Run = fn(Vec<OsString>) -> ExitCode;
 
 /// Every applet by name.
-pub const APPLETS: [(&str, Run); 2] = [(DEMO, crate::demo::run), ("ipsecd", crate::ipsecd::run)];
+pub const APPLETS: [(&str, Run); 4] = [
+    ("ipsec_admin", crate::commands::ipsec_admin::run),
+    (DEMO, crate::demo::run),
+    ("ipsec_report", crate::commands::ipsec_report::run),
+    ("ipsecd", crate::ipsecd::run),
+];
 
 /// The applet that becomes any other if its first argument says so.
 const DEMO: &str = "ipsec_demo";
@@ -34,5 +39,34 @@ fn choose(program: &OsStr, mut args: Vec<OsString>) -> (Run, Vec<OsString>) {
             (run, args)
         }
         None => (crate::demo::run, args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(program: &str, args: &[&str]) -> (&'static str, Vec<OsString>) {
+        let (run, rest) = choose(OsStr::new(program), args.iter().map(OsString::from).collect());
+        let name = APPLETS.iter().find(|(_, r)| core::ptr::fn_addr_eq(*r, run)).expect("in the table").0;
+        (name, rest)
+    }
+
+    #[test]
+    fn by_the_name_it_was_called_as() {
+        assert_eq!(chosen("/usr/bin/ipsec_report", &["-sad"]), ("ipsec_report", vec!["-sad".into()]));
+        assert_eq!(chosen("ipsecd", &["ipsec_report"]), ("ipsecd", vec!["ipsec_report".into()]));
+    }
+
+    #[test]
+    fn by_first_argument_of_the_demo_or_of_any_other_name() {
+        assert_eq!(chosen("ipsec_demo", &["ipsecd", "--config", "x"]).0, "ipsecd");
+        assert_eq!(chosen("/proc/self/exe", &["ipsec_admin", "-status"]), ("ipsec_admin", vec!["-status".into()]));
+    }
+
+    #[test]
+    fn otherwise_the_demo() {
+        assert_eq!(chosen("ipsec_demo", &["--keep"]), ("ipsec_demo", vec!["--keep".into()]));
+        assert_eq!(chosen("", &[]), ("ipsec_demo", vec![]));
     }
 }

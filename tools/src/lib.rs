@@ -1,9 +1,12 @@
 //! The daemon and its commands.
 
 pub mod applet;
+pub mod audit_log;
+pub mod commands;
 pub mod control;
 pub mod demo;
 pub mod guard;
 pub mod ipsecd;
 pub mod net;
 pub mod report;
+pub mod wall_clock;

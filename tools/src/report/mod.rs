@@ -1,14 +1,17 @@
 //! What `ipsec_report` shows: one struct per kind of record, with the fields of HP-UX IPSec.
 //!
-//! The daemon fills the structs, the control protocol carries them, and the command writes them
+//! The daemon fills the structs, the control protocol carries them, and [`document`] writes them
 //! as text in HP-UX style or as one JSON document. A field that is not known is absent; it is never
 //! made up. JSON names are snake_case and stable: fields may be added, not renamed.
 
 pub mod cache;
+pub mod document;
+mod form;
 pub mod from_model;
 pub mod policy;
 pub mod sa;
 pub mod status;
+pub mod text;
 
 pub use cache::{CacheAction, CacheFilter, CacheRecord, CacheSa, CacheSaState, CacheSelection};
 pub use policy::{
