@@ -9,7 +9,7 @@ pub(crate) mod gcm;
 pub(crate) mod null;
 mod separate;
 
-use crate::table::{Error, Mac};
+use crate::table::{Error, Mac, Made};
 use crate::{EspSuite, Secret};
 use separate::{SeparateOpener, SeparateSealer};
 
@@ -68,7 +68,7 @@ pub trait Opener: Send + Sync {
 /// [`Error::KeyLength`], [`Error::WeakKey`], and [`Error::Unusable`] for a suite
 /// that is forbidden or that does not authenticate exactly once.
 pub fn sealer(suite: EspSuite, keymat: &Secret, iv_key: &[u8; 16], esn: bool) -> Result<Box<dyn Sealer>, Error> {
-    let (key, mac) = split_keymat(suite, keymat)?;
+    let Keyed { key, mac } = split_keymat(suite, keymat)?;
     match (&suite.encryption.esp, mac) {
         (EspCipher::Separate { encryptor, .. }, Some(mac)) => {
             let encryptor = encryptor(key, iv_key)?;
@@ -81,7 +81,7 @@ pub fn sealer(suite: EspSuite, keymat: &Secret, iv_key: &[u8; 16], esn: bool) ->
 
 /// Makes the opener of a suite; arguments and errors as for [`sealer`].
 pub fn opener(suite: EspSuite, keymat: &Secret, esn: bool) -> Result<Box<dyn Opener>, Error> {
-    let (key, mac) = split_keymat(suite, keymat)?;
+    let Keyed { key, mac } = split_keymat(suite, keymat)?;
     match (&suite.encryption.esp, mac) {
         (EspCipher::Separate { decryptor, .. }, Some(mac)) => {
             let decryptor = decryptor(key)?;
@@ -97,16 +97,16 @@ pub(crate) enum EspCipher {
     /// The payload, with an integrity algorithm beside it.
     Separate {
         /// Takes key and IV key.
-        encryptor: fn(&[u8], &[u8; 16]) -> Result<Box<dyn Encryptor>, Error>,
+        encryptor: fn(&[u8], &[u8; 16]) -> Made<dyn Encryptor>,
         /// Takes the key.
-        decryptor: fn(&[u8]) -> Result<Box<dyn Decryptor>, Error>,
+        decryptor: fn(&[u8]) -> Made<dyn Decryptor>,
     },
     /// The whole packet, as an AEAD.
     Combined {
         /// Takes key, layout, and whether sequence numbers are extended.
-        sealer: fn(&[u8], Layout, bool) -> Result<Box<dyn Sealer>, Error>,
+        sealer: fn(&[u8], Layout, bool) -> Made<dyn Sealer>,
         /// Takes the same.
-        opener: fn(&[u8], Layout, bool) -> Result<Box<dyn Opener>, Error>,
+        opener: fn(&[u8], Layout, bool) -> Made<dyn Opener>,
     },
     /// Not at all.
     Unusable,
@@ -182,8 +182,15 @@ fn high_half(sequence: u64) -> [u8; 4] {
     high
 }
 
-/// The cipher's part of `keymat`, and the MAC under the integrity's part.
-fn split_keymat(suite: EspSuite, keymat: &Secret) -> Result<(&[u8], Option<Box<dyn Mac>>), Error> {
+/// Key material in use.
+struct Keyed<'k> {
+    /// The cipher's part, salt included.
+    key: &'k [u8],
+    /// The MAC under the integrity's part.
+    mac: Option<Box<dyn Mac>>,
+}
+
+fn split_keymat(suite: EspSuite, keymat: &Secret) -> Result<Keyed<'_>, Error> {
     if keymat.len() != suite.keymat_len() {
         return Err(Error::KeyLength {
             algorithm: suite.encryption.keyword,
@@ -193,7 +200,7 @@ fn split_keymat(suite: EspSuite, keymat: &Secret) -> Result<(&[u8], Option<Box<d
     }
     let (key, integrity_key) = keymat.expose().split_at(suite.encryption.keymat_len());
     let mac = suite.integrity.map(|integrity| integrity.mac(integrity_key)).transpose()?;
-    Ok((key, mac))
+    Ok(Keyed { key, mac })
 }
 
 fn unusable(suite: EspSuite) -> Error {

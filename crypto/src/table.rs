@@ -90,6 +90,9 @@ pub enum Error {
     },
 }
 
+/// What the constructors in rows return.
+pub(crate) type Made<T> = Result<Box<T>, Error>;
+
 /// An encryption algorithm (cipher or AEAD) with one key size.
 pub struct Encryption {
     /// The keyword of today's configurations, e.g. `aes128`, `aes256gcm16`.
@@ -123,7 +126,7 @@ pub struct Encryption {
     /// Where it is specified.
     pub source: &'static str,
     /// Makes the cipher that IKEv1 phase 1 messages are encrypted with.
-    pub(crate) ike_cipher: Option<fn(key: &[u8]) -> Result<Box<dyn IkeCipher>, Error>>,
+    pub(crate) ike_cipher: Option<fn(key: &[u8]) -> Made<dyn IkeCipher>>,
     /// How it protects ESP packets.
     pub(crate) esp: EspCipher,
 }
@@ -151,7 +154,7 @@ pub struct Integrity {
     /// Where it is specified.
     pub source: &'static str,
     /// Makes the MAC.
-    pub(crate) new: fn(key: &[u8]) -> Result<Box<dyn Mac>, Error>,
+    pub(crate) new: fn(key: &[u8]) -> Made<dyn Mac>,
 }
 
 /// A hash and the HMAC pseudo-random function made of it.
@@ -199,7 +202,7 @@ pub struct Group {
     /// Where it is specified.
     pub source: &'static str,
     /// Draws an ephemeral secret; none for forbidden groups.
-    pub(crate) generate: Option<fn(&mut dyn Entropy) -> Result<Box<dyn KeyExchange>, Error>>,
+    pub(crate) generate: Option<fn(&mut dyn Entropy) -> Made<dyn KeyExchange>>,
 }
 
 /// A cipher for whole IKEv1 messages: CBC, no padding rules of its own.

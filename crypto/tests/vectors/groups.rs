@@ -1,0 +1,205 @@
+//! Known answers of Diffie-Hellman groups.
+
+/// An exchange between initiator and responder.
+pub(crate) struct Exchange {
+    /// Keyword of the row.
+    pub(crate) row: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) private_i: &'static str,
+    pub(crate) public_i: &'static str,
+    pub(crate) private_r: &'static str,
+    pub(crate) public_r: &'static str,
+    pub(crate) shared: &'static str,
+}
+
+pub(crate) static EXCHANGES: &[Exchange] = &[
+    Exchange {
+        row: "ecp256",
+        source: "RFC 5903 8.1",
+        private_i: "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433",
+        public_i: "dad0b65394221cf9b051e1feca5787d098dfe637fc90b9ef945d0c37725811805271a0461cdb8252d61f1c45\
+                   6fa3e59ab1f45b33accf5f58389e0577b8990bb3",
+        private_r: "c6ef9c5d78ae012a011164acb397ce2088685d8f06bf9be0b283ab46476bee53",
+        public_r: "d12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf6356fbf3ca366cc23e8157854c\
+                   13c58d6aac23f046ada30f8353e74f33039872ab",
+        shared: "d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de",
+    },
+    Exchange {
+        row: "ecp384",
+        source: "RFC 5903 8.2",
+        private_i: "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896\
+                    783ab194",
+        public_i: "667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732ae\
+                   e95f41aa9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947da\
+                   e69b4c634573a81c",
+        private_r: "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd5\
+                    5a7448fc",
+        public_r: "e558dbef53eecde3d3fccfc1aea08a89a987475d12fd950d83cfa41732bc509d0d1ac43a0336def96fda41d0\
+                   774a3571dcfbec7aacf3196472169e838430367f66eebe3c6e70c416dd5f0c68759dd1fff83fa40142209dff\
+                   5eaad96db9e6386c",
+        shared: "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a2\
+                 70f59746",
+    },
+    Exchange {
+        row: "ecp521",
+        source: "RFC 5903 8.3",
+        private_i: "0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a095aa85a30fe1c2952c6771d9\
+                    37ba9777f5957b2639bab072462f68c27a57382d4a52",
+        public_i: "0015417e84dbf28c0ad3c278713349dc7df153c897a1891bd98bab4357c9ecbee1e3bf42e00b8e380aeae57c\
+                   2d107564941885942af5a7f4601723c4195d176ced3e017cae20b6641d2eeb695786d8c946146239d099e18e\
+                   1d5a514c739d7cb4a10ad8a788015ac405d7799dc75e7b7d5b6cf2261a6a7f1507438bf01beb6ca3926f9582",
+        private_r: "0145ba99a847af43793fdd0e872e7cdfa16be30fdc780f97bccc3f078380201e9c677d600b343757a3bdbf2a\
+                    3163e4c2f869cca7458aa4a4effc311f5cb151685eb9",
+        public_r: "00d0b3975ac4b799f5bea16d5e13e9af971d5e9b984c9f39728b5e5739735a219b97c356436adc6e95bb0352\
+                   f6be64a6c2912d4ef2d0433ced2b6171640012d9460f015c68226383956e3bd066e797b623c27ce0eac2f551\
+                   a10c2c724d9852077b87220b6536c5c408a1d2aebb8e86d678ae49cb57091f4732296579ab44fcd17f0fc56a",
+        shared: "01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04d1427e73ca4baa240a347868\
+                 59810c06b3c715a3a8cc3151f2bee417996d19f3ddea",
+    },
+    Exchange {
+        row: "x25519",
+        source: "RFC 7748 6.1",
+        private_i: "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+        public_i: "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+        private_r: "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+        public_r: "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f",
+        shared: "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+    },
+    Exchange {
+        row: "modp1024",
+        source: "computed with OpenSSL 3 (EVP_PKEY_derive) from random private values",
+        private_i: "e1454c40c439f34ac963cfe0afae5a3bb9096a04e7d80068",
+        public_i: "d9ef35d7893bcf3b419d5d017494ac55f12291a98910c6b3d703a9f8bcbab6c7496e10aef195cebdf770d78e\
+                   69556586bac3348081ede74043b6dcd8f4ebe1458cdef9b862e98167771345f243a7a4cb7fbc06ebd00c1aa9\
+                   e3354aaca73578a7279683b103fbee51d6b102f3f82b9ac2612d60e6d602cadee0f57d61dad19c55",
+        private_r: "d96e5adfa2beee31ac8be7d742840d2b26b563b1e794ee14",
+        public_r: "110d8658dc9179f2078f9338467289bdbfff085e5f807e5532f8e097849ff8d73d2ec421cb0e9557c1a8ab67\
+                   27fcc2b9682d63d052f002098f9f01975dfa76666d7772ecd1ce56d3e8fa445fbdda306c7bdfbc0877d9611a\
+                   5d5dcc39ee57d536fe06aaf4a88288fec594ac23ecc62c9187208c69613264e4e0db4792665a66c2",
+        shared: "b8f3a5a15d8dd93595afc2eab5d3117fe5fffab675314bf9fd00105368c8f688bdf105e03e9ff2de867c030b\
+                 7d8be26139e60830972ea0c4c43ad98f1f2b6561bdbb9be335dfa04ad2188bcab7153efe2b4f99a0bf78f222\
+                 ca8d88b0bdc709482753d7e838b10172b0f24f95c97d00e2bdef586d25e72bb0c1c2dc351858565a",
+    },
+    Exchange {
+        row: "modp1536",
+        source: "computed with OpenSSL 3 (EVP_PKEY_derive) from random private values",
+        private_i: "86e82a012b5c5cd1e7ca430e92ac3d4253d23c0bdf43efb219fcfc64e7aa8576",
+        public_i: "9af069a52bd206f90dd82706fc6531a3696a4ad3e32ee1fb6b94e33f4933b314094e36814d01f15b5d9dd756\
+                   e820c567b2d7ac53359640829c985348bb8c6bb760ee6af80831d62108b922401f8685412d9aa955df8dd372\
+                   58c64b099a83098032a78beaf84bf4dcae671035cf82a9a291914354522207402719bc9acad68d0bcbb43f89\
+                   7734a8ceb0aea7617d56f5c3c65d4222c1e585e7becce4fcc85969fa40d70aeba76dee597717ca3e142628db\
+                   121b88e45427ea2efee5e1e0ab753f8a",
+        private_r: "f972a36d51b31a6c20050ed31a6e72b91333bc1cfe6c2b036820212c69599354",
+        public_r: "d3ba89ad72b3110e7b5fb6876a04e883a4b01aae58a76e29bc809b5bf6d28ca89e23116400db8ef28efdc2b9\
+                   3545c9ad3e541cb72f020b6c1691cfb0f91bcdc86c6dfbb815b64c5f658d8ca684eb19dcd0935fa5dbd48127\
+                   4bab82a1b86edd6bfaa7e88308bd2d71c41da3cc53c3af46a4c4be94db68ff9df670961b201c3ffe9d5de8f2\
+                   58ee7d9b5ad3473b1e26e5fd5087de37c8eb4263bd3575a6ce22471105bd6af0ea1561d2aa7af3cf08baef80\
+                   b8c9bb00ab692f6256d3ccac21ce3144",
+        shared: "e0dd472901f6577e383c75c4c282b3f6b977d700f5d2949aab2411394478b2fe1dcedd7f21f1bd17ff42caf8\
+                 009b053a9dbddc48890f37e0977f17b0f3c75ab9d179411d0acd93a659896d124c9e2ee5750e6c638fa2d62d\
+                 8c130f91f69af86b10a9d2cf902ace8dee6d9a26190a4b87a9f7587ad786ba718f3e02e656952e3bbbfacd56\
+                 ab04de04975467f95cb4ea242df47ee2abb36a8644163ae5d974348abeb3b3691ae76b769c9d62c44b1cc89f\
+                 1bd5c9278cc222ab1b17780bfef98fcb",
+    },
+    Exchange {
+        row: "modp2048",
+        source: "computed with OpenSSL 3 (EVP_PKEY_derive) from random private values",
+        private_i: "a0187b4d51209e8f332726d0356a41526977a41b730bed9c94a67f00f335c357",
+        public_i: "80eba3a4994000707a90ef0d4861bbb97fccb7eb37742204b30d2aacd1276566947f7f6ff2cd9b4155268389\
+                   b15cf90731e52880eb2a7ded8e65080e8eabf5168b4bf737658c308ebcd9fd9767ba6fe04b2ea30ecbb45814\
+                   f00e3784a44816bc004b1a88b6a1ab1b8abb7de4b3d6e01bdceb54393e6482c07899b4b6cbb3b54e289d7f4a\
+                   2f4f86153eaf9895713391eee16e3f4a4441b90912d96cc408ca54baf98e34e60ee7734633c56a2d25999417\
+                   72082f0d019ce7d551d6dcd710fd172c6e0eaabe66b12a8b61188785b81bb20f60c7b404c234c24bb1b24103\
+                   7d4db80852dacabcdff312917102d5995704b0e57f978b2875ab4f35df06295969519595",
+        private_r: "8491cabea0afe35617bcc74d6d683cf8542861cd55e7d67eae6ac4a9e89c5bc7",
+        public_r: "cf28f21d13ef08406f4c7f05f246b96cda63550f244d1d977617f5383b1215bed94591e245c8065143be515a\
+                   e68f8a197ed17d7cf5d3509bee0895e8284decc14fb9ee67162587dd35de3f5a8c6289b90b16ca655fb66515\
+                   9128df8b1fabea57a3535786b3ac7dfa24e1951a4b4daabb30ad200700147c529b6a7d1a830af679cfb48cda\
+                   134b8b0ce503589bbd148f294288a23e083e544cca73b703861959efdf3a0770a8b233357c611021e503732b\
+                   9525378ae03d4633135f89e0d701967102436338fdf73cab3a3c303d5a3a1555966430b712beaf3391feb946\
+                   ddfcc62c722927b579c62d4378474045bcbd210663df3ff3c6bbdf507421fe016ccd7797",
+        shared: "59024c8119fc71327453443c2e4fc696b06cfb3ef4732634315fa9088b09772e13e980dcc1f49dae348c6cdc\
+                 b6d5321b4c6b14acc378c9a5aaa6b8892e8e84a6cb0f213043fa98e826927ed32e20f90d865a841520c427ee\
+                 12a78934aa399e150d85ce6205df54f1a87c48d4d86fbcf9239af9f080ee88320d289fd61521cad05560ccae\
+                 355b0c4b6eb88bad06971bad9e2b333dcd59b4edbf9cc0ea3bae0095f9a364a4ad6ea6be97b2489ea732c054\
+                 faca9d9f41651875877dac0f94095c8e10a5b2fb5f7a36b1182e8ad5b74485abadc1ca22a780e2137f0aa1af\
+                 64352a63289a70e18f81bdfff86fdda1bb2e190cb4cccb69038e1581b1bfec2721f67392",
+    },
+    Exchange {
+        row: "modp3072",
+        source: "computed with OpenSSL 3 (EVP_PKEY_derive) from random private values",
+        private_i: "b3aa391808fc20813e1dcfb592bde31c34d2ea1614daf46767a9b05c7dfb27e8d775f593ce3ad2b2",
+        public_i: "b25437ff4603f894bab0ffae4173fd60cfd34382c3f118a7709366a2312341bc840eecf160670adf9be33e3c\
+                   dc7d3886d0b376718322e2cf429d307e466a6d8973ac3002ae4b72f75c717ff72a6ab2679ab8e276b21b5f3a\
+                   ad9a5e36c59f9368ea6202a5c34c933b7e7565944fc9be49fe175ecf20ae247a81157181455f9185165e110e\
+                   d1a770809fc7032fcdfcaa73d7461ef2c43b020d0a373ea33da933b6fe939f5f89a152526f2fa3b6a798dda7\
+                   b7104b00b1dc54dadb828c2cbeb334b070eed65a28cce497e19eab9dfa7493802c1e9b72ec696a83597bb028\
+                   11277ced52a6bd1daa7d418a7201efd69e70cc063e44b78175ea8fcdae878561cd210a67924f2c97f2aec3c3\
+                   6d78251e7efadbd3cb5c05f16d34f3ab6a71a9cea4d5811069faad95db456b766b49c05afa1776c3bf11376b\
+                   f5d6991f88e5fdfa585eec098d597c2bff8a488d4ac03cdf938ed3ac2d0217ab9f956daadc69c5506344f0af\
+                   2d1d5ead4c31b9216b1cae1972454cd2e40a22b56bbda8b7725882b4c0b55dba",
+        private_r: "c1bc858eb0b4362e4e18a3634891a61bc3b1b366b1852ac840e0529930b9f6091570bc621832c9e2",
+        public_r: "c851ee914d1b40ab7bcd7a1917e9846340d5e6e38be3f2969054fb5481c8e49b54d1ae1588169ca5e581ed3e\
+                   7ce8639c19ef290b0655a9209b1c947e685e1cb72b47ca4d05cde8c1102989a2516077a8a9aec493314e98d3\
+                   f30f27656c30b8e65db5ccc8fe0fc72f1436594852fc3349e38a209ba3797561b46a51cd8567fd2eca10c897\
+                   1ffee70789d5444d74c6f7cb83fc75ebab652c4113d9d89f375c0103b52bf33b8c88a4938b51bbd86a20f80d\
+                   503f13ec8a48b4d2098db019325a76ec08aeb1aad4b8271b21737cd388724cf4bc8307bb3ca241598cc8019f\
+                   6ed3cc5e697ef44cbc16e723bdac2d363f75831a3098aa10676c30bb8a040395a3f375ecf292a9ca20e2f2da\
+                   66b4e5e16b693a35188a0d298d6234d4d7256dc9324cc59c1168b60b895df638ad9952f8b5c000cf253f1ce8\
+                   787c82ec8cf1fbbcc2814abd292fda9d819c7bd602f64c7256f2505387fd930b686c8b85ff8d63cc2baf23d2\
+                   2496ba3d6f83f6f3850c673ea09a699f9be048d0fc5004a5609fe3ae10249bc6",
+        shared: "7e98f453f697d425cd877924e32c367253db548c429af509cfa06b6f1aaf7c961b394af1dc9848af052350ef\
+                 8b96cc44f2ef0377740818f7c66ceb8f1a6c856ba9ad595dcfedc529b15d980c111879f6e20a99d112f8558d\
+                 9e069c81dc9dd64e75c94cc4428076f5331c4a0908a7f5363bc19e5f0fbcc0c25b557b639c8ced05a1aeac58\
+                 40334da5264bc79ff5c93fc885a0aedb93e43e1f375b9bb11d0488b77fabd3bf116407adf605a2c92d64a8a5\
+                 f03a9f020fa9cd197aa78f3907cfd3292e8a6e747c49afb62c89b1d362df90af76a33540bd7a652f37be3e33\
+                 14898650d80e723cdeef2a720739d4169826cfb4ba07470a52e163cd203047a4778e22748c443c82e811ba80\
+                 c988680e04fd5b20d6aed44868ded6106f6be40bf32df3a8f7f763c8c871c4879857f8ddbd361adc5c3207f2\
+                 f5a757d67b6a6638c90166e06427c83788310373bd399383ee01663c28f4b7b671b56270d4fcae673b664e6c\
+                 02d8ebdbc28e5a28e0a4e897f760856b3da21799d799f8fa2804739d3503e586",
+    },
+    Exchange {
+        row: "modp4096",
+        source: "computed with OpenSSL 3 (EVP_PKEY_derive) from random private values",
+        private_i: "92ed2607383c017bd756a407dbeece423be4c78bb4ae3dd3447e604605f9eb87e7db270d1e2162169fbba638\
+                    29d144e4",
+        public_i: "347e30e8196f373d7c8904a5981aa82ceeb675b915977fcec838ae6235de6b0765ab7f1e67714a33850aaf5b\
+                   f50771e9058359deacb3661c650805054685298cf70c0440fca919f923ae53d0a0d38cd46ef403fbe831293e\
+                   8fb408e61a378ac6a77eca2f18d8f7da36d65e97f6cc306940b6ba1f96550d51db0fddf38e1d40ffa8a9e88a\
+                   6d4df1d6733b340590a425e69c5c6a692aa45fbcf0f90720d0c02594e548245a0a064e6ace8ec31baf43033a\
+                   bd97e1c9769a8fa7b079d9b2bef601e63abd8179a69c7e3bc5990a553ebb65ec57f70de09ec41c6b5bcdc557\
+                   bd8eaceb3916058f9664526e52f3374f4720ec7f0857d6712020db13e1a08708adf9a7760ae65ebb9627da98\
+                   d0d1561b1d4e03aecd9bb0155ba2fc225814a297df60003cacc8c5fbbcf5f7e4bc481cf6fc3b992bb9fcebdf\
+                   505b6185e60b26a4da85562757027c7e6123085a42a00490d9a5cbdc3638a77deb5365258395c1eb15c1ba4e\
+                   2ea9d95e5e28c4d67eed41e6477d6feb8f7b181d921a692a78f4653c81f54b07b10aec60651ec7fd0b61db45\
+                   2b7f4f27cd72e0d1618b9ad5f68db4c85d6d65c550fdb4c4df2e16a5d8097602107587aa8e5665ef9b67e4ac\
+                   34de93137d94b41f0d2f600e291ea279a249c24d77119c9d1a7ae7a0aa275da9c5ee7377c081fa48c225f649\
+                   80f507c81779fb1fba6457f529feee04ca14746467489fb52caa3a8b",
+        private_r: "d5fac783a5998165b1dd1b80230a102c4786a2284cfdb1e79e1fcc46a5157170cc8fc5260352a9bf0e56d581\
+                    3cd158af",
+        public_r: "41b9a3b3cee10cd69ddb9f47b00cb4e354143b06cf36f11a7eb7f6e44d437fd60653f6b60f85ac484be8496a\
+                   f791247e8e8ccae9cef11747b23de76ff1871c6fd136c9a1f7f7b012a39dcf5a8be91dc44eada4a5eaf74efc\
+                   98f1f3f1035a51d9e4779952a9260e87e5d3cb75b3010e8cbc36ee94fd2ee3326887793d1677162653af768b\
+                   a68de5a015b51893f3cf05cf1212f0ffe6305a39273194c2c643e4b2bb74239cf3d03cac3d27f66db14a21bf\
+                   d6cdc394f7fe7ba435ba62e7b4eabdab649adcde72ba7b42cba36d69759d9902524c94948ecaa1a00c18349a\
+                   b1b350d306d68afdf7ca4728acfaaf9eb6d7aa50576b7e5e8b466c0e56cf75a3870d05bc47a69ec1f32844a3\
+                   ec098714d69ba32644a0a21c6fca779849226f0b67ab7fc11df97dceb2f833a191f1a76a6d69be22e12a405f\
+                   689b5ef87f68d0e1b1094ac1472527917675e77efb1a015146ce64c4da14f3095a8dc3abd333f53a2ea8cd84\
+                   1479c506bc1c49469313d28135d07b514ad08d5bdc1ace77b67d23142ae36cfc10cb9c373cda10b74bd1b15e\
+                   8827189cca93761bab38d2969e010b771c73c286d2d2c46b297e564c2c4b01f95cc7ec81558d9604f023a424\
+                   dfeae2b3a5bfbf2d52ab59dc3f97e8116d385e82894edea0daec894b20a4f2f4693561233ad310526b4cdf15\
+                   b6f04425867acbb05e20f24911f79256a53e1d0c4affabe74c77ac2c",
+        shared: "d4ac495110163162d303be6749c4034e601df92626b97ab9cc28d565094575b95c7efedf653152f5d78ec145\
+                 370f2b50e993c35ab5a880f26d519af47a3ce08ef240f3aa86862464bc630da0445e3c92ae92226b68403b9e\
+                 f2d176af52cc3f7470fbd949bc1335d58ac933c4ee8d299e4a68e7cc7a543e63ef85789be0815bc5d95b1985\
+                 217e769aa325f488609a78af5b8db0ae843175de0d1003f661ee90b899a28188500b097fed6b19653b0908bc\
+                 c0e92f3a4f3e06a18d6b07c9729bee2eb98ccf8a53a7700c51e5e075344bba8c322e15667f817309ce9e2db4\
+                 a8193eea7fba86cf6da1a0c468967cf72e93d1b750cea6a26798861c01d857543a8d156e21d4970c2763614c\
+                 e53ba0bc8ff3f092e1205c62c5e508f2e3041c4962d101e5ed1807adb3bfc010b0d06e2e7770fd8cef122f3c\
+                 cde1f9ff8995ea50e35106001d91e5fcef6dedba70be395ceb3541170deab75e443a752b027fe6b2fa62f826\
+                 103105c65105e931536f928c404502ef299085783de38d23c41aaa73711df55ee0fc6d3170dc6d221adefa49\
+                 45052cbbee3d439beabfce92ebff471e87d862bec37dc026b761a3213f838a9868dce7689d5241a3368969b3\
+                 897f7659026b55deafc5a87024716d5cc25a4534abd22d5dd2eea21c9a8565e7b98cc4602a80774a89e95fa6\
+                 d6250bdfbae4c1681d3b082acd4d49ea7817553ec5f15176ddfa26ca",
+    },
+];
