@@ -1,3 +1,4 @@
 //! The packet path.
 
 pub mod io;
+pub mod mtu;

@@ -1,0 +1,136 @@
+//! Sizes: what fits through a tunnel, and what becomes of what does not.
+//!
+//! A packet that does not fit is fragmented before it is encrypted, if its
+//! sender allows that (IPv4 without DF: [`fragment`]); otherwise its sender is
+//! told the size that fits ([`icmp`]). Nothing relies on TCP's MSS.
+
+pub mod fragment;
+pub mod icmp;
+
+use crypto::EspSuite;
+use policy::time::Timestamp;
+
+/// Octets of an IPv4 header without options.
+const IPV4_HEADER: usize = 20;
+/// Octets of an IPv6 header without extension headers.
+const IPV6_HEADER: usize = 40;
+/// Octets of a UDP header (RFC 3948 2.1).
+const UDP_HEADER: usize = 8;
+/// SPI and sequence number.
+const ESP_HEADER: usize = 8;
+/// Pad length and next header.
+const ESP_TRAILER: usize = 2;
+/// What every IPv4 path carries (RFC 791 3.2).
+const SMALLEST: usize = 68;
+
+/// The largest inner packet, in octets, whose ESP packet is no larger than
+/// `path_mtu` octets, outer IP header included; `udp`: it travels in UDP
+/// (RFC 3948). Never less than 68, what IPv4 asks of every link: a path too
+/// narrow even for that makes the outer packet fragment.
+#[must_use]
+pub fn inner_mtu(path_mtu: u16, suite: EspSuite, outer_ipv4: bool, udp: bool) -> u16 {
+    let outer = if outer_ipv4 { IPV4_HEADER } else { IPV6_HEADER };
+    let fixed = outer + if udp { UDP_HEADER } else { 0 } + ESP_HEADER + suite.encryption.iv_len + suite.icv_len();
+    let encrypted = usize::from(path_mtu).saturating_sub(fixed);
+    let aligned = encrypted - encrypted % suite.alignment();
+    let inner = aligned.saturating_sub(ESP_TRAILER).max(SMALLEST);
+    // No larger than `path_mtu`, or 68.
+    u16::try_from(inner).unwrap_or(u16::MAX)
+}
+
+/// A token bucket: answers to packets that do not fit are limited, so that
+/// nobody can make us flood anybody (RFC 1812 4.3.2.8, RFC 4443 2.4 f).
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    interval_micros: u64,
+    burst: u64,
+    /// Micro-seconds' worth of tokens spent, counted down as time passes.
+    spent: u64,
+    last: Timestamp,
+}
+
+impl RateLimit {
+    /// `per_second` in the long run, `burst` at once.
+    ///
+    /// # Panics
+    /// If either is 0.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        assert!(per_second > 0 && burst > 0, "a limit of nothing is no limit");
+        let interval_micros = 1_000_000 / u64::from(per_second);
+        Self { interval_micros, burst: u64::from(burst), spent: 0, last: Timestamp::default() }
+    }
+
+    /// Whether one more is within the limit; if so it is counted.
+    pub fn allow(&mut self, now: Timestamp) -> bool {
+        let passed = u64::try_from(now.since(self.last).as_micros()).unwrap_or(u64::MAX);
+        self.last = self.last.max(now);
+        self.spent = self.spent.saturating_sub(passed);
+        let allowed = self.spent + self.interval_micros <= self.burst * self.interval_micros;
+        if allowed {
+            self.spent += self.interval_micros;
+        }
+        allowed
+    }
+}
+
+/// The Internet checksum (RFC 1071) of the concatenation of `parts`, each but
+/// the last of an even number of octets.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let mut sum = 0u64;
+    for part in parts {
+        let (words, odd) = part.as_chunks::<2>();
+        sum += words.iter().map(|w| u64::from(u16::from_be_bytes(*w))).sum::<u64>();
+        sum += odd.first().map_or(0, |b| u64::from(*b) << 8);
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn the_largest_that_fits_fits_and_one_more_does_not() {
+        for suite in EspSuite::all() {
+            for (outer_ipv4, udp) in [(true, false), (true, true), (false, false), (false, true)] {
+                for path in 280..1600u16 {
+                    let size = |inner: u16| {
+                        let a = suite.alignment();
+                        let encrypted = (usize::from(inner) + 2).div_ceil(a) * a;
+                        let outer = if outer_ipv4 { 20 } else { 40 } + if udp { 8 } else { 0 };
+                        outer + 8 + suite.encryption.iv_len + encrypted + suite.icv_len()
+                    };
+                    let inner = inner_mtu(path, suite, outer_ipv4, udp);
+                    assert!(size(inner) <= usize::from(path), "{suite} {path}");
+                    assert!(size(inner + 1) > usize::from(path), "{suite} {path}");
+                }
+                assert_eq!(inner_mtu(0, suite, outer_ipv4, udp), 68);
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_and_then_the_rate() {
+        let mut limit = RateLimit::new(10, 3);
+        let start = Timestamp::from_micros(5_000_000);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!((0..5).filter(|_| limit.allow(start)).count(), 3);
+        assert!(!limit.allow(at(99)));
+        assert!(limit.allow(at(100)));
+        assert!(!limit.allow(at(101)));
+        assert_eq!((0..9).filter(|_| limit.allow(at(60_000))).count(), 3, "idle time saves up a burst, not more");
+        assert!(!limit.allow(at(50_000)), "a clock that steps back gives nothing");
+    }
+
+    #[test]
+    fn checksum_of_the_rfc() {
+        // RFC 1071 3: the sum is ddf2.
+        assert_eq!(checksum(&[&[0x00, 0x01, 0xf2, 0x03], &[0xf4, 0xf5, 0xf6, 0xf7]]), (!0xddf2u16).to_be_bytes());
+        assert_eq!(checksum(&[&[0x01]]), (!0x0100u16).to_be_bytes());
+    }
+}
