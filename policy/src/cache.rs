@@ -15,7 +15,7 @@ mod key;
 pub use key::{CacheKey, HashKey};
 
 use crate::counters::DropReason;
-use crate::limits::{LimitEvent, Limits, Place, Quota};
+use crate::limits::{LimitEvent, Limits, Quota};
 use crate::spd::{Decision, Verdict};
 use crate::time::Timestamp;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -76,6 +76,10 @@ struct Stored {
 }
 
 impl Stored {
+    fn new(entry: CacheEntry, epoch: u32, now: u32) -> Self {
+        Self { entry, epoch, last_use: AtomicU32::new(now), packets: AtomicU64::new(1) }
+    }
+
     /// Answers a look-up.
     #[inline]
     fn hit(&self, epoch: u32, now: u32) -> Option<CacheEntry> {
@@ -142,44 +146,38 @@ impl SpdCache {
         now: Timestamp,
         sink: &mut impl FnMut(LimitEvent),
     ) -> Inserted {
-        let stored = StoredKey::new(key, &self.hash_key);
-        let mut place: Option<Place> = None;
+        let key = StoredKey::new(key, &self.hash_key);
+        let stored = || Stored::new(entry, epoch, seconds(now));
         let entries = self.entries.pin();
-        // May run several times before one of its answers is taken.
-        let outcome = entries.compute(stored, |there| {
-            match there {
-                Some((_, there)) if !is_older(there.epoch, epoch) => return Operation::Abort(Inserted::AlreadyThere),
-                Some(_) => {}
+        loop {
+            match entries.get(&key) {
+                Some(there) if !is_older(there.epoch, epoch) => return Inserted::AlreadyThere,
+                Some(_) => {
+                    // Only what is there is replaced: this needs no place.
+                    let replaced = entries.compute(key, |there| match there {
+                        Some((_, there)) if is_older(there.epoch, epoch) => Operation::Insert(stored()),
+                        Some(_) | None => Operation::Abort(()),
+                    });
+                    if let Compute::Updated { .. } = replaced {
+                        return Inserted::Inserted;
+                    }
+                }
                 None => {
-                    if place.is_none() {
-                        place = self.quota.reserve();
+                    let Some(place) = self.quota.reserve() else {
+                        self.quota.refused(sink);
+                        return Inserted::HardLimit;
+                    };
+                    // Not by `compute`, which adds without helping the table
+                    // grow and leaves ever longer searches behind.
+                    if entries.try_insert(key, stored()).is_ok() {
+                        self.quota.used(&place, sink);
+                        return Inserted::Inserted;
                     }
-                    if place.is_none() {
-                        return Operation::Abort(Inserted::HardLimit);
-                    }
+                    self.quota.release(1);
                 }
             }
-            let (last_use, packets) = (AtomicU32::new(seconds(now)), AtomicU64::new(1));
-            Operation::Insert(Stored { entry, epoch, last_use, packets })
-        });
-        let inserted = match outcome {
-            Compute::Inserted(..) => {
-                if let Some(place) = place.take() {
-                    self.quota.used(&place, sink);
-                }
-                Inserted::Inserted
-            }
-            Compute::Aborted(why) => why,
-            // Nothing is removed here: what is left is an update.
-            Compute::Updated { .. } | Compute::Removed(..) => Inserted::Inserted,
-        };
-        if place.is_some() {
-            self.quota.release(1);
+            // Somebody else changed the entry meanwhile: see what is there now.
         }
-        if inserted == Inserted::HardLimit {
-            self.quota.refused(sink);
-        }
-        inserted
     }
 
     /// Removes entries not used for longer than `idle`; returns how many.
