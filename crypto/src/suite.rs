@@ -3,6 +3,7 @@
 mod nearest;
 mod parse;
 
+pub use nearest::nearest;
 pub use parse::SuiteError;
 
 use crate::table::{ENCRYPTIONS, Encryption, Group, Hash, INTEGRITIES, Integrity, Status};

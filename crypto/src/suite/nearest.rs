@@ -1,12 +1,14 @@
-//! Which known name somebody may have meant.
+//! Which known name somebody may have meant: also for the other names of a configuration.
 
 /// The name in `known` most like `typed`, unless none is much like it. Case
 /// and underscores do not count.
-pub(super) fn nearest<'k>(typed: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(typed: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let typed = normal(typed);
     // A third of it may be wrong, or two letters of a short name.
     let limit = (typed.len() / 3).clamp(2, 6);
     known
+        .into_iter()
         .map(|name| (distance(&typed, &normal(name)), name))
         .filter(|(distance, _)| *distance <= limit && *distance < typed.len())
         .min_by_key(|(distance, _)| *distance)
