@@ -1,8 +1,10 @@
-//! Transforms of policies: a suite with its lifetime.
+//! Transforms of policies: a suite with its lifetime, `ESP_AES128_HMAC_SHA1/28800/0`.
 
 use crate::sa::Lifetime;
+use core::fmt;
 use crypto::EspSuite;
-use crypto::table::Group;
+use crypto::suite::{LegacyPart, SuiteError};
+use crypto::table::{Group, Status};
 
 /// One ESP transform that a tunnel policy offers or accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,4 +15,108 @@ pub struct EspTransform {
     pub pfs: Option<&'static Group>,
     /// Offered lifetime; 28800 seconds and no volume limit unless named.
     pub lifetime: Lifetime,
+}
+
+/// Most ESP transforms of one policy, as HP-UX A.03.02.
+pub const MOST_TRANSFORMS: usize = 25;
+
+/// Lifetime of a transform that names none, as HP-UX: 8 hours, no limit of volume.
+pub const DEFAULT_LIFETIME: Lifetime = Lifetime { seconds: 28800, kbytes: 0 };
+
+/// Shortest lifetimes that a configuration may name; 0, no limit, is always allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds.
+    pub seconds: u32,
+    /// Kilobytes of 1024 octets.
+    pub kbytes: u32,
+}
+
+impl Limits {
+    /// Those of HP-UX.
+    pub const HPUX: Self = Self { seconds: 600, kbytes: 5120 };
+    /// For tests (`startup.allow_short_lifetimes`).
+    pub const SHORT: Self = Self { seconds: 10, kbytes: 1 };
+}
+
+/// HP-UX's highest lifetime.
+const LONGEST: u32 = u32::MAX - 1;
+
+/// Why a transform was refused: always the configuration's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransformError {
+    /// The part before the lifetimes is no suite that may be used.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
+    /// A lifetime out of its range.
+    #[error("`{transform}` has a lifetime of `{given}` {unit}; expected 0 (no limit) or {lowest} to {LONGEST}")]
+    Lifetime {
+        /// The whole transform.
+        transform: String,
+        /// What was given.
+        given: String,
+        /// `seconds` or `kilobytes`.
+        unit: &'static str,
+        /// The lowest allowed.
+        lowest: u32,
+    },
+    /// More than a name, seconds and kilobytes.
+    #[error("`{0}` has too many parts; expected name/seconds/kilobytes")]
+    TooManyParts(String),
+}
+
+impl EspTransform {
+    /// Reads `name[/seconds[/kilobytes]]` with HP-UX's limits. The name is
+    /// HP-UX's (`ESP_AES128_HMAC_SHA1`) or today's (`aes128-sha1-modp2048`).
+    pub fn parse(text: &str) -> Result<Self, TransformError> {
+        Self::parse_within(text, Limits::HPUX)
+    }
+
+    /// Reads a transform whose lifetimes are at least those of `limits`.
+    pub fn parse_within(text: &str, limits: Limits) -> Result<Self, TransformError> {
+        let text = text.trim();
+        let mut parts = text.split('/');
+        let (name, seconds, kbytes) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+        if parts.next().is_some() {
+            return Err(TransformError::TooManyParts(text.to_owned()));
+        }
+        let (suite, pfs) = EspSuite::parse_with_group(name)?;
+        let number = |given: Option<&str>, unit: &'static str, lowest: u32, default: u32| match given {
+            None => Ok(default),
+            Some(digits) => {
+                digits.parse::<u32>().ok().filter(|n| *n == 0 || (lowest..=LONGEST).contains(n)).ok_or_else(|| {
+                    TransformError::Lifetime { transform: text.to_owned(), given: digits.to_owned(), unit, lowest }
+                })
+            }
+        };
+        let lifetime = Lifetime {
+            seconds: number(seconds, "seconds", limits.seconds, DEFAULT_LIFETIME.seconds)?,
+            kbytes: number(kbytes, "kilobytes", limits.kbytes, DEFAULT_LIFETIME.kbytes)?,
+        };
+        Ok(Self { suite, pfs, lifetime })
+    }
+
+    /// Today's spelling, without the lifetime: `aes128-sha1-modp2048`.
+    #[must_use]
+    pub fn keyword(&self) -> String {
+        match self.pfs {
+            Some(group) => format!("{}-{group}", self.suite),
+            None => self.suite.to_string(),
+        }
+    }
+
+    /// The parts that the daemon warns of, the group among them.
+    #[must_use]
+    pub fn legacy_parts(&self) -> Vec<LegacyPart> {
+        let group = self.pfs.filter(|g| g.status == Status::Legacy);
+        let group = group.map(|g| LegacyPart { keyword: g.keyword, caveat: g.caveat });
+        self.suite.legacy_parts().into_iter().chain(group).collect()
+    }
+}
+
+/// HP-UX's spelling, `ESP_AES128_HMAC_SHA1/28800/0`. It has no word for the group: see [`EspTransform::keyword`].
+impl fmt::Display for EspTransform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.suite.hpux(), self.lifetime.seconds, self.lifetime.kbytes)
+    }
 }

@@ -1,5 +1,179 @@
 //! The configuration: one TOML file, checked whole before anything starts.
+//!
+//! [`Config::parse`] reads the text, reports everything that is wrong with it
+//! at once, each with its line and what to do ([`Diagnostic`]), and gives the
+//! model the rest of the system works with ([`model`]). `examples/reference.toml`
+//! lists every key.
+//!
+//! | step | where |
+//! |---|---|
+//! | TOML to tables, syntax errors | here |
+//! | one object each | `startup`, `host`, `tunnel`, `ike`, `auth` |
+//! | values | `address`, `names`, `selectors`, `priority` |
+//! | names between objects, the sorted model | `resolve` |
+//! | what is legal but probably not meant | `advice` |
 
+mod address;
+mod advice;
+mod auth;
+mod diagnostic;
+mod host;
+mod ike;
+mod keys;
 pub mod model;
+mod names;
+mod nearest;
+mod object;
+mod priority;
+mod report;
+mod resolve;
+mod selectors;
+mod source;
+mod startup;
+mod tunnel;
 
+pub use diagnostic::{Diagnostic, Severity};
 pub use model::*;
+
+use keys::Section;
+use object::Object;
+use report::Report;
+use source::{Located, Source, Span};
+use toml::de::{DeTable, DeValue};
+
+/// A configuration that may be used, and what is odd in it.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Config {
+    /// Reads and checks a whole configuration. `file_name` is only for the diagnostics.
+    ///
+    /// # Errors
+    /// Everything found, errors and warnings, in the order of the file, if
+    /// there is at least one error.
+    pub fn parse(text: &str, file_name: &str) -> Result<Checked, Vec<Diagnostic>> {
+        let mut report = Report::new(Source::new(file_name, text));
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let at = error.span().map_or(Span { start: 0, end: 0 }, Span::from);
+            report.syntax(at, error.message());
+        }
+        let entries = Entries::read(document.get_ref(), &mut report);
+        // With lines missing, what they defined would only seem to be missing too.
+        let config = if errors.is_empty() { resolve::resolve(entries, &mut report) } else { None };
+        match config {
+            Some(config) if !report.has_errors() => Ok(Checked { config, warnings: report.into_diagnostics() }),
+            _ => Err(report.into_diagnostics()),
+        }
+    }
+}
+
+/// Everything of the file, each object by itself.
+struct Entries {
+    startup: Startup,
+    default_action: DefaultAction,
+    hosts: Vec<host::HostEntry>,
+    tunnels: Vec<tunnel::TunnelEntry>,
+    ikes: Vec<ike::IkeEntry>,
+    auths: Vec<auth::AuthEntry>,
+    bypass: Vec<Located<crate::selector::AddressRange>>,
+}
+
+impl Entries {
+    fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Self {
+        unknown_sections(root, report);
+        let startup = one(root, &keys::STARTUP, report, |mut o| startup::startup(&mut o)).unwrap_or_default();
+        let default_action =
+            one(root, &keys::DEFAULT, report, |mut o| startup::default_action(&mut o)).unwrap_or(DefaultAction::Pass);
+        Self {
+            hosts: each(root, &keys::HOST, report, host::read),
+            tunnels: each(root, &keys::TUNNEL, report, |o| tunnel::read(o, &startup)),
+            ikes: each(root, &keys::IKE, report, |o| ike::read(o, &startup)),
+            auths: each(root, &keys::AUTH, report, auth::read),
+            bypass: each(root, &keys::BYPASS, report, auth::bypass).into_iter().flatten().collect(),
+            startup,
+            default_action,
+        }
+    }
+}
+
+fn unknown_sections(root: &DeTable<'_>, report: &mut Report<'_>) {
+    for key in root.keys() {
+        let name: &str = key.get_ref();
+        if keys::SECTIONS.iter().all(|s| s.name != name) {
+            let known = keys::SECTIONS.map(|s| s.name);
+            let holder = keys::SECTIONS.iter().find(|s| s.keys.contains(&name));
+            let finding = report.error(
+                key.span().into(),
+                "",
+                format!("unknown section or key {}; expected one of {}", object::quoted(name), known.join(", ")),
+            );
+            match (nearest::did_you_mean(name, known), holder) {
+                (Some(suggestion), _) => finding.suggest(suggestion),
+                (None, Some(section)) => finding.suggest(format!("`{name}` goes under {}", header(section))),
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+fn header(section: &Section) -> String {
+    if section.repeated { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) }
+}
+
+/// The section that there is at most once.
+fn one<'t, T>(
+    root: &'t DeTable<'t>,
+    section: &Section,
+    report: &mut Report<'_>,
+    read: impl FnOnce(Object<'t, '_, '_>) -> T,
+) -> Option<T> {
+    let value = root.get(section.name)?;
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            let object = Object::open(section, 1, table, value.span().into(), report);
+            Some(read(object))
+        }
+        _ => {
+            report
+                .error(value.span().into(), section.name, "is not a table; expected it once")
+                .suggest(format!("write {}", header(section)));
+            None
+        }
+    }
+}
+
+/// The objects of a section that there may be several of, in the order of the file.
+fn each<'t, T>(
+    root: &'t DeTable<'t>,
+    section: &Section,
+    report: &mut Report<'_>,
+    mut read: impl FnMut(Object<'t, '_, '_>) -> T,
+) -> Vec<T> {
+    let Some(value) = root.get(section.name) else { return Vec::new() };
+    let DeValue::Array(items) = value.get_ref() else {
+        report
+            .error(value.span().into(), section.name, "is not an array of tables; there may be several")
+            .suggest(format!("write {}", header(section)));
+        return Vec::new();
+    };
+    let mut objects = Vec::new();
+    for (nth, item) in (1..).zip(items.iter()) {
+        match item.get_ref() {
+            DeValue::Table(table) => {
+                objects.push(read(Object::open(section, nth, table, item.span().into(), report)));
+            }
+            _ => {
+                report
+                    .error(item.span().into(), section.name, "is not a table")
+                    .suggest(format!("write {}", header(section)));
+            }
+        }
+    }
+    objects
+}

@@ -65,6 +65,8 @@ pub struct Startup {
     pub cache_idle_seconds: u32,
     /// Directory to which negotiated keys are written for Wireshark; a debugging aid, off unless named.
     pub export_keys: Option<PathBuf>,
+    /// Lifetimes down to 10 seconds and 1 kilobyte are accepted, of the file and of peers: for tests.
+    pub allow_short_lifetimes: bool,
 }
 
 /// What to do with the DF bit of the outer IPv4 header (RFC 4301 8.1).

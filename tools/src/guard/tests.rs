@@ -2,8 +2,7 @@
 //! dropped, whatever the packet looks like, and nothing else is.
 
 use super::*;
-use policy::audit::Level;
-use policy::config::{DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::config::{DefaultAction, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
 use policy::five_tuple::{FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
 use policy::spd::{Decision, Spd};
@@ -55,25 +54,7 @@ fn config(hosts: Vec<(Vec<Selector>, HostAction)>, bypass: Vec<AddressRange>, de
             Arc::new(HostPolicy { name, priority: n * 10, cookie: n + 1, selectors, action, line: 1 })
         })
         .collect();
-    let startup = Startup {
-        audit_level: Level::Error,
-        audit_dir: None,
-        audit_max_kbytes: 100,
-        spd_soft: 900,
-        spd_hard: 1000,
-        spi_min: 300,
-        spi_max: 2_500_000,
-        interface: "caponier0".to_owned(),
-        mtu: None,
-        replay_window: 1024,
-        df: DfPolicy::Copy,
-        ike_port: 500,
-        natt_port: 4500,
-        hold_queue: 64,
-        cache_idle_seconds: 300,
-        export_keys: None,
-    };
-    Config { startup, hosts, default_action, tunnels, ikes: Vec::new(), auths: Vec::new(), bypass }
+    Config { startup: Startup::default(), hosts, default_action, tunnels, ikes: Vec::new(), auths: Vec::new(), bypass }
 }
 
 /// What the kernel sees of a packet.

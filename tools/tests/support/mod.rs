@@ -2,8 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file includes it and uses a part")]
 
-use policy::audit::Level;
-use policy::config::{Config, DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
 use policy::selector::{AddressRange, Selector};
 use std::future::Future;
 use std::io;
@@ -134,26 +133,8 @@ pub fn config(hosts: Vec<(Selector, HostAction)>, default_action: DefaultAction)
         let (name, selectors) = (format!("h{n}"), vec![selector]);
         Arc::new(HostPolicy { name, priority: n * 10, cookie: n + 1, selectors, action, line: 1 })
     });
-    let startup = Startup {
-        audit_level: Level::Error,
-        audit_dir: None,
-        audit_max_kbytes: 100,
-        spd_soft: 900,
-        spd_hard: 1000,
-        spi_min: 300,
-        spi_max: 2_500_000,
-        interface: "caponier0".to_owned(),
-        mtu: None,
-        replay_window: 1024,
-        df: DfPolicy::Copy,
-        ike_port: 500,
-        natt_port: 4500,
-        hold_queue: 64,
-        cache_idle_seconds: 300,
-        export_keys: None,
-    };
     Config {
-        startup,
+        startup: Startup::default(),
         hosts: hosts.collect(),
         default_action,
         tunnels,

@@ -1,0 +1,92 @@
+//! `[[host]]`.
+
+use super::object::{Object, quoted};
+use super::priority::{self, Priority};
+use super::selectors;
+use super::source::{Located, Span};
+use crate::selector::{AddressRange, Selector};
+
+/// A host policy as read, before what it names is looked up.
+pub(super) struct HostEntry {
+    pub(super) label: String,
+    pub(super) header: Span,
+    pub(super) line: usize,
+    pub(super) name: Option<Located<String>>,
+    pub(super) priority: Priority,
+    /// `None`: wrong, and reported.
+    pub(super) selectors: Option<Vec<Selector>>,
+    pub(super) action: Action,
+}
+
+/// What the policy does.
+pub(super) enum Action {
+    Pass,
+    Discard,
+    /// Through the tunnel of this name.
+    Tunnel(Located<String>),
+}
+
+/// Reads one host policy.
+pub(super) fn read(mut object: Object<'_, '_, '_>) -> HostEntry {
+    let name = object.name();
+    if let Some(n) = &name
+        && n.value.eq_ignore_ascii_case("default")
+    {
+        object
+            .error(n.at, format!("the name {} is that of the default policy; expected another", quoted(&n.value)))
+            .suggest("set what the default policy does with [default] action = \"PASS\" or \"DISCARD\"");
+    }
+    let priority = priority::read(&mut object);
+    let selectors = selectors::read(&mut object, &[AddressRange::ANY_V4, AddressRange::ANY_V6]);
+    let action = action(&mut object);
+    HostEntry { line: object.line(), label: object.label, header: object.header, name, priority, selectors, action }
+}
+
+/// HP-UX: an omitted action is DISCARD; with a tunnel it is PASS and may be omitted.
+fn action(object: &mut Object<'_, '_, '_>) -> Action {
+    let tunnel = object.string("tunnel", "the name of a [[tunnel]]").map(|t| Located::new(t.value.to_owned(), t.at));
+    let action = object.strings("action", "PASS, DISCARD, or leave it out and name a tunnel");
+    let word = action.and_then(|a| match a.value.as_slice() {
+        [only] => Some(Located::new(only.value, only.at)),
+        [first, ..] if is_transform(first.value) => Some(Located::new(first.value, a.at)),
+        [] => None,
+        _ => {
+            object.error(a.at, "`action` is an array; expected PASS or DISCARD");
+            None
+        }
+    });
+    let Some(word) = word else { return tunnel.map_or(Action::Discard, Action::Tunnel) };
+    if word.value.eq_ignore_ascii_case("PASS") {
+        return tunnel.map_or(Action::Pass, Action::Tunnel);
+    }
+    if word.value.eq_ignore_ascii_case("DISCARD") {
+        if let Some(t) = tunnel {
+            object
+                .error(
+                    word.at,
+                    format!("`action` is DISCARD but `tunnel` is {}; expected PASS with a tunnel", quoted(&t.value)),
+                )
+                .suggest("leave out `action`, or `tunnel`");
+        }
+    } else if is_transform(word.value) {
+        object
+            .error(
+                word.at,
+                format!(
+                    "`action` is the transform {}, which means transport mode; not supported in this version",
+                    quoted(word.value)
+                ),
+            )
+            .suggest("put it in the `action` of a [[tunnel]] and name that here: tunnel = \"…\"");
+    } else {
+        object
+            .error(word.at, format!("`action` is {}; expected PASS or DISCARD", quoted(word.value)))
+            .suggest_if(super::nearest::did_you_mean(word.value, ["PASS", "DISCARD"]));
+    }
+    Action::Discard
+}
+
+fn is_transform(word: &str) -> bool {
+    let upper = word.to_ascii_uppercase();
+    upper.starts_with("ESP_") || upper.starts_with("AH_") || crate::transform::EspTransform::parse(word).is_ok()
+}

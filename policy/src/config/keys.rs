@@ -1,0 +1,111 @@
+//! The names of the format: which sections there are, and which keys each has.
+
+/// One kind of object of the file.
+pub(super) struct Section {
+    /// As in `[startup]` or `[[host]]`.
+    pub(super) name: &'static str,
+    /// Whether there may be several, `[[host]]`.
+    pub(super) repeated: bool,
+    /// Keys it has.
+    pub(super) keys: &'static [&'static str],
+    /// Options HP-UX has and this format has not, and what to do about it.
+    pub(super) elsewhere: &'static [(&'static str, &'static str)],
+}
+
+pub(super) const STARTUP: Section = Section {
+    name: "startup",
+    repeated: false,
+    keys: &[
+        "auditlvl",
+        "auditdir",
+        "maxsize",
+        "spd_soft",
+        "spd_hard",
+        "spi_min",
+        "spi_max",
+        "interface",
+        "mtu",
+        "replay_window",
+        "df",
+        "ike_port",
+        "natt_port",
+        "hold_queue",
+        "cache_idle",
+        "export_keys",
+        "allow_short_lifetimes",
+    ],
+    elsewhere: &[("autoboot", "enable the daemon in the system's service manager instead")],
+};
+
+pub(super) const DEFAULT: Section = Section { name: "default", repeated: false, keys: &["action"], elsewhere: &[] };
+
+pub(super) const HOST: Section = Section {
+    name: "host",
+    repeated: true,
+    keys: &["name", "source", "destination", "protocol", "icmp_type", "icmp_code", "priority", "action", "tunnel"],
+    elsewhere: &[("flags", NO_FLAGS), ("in", NO_MANUAL_KEYS), ("out", NO_MANUAL_KEYS)],
+};
+
+pub(super) const TUNNEL: Section = Section {
+    name: "tunnel",
+    repeated: true,
+    keys: &["name", "tsource", "tdestination", "source", "destination", "protocol", "action", "start"],
+    elsewhere: &[
+        ("in", NO_MANUAL_KEYS),
+        ("out", NO_MANUAL_KEYS),
+        ("icmp_type", NO_ICMP_IN_TUNNEL),
+        ("icmp_code", NO_ICMP_IN_TUNNEL),
+    ],
+};
+
+pub(super) const IKE: Section = Section {
+    name: "ike",
+    repeated: true,
+    keys: &[
+        "name",
+        "remote",
+        "priority",
+        "auth",
+        "proposals",
+        "hash",
+        "encryption",
+        "group",
+        "life",
+        "maxqm",
+        "nat_traversal",
+        "keepalive",
+    ],
+    elsewhere: &[],
+};
+
+pub(super) const AUTH: Section = Section {
+    name: "auth",
+    repeated: true,
+    keys: &["name", "remote", "preshared", "ltype", "lid", "rtype", "rid", "exchange"],
+    elsewhere: &[
+        ("preshared_file", "write the key itself as `preshared`, and let only root read this file"),
+        ("kmp", "every record is for IKEv1 in this version"),
+        ("priority", "the most specific `remote` is used, whatever the order"),
+        ("flags", NO_FLAGS),
+        ("local_method", "the method is `auth` of the [[ike]] policy"),
+        ("remote_method", "the method is `auth` of the [[ike]] policy"),
+    ],
+};
+
+pub(super) const BYPASS: Section = Section { name: "bypass", repeated: true, keys: &["address"], elsewhere: &[] };
+
+pub(super) const SECTIONS: [&Section; 7] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS];
+
+const NO_FLAGS: &str = "flags are not supported in this version; remove it";
+const NO_MANUAL_KEYS: &str = "manual keys are not supported in this version; negotiate them with [[ike]] and [[auth]]";
+const NO_ICMP_IN_TUNNEL: &str =
+    "the proxy IDs of IKEv1 cannot carry it (RFC 2407 4.6.2); select by type and code in the [[host]] policy";
+
+/// The one key whose value is a secret.
+pub(super) const PRESHARED: &str = "preshared";
+
+/// Whether the value of a key may be shown: only when the key is known, and not the secret one.
+pub(super) fn is_public(key: &str) -> bool {
+    let known = |k: &str| k != PRESHARED && SECTIONS.iter().any(|s| s.name == k || s.keys.contains(&k));
+    key.split('.').all(|part| known(part.trim()))
+}

@@ -1,0 +1,228 @@
+//! From objects by themselves to one configuration: names are looked up,
+//! priorities and cookies given, lists sorted; errors between objects.
+
+use super::Entries;
+use super::advice;
+use super::auth::AuthEntry;
+use super::host::{Action, HostEntry};
+use super::ike::IkeEntry;
+use super::model::{AuthRecord, Config, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
+use super::nearest::did_you_mean;
+use super::object::quoted;
+use super::priority;
+use super::report::Report;
+use super::source::{Located, Span};
+use super::tunnel::TunnelEntry;
+use crate::selector::AddressRange;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Cookie of the default policy, as HP-UX; the others follow in search order.
+const DEFAULT_COOKIE: u32 = 1;
+
+/// Joins the objects. `None` if one of them, or how they fit, is wrong; that was reported.
+pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Config> {
+    unique(entries.hosts.iter().map(|e| (&*e.label, e.name.as_ref())), report);
+    unique(entries.tunnels.iter().map(|e| (&*e.label, e.name.as_ref())), report);
+    unique(entries.ikes.iter().map(|e| (&*e.label, e.name.as_ref())), report);
+    unique(entries.auths.iter().map(|e| (&*e.label, e.name.as_ref())), report);
+    unknown_tunnels(&entries, report);
+    let host_priorities = priority::assign(entries.hosts.iter().map(|e| (&*e.label, e.header, &e.priority)), report);
+    let ike_priorities = priority::assign(entries.ikes.iter().map(|e| (&*e.label, e.header, &e.priority)), report);
+    let ikes = ikes(&entries.ikes, &ike_priorities);
+    let auths = auths(&entries.auths);
+    for tunnel in &entries.tunnels {
+        negotiable(tunnel, &entries, report);
+    }
+    same_proxy_ids(&entries.tunnels, report);
+    // Advice compares objects with each other: of wrong ones it would only say nonsense.
+    if report.has_errors() {
+        return None;
+    }
+    let tunnels: Vec<Arc<TunnelPolicy>> = entries.tunnels.iter().filter_map(|t| t.policy.clone()).collect();
+    let hosts = hosts(&entries.hosts, &host_priorities, &tunnels);
+    let places = advice::Places {
+        hosts: entries.hosts.iter().map(|e| (e.line, place(e))).collect(),
+        tunnels: entries.tunnels.iter().map(|e| (report.line(e.header), e.header)).collect(),
+        ikes: entries.ikes.iter().filter_map(|e| Some((report.line(e.header), e.remote.as_ref()?.at))).collect(),
+        auths: entries.auths.iter().filter_map(|e| Some((report.line(e.header), e.remote.as_ref()?.at))).collect(),
+        bypass: entries.bypass.iter().map(|b| b.at).collect(),
+    };
+    let config = Config {
+        startup: entries.startup,
+        hosts,
+        default_action: entries.default_action,
+        tunnels,
+        ikes,
+        auths,
+        bypass: entries.bypass.iter().map(|b| b.value).collect(),
+    };
+    advice::advise(&config, &places, report);
+    Some(config)
+}
+
+/// Where messages about a host policy point: the tunnel it names, or its header.
+fn place(entry: &HostEntry) -> Span {
+    match &entry.action {
+        Action::Tunnel(name) => name.at,
+        Action::Pass | Action::Discard => entry.header,
+    }
+}
+
+/// No two objects of a kind have one name.
+fn unique<'e>(objects: impl Iterator<Item = (&'e str, Option<&'e Located<String>>)>, report: &mut Report<'_>) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (label, name) in objects {
+        let Some(name) = name else { continue };
+        match seen.get(&*name.value) {
+            Some(line) => {
+                report.error(
+                    name.at,
+                    label,
+                    format!("the name {} is already taken on line {line}; expected a unique one", quoted(&name.value)),
+                );
+            }
+            None => {
+                seen.insert(&name.value, report.line(name.at));
+            }
+        }
+    }
+}
+
+fn unknown_tunnels(entries: &Entries, report: &mut Report<'_>) {
+    let names: Vec<&str> = entries.tunnels.iter().filter_map(|t| t.name.as_ref()).map(|n| &*n.value).collect();
+    // The name of a wrong tunnel may be what is wrong with it.
+    if names.len() < entries.tunnels.len() {
+        return;
+    }
+    for host in &entries.hosts {
+        if let Action::Tunnel(named) = &host.action
+            && !names.contains(&&*named.value)
+        {
+            let message = match names.as_slice() {
+                [] => format!("`tunnel` is {}, but there is no [[tunnel]] at all", quoted(&named.value)),
+                _ => format!(
+                    "`tunnel` is {}, but there is no [[tunnel]] of this name; expected one of {}",
+                    quoted(&named.value),
+                    names.join(", ")
+                ),
+            };
+            report.error(named.at, &host.label, message).suggest_if(did_you_mean(&named.value, names.iter().copied()));
+        }
+    }
+}
+
+fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>]) -> Vec<Arc<HostPolicy>> {
+    let mut hosts: Vec<HostPolicy> = entries
+        .iter()
+        .zip(priorities)
+        .filter_map(|(entry, priority)| {
+            let action = match &entry.action {
+                Action::Pass => HostAction::Pass,
+                Action::Discard => HostAction::Discard,
+                Action::Tunnel(named) => {
+                    HostAction::Tunnel(Arc::clone(tunnels.iter().find(|t| *t.name == *named.value)?))
+                }
+            };
+            Some(HostPolicy {
+                name: entry.name.as_ref()?.value.clone(),
+                priority: *priority,
+                cookie: 0,
+                selectors: entry.selectors.clone()?,
+                action,
+                line: entry.line,
+            })
+        })
+        .collect();
+    hosts.sort_by_key(|h| h.priority);
+    let with_cookies = (DEFAULT_COOKIE + 1..).zip(hosts);
+    with_cookies.map(|(cookie, host)| Arc::new(HostPolicy { cookie, ..host })).collect()
+}
+
+fn ikes(entries: &[IkeEntry], priorities: &[u32]) -> Vec<Arc<IkePolicy>> {
+    let mut ikes: Vec<IkePolicy> = entries
+        .iter()
+        .zip(priorities)
+        .filter_map(|(entry, priority)| Some(IkePolicy { priority: *priority, ..entry.policy.clone()? }))
+        .collect();
+    ikes.sort_by_key(|p| p.priority);
+    ikes.into_iter().map(Arc::new).collect()
+}
+
+fn auths(entries: &[AuthEntry]) -> Vec<Arc<AuthRecord>> {
+    let mut auths: Vec<AuthRecord> = entries.iter().filter_map(|e| e.record.clone()).collect();
+    // Stable: records of one size stay in the order of the file.
+    auths.sort_by_key(|a| size(&a.remote));
+    auths.into_iter().map(Arc::new).collect()
+}
+
+/// Addresses in a range, less one.
+fn size(range: &AddressRange) -> u128 {
+    match (range.first(), range.last()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(b.to_bits() - a.to_bits()),
+        (IpAddr::V6(a), IpAddr::V6(b)) => b.to_bits() - a.to_bits(),
+        _ => u128::MAX,
+    }
+}
+
+/// Every tunnel can be negotiated: there is an IKE policy and a key for its peer.
+fn negotiable(tunnel: &TunnelEntry, entries: &Entries, report: &mut Report<'_>) {
+    let Some(policy) = &tunnel.policy else { return };
+    let peer = policy.tdestination;
+    // An object whose `remote` is wrong might have been the one.
+    if entries.ikes.iter().all(|e| e.remote.as_ref().is_some_and(|r| !r.value.contains(peer))) {
+        report
+            .missing(tunnel.peer_at, &tunnel.label, format!("no [[ike]] policy is for the peer {peer}"))
+            .suggest(format!("add [[ike]] with a name and remote = \"{peer}\""));
+    }
+    let records = || entries.auths.iter().filter(|e| e.remote.as_ref().is_none_or(|r| r.value.contains(peer)));
+    if records().next().is_none() {
+        report
+            .missing(tunnel.peer_at, &tunnel.label, format!("no [[auth]] record is for the peer {peer}"))
+            .suggest(format!("add [[auth]] with a name, remote = \"{peer}\" and preshared = \"…\""));
+        return;
+    }
+    let (mut best, mut best_size) = (None, u128::MAX);
+    for entry in records() {
+        let (Some(record), Some(remote)) = (&entry.record, &entry.remote) else { return };
+        if best.is_none() || size(&remote.value) < best_size {
+            (best, best_size) = (Some((entry, record)), size(&remote.value));
+        }
+    }
+    if let Some((entry, record)) = best
+        && record.preshared.is_none()
+    {
+        report
+            .missing(
+                tunnel.peer_at,
+                &tunnel.label,
+                format!("{} (line {}) is for the peer {peer} but has no `preshared` key", entry.label, record.line),
+            )
+            .suggest("add preshared = \"…\" to it");
+    }
+}
+
+/// Quick mode names a tunnel by its proxy IDs alone, so two to one peer must differ in them.
+fn same_proxy_ids(tunnels: &[TunnelEntry], report: &mut Report<'_>) {
+    let known: Vec<_> = tunnels.iter().filter_map(|t| Some((t, t.policy.as_deref()?))).collect();
+    for (n, (entry, tunnel)) in known.iter().enumerate() {
+        let twin = known.iter().take(n).find(|(_, earlier)| {
+            earlier.tsource == tunnel.tsource
+                && earlier.tdestination == tunnel.tdestination
+                && earlier.selector == tunnel.selector
+        });
+        if let Some((twin, earlier)) = twin {
+            report
+                .error(
+                    entry.header,
+                    &entry.label,
+                    format!(
+                        "has the peer {} and the addresses {} of {} (line {}); expected different addresses",
+                        tunnel.tdestination, tunnel.selector, twin.label, earlier.line
+                    ),
+                )
+                .suggest("one tunnel may list several transforms in `action`");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `[[tunnel]]`.
+
+use super::address;
+use super::model::{StartMode, Startup, TunnelPolicy};
+use super::object::Object;
+use super::selectors;
+use super::source::{Located, Span};
+use crate::selector::{AddressRange, PortSelector, Selector};
+use crate::transform::{EspTransform, Limits, MOST_TRANSFORMS};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The transform of a tunnel that names none.
+const DEFAULT_TRANSFORM: &str = "ESP_AES128_HMAC_SHA1/28800/0";
+
+/// A tunnel policy as read, with the places that checks across objects speak of.
+pub(super) struct TunnelEntry {
+    pub(super) label: String,
+    pub(super) header: Span,
+    pub(super) name: Option<Located<String>>,
+    /// Where the peer's address stands.
+    pub(super) peer_at: Span,
+    /// `None`: wrong, and reported.
+    pub(super) policy: Option<Arc<TunnelPolicy>>,
+}
+
+/// Reads one tunnel policy.
+pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelEntry {
+    let name = object.name();
+    let tsource = end_point(&mut object, "tsource", "our own address on the way to the peer");
+    let tdestination = end_point(&mut object, "tdestination", "the peer's address");
+    let end_points = match (&tsource, &tdestination) {
+        (Some(s), Some(d)) => different_ends(&mut object, s, d),
+        _ => None,
+    };
+    let selector = selector(&mut object, tsource.as_ref().or(tdestination.as_ref()).map(|a| a.value));
+    let transforms = transforms(&mut object, startup);
+    let modes = [("traffic", StartMode::Traffic), ("boot", StartMode::Boot), ("respond", StartMode::Respond)];
+    let start = match object.one_of("start", &modes) {
+        Some(mode) => Some(mode.value),
+        None if object.has("start") => None,
+        None => Some(StartMode::Traffic),
+    };
+    let line = object.line();
+    let peer_at = tdestination.map_or(object.header, |d| d.at);
+    let policy = (|| {
+        let (tsource, tdestination) = end_points?;
+        Some(Arc::new(TunnelPolicy {
+            name: name.as_ref()?.value.as_str().into(),
+            tsource,
+            tdestination,
+            selector: selector?,
+            transforms: transforms?,
+            start: start?,
+            line,
+        }))
+    })();
+    TunnelEntry { label: object.label, header: object.header, name, peer_at, policy }
+}
+
+fn end_point(object: &mut Object<'_, '_, '_>, key: &str, what: &str) -> Option<Located<IpAddr>> {
+    if !object.has(key) {
+        object.missing(format!("`{key}` is missing; expected {what}"));
+    }
+    let text = object.string(key, what)?;
+    match address::single(text.value) {
+        Ok(a) => Some(Located::new(a, text.at)),
+        Err(refused) => {
+            object.error(text.at, format!("`{key}`: {}", refused.message)).suggest_if(refused.suggestion);
+            None
+        }
+    }
+}
+
+fn different_ends(
+    object: &mut Object<'_, '_, '_>,
+    tsource: &Located<IpAddr>,
+    tdestination: &Located<IpAddr>,
+) -> Option<(IpAddr, IpAddr)> {
+    let (s, d) = (tsource.value, tdestination.value);
+    if s == d {
+        object.error(tdestination.at, format!("`tsource` and `tdestination` are both {s}; expected two hosts"));
+        return None;
+    }
+    if s.is_ipv4() != d.is_ipv4() {
+        object.error(
+            tdestination.at,
+            format!("`tsource` {s} and `tdestination` {d} are of different families; expected both IPv4 or both IPv6"),
+        );
+        return None;
+    }
+    Some((s, d))
+}
+
+/// The proxy IDs: IKEv1 can carry one pair, with one port each at most.
+fn selector(object: &mut Object<'_, '_, '_>, end_point: Option<IpAddr>) -> Option<Selector> {
+    // Everything, of the family of the end points: the nearest there is to HP-UX's 0.0.0.0/0.
+    let everything = if end_point.is_some_and(|a| a.is_ipv6()) { AddressRange::ANY_V6 } else { AddressRange::ANY_V4 };
+    let selectors = selectors::read(object, &[everything])?;
+    let [selector] = selectors.as_slice() else {
+        let key = if object.has("source") { "source" } else { "destination" };
+        let at = object.key_span(key);
+        object
+            .error(at, "a tunnel has one `source` and one `destination`: they are the proxy IDs of quick mode")
+            .suggest("write a [[tunnel]] for each, or one network that covers them all");
+        return None;
+    };
+    if let PortSelector::Ports { local, remote } = selector.ports {
+        let one = |p: (u16, u16)| p.0 == p.1 || p == (0, u16::MAX);
+        for (key, ports) in [("source", local), ("destination", remote)] {
+            if !one(ports) {
+                let at = object.key_span(key);
+                object
+                    .error(
+                        at,
+                        format!(
+                            "`{key}` has ports {}-{}, but the proxy IDs of IKEv1 carry one port or any (RFC 2407 4.6.2)",
+                            ports.0, ports.1
+                        ),
+                    )
+                    .suggest("leave the ports out here, and select by port in the [[host]] policies");
+                return None;
+            }
+        }
+    }
+    Some(selector.clone())
+}
+
+fn transforms(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Vec<EspTransform>> {
+    let expected = "transforms such as ESP_AES128_HMAC_SHA1/28800/0 or aes128-sha1-modp2048/3600";
+    if !object.has("action") {
+        return EspTransform::parse(DEFAULT_TRANSFORM).ok().map(|t| vec![t]);
+    }
+    let texts = object.strings("action", expected)?;
+    let listed: Vec<Located<&str>> = texts
+        .value
+        .iter()
+        .flat_map(|text| text.value.split(',').map(|part| Located::new(part.trim(), text.at)))
+        .collect();
+    if listed.len() > MOST_TRANSFORMS {
+        object.error(texts.at, format!("`action` has {} transforms; expected at most {MOST_TRANSFORMS}", listed.len()));
+        return None;
+    }
+    let limits = if startup.allow_short_lifetimes { Limits::SHORT } else { Limits::HPUX };
+    let mut transforms: Vec<EspTransform> = Vec::new();
+    for text in &listed {
+        match EspTransform::parse_within(text.value, limits) {
+            Ok(transform) => {
+                odd_transform(object, text.at, &transform, transforms.contains(&transform));
+                transforms.push(transform);
+            }
+            Err(e) => {
+                object.error(text.at, format!("`action`: {e}"));
+            }
+        }
+    }
+    if listed.is_empty() || transforms.len() < listed.len() {
+        return None;
+    }
+    one_group(object, texts.at, &transforms)?;
+    Some(transforms)
+}
+
+fn odd_transform(object: &mut Object<'_, '_, '_>, at: Span, transform: &EspTransform, repeated: bool) {
+    if repeated {
+        object.warning(at, format!("the transform {transform} is listed twice"));
+    }
+    if transform.lifetime.seconds == 0 && transform.lifetime.kbytes != 0 {
+        object
+            .warning(at, format!("{transform} has no limit of time but one of volume: an idle SA lives for ever"))
+            .suggest("name seconds too, as in /28800/…");
+    }
+    for part in transform.legacy_parts() {
+        object.warning(at, format!("{} uses a legacy algorithm, {part}", transform.keyword()));
+    }
+}
+
+/// RFC 2409 5.5: one KE payload in a quick mode, so one group for all it offers.
+fn one_group(object: &mut Object<'_, '_, '_>, at: Span, transforms: &[EspTransform]) -> Option<()> {
+    let name = |t: &EspTransform| t.pfs.map_or("no group", |g| g.keyword);
+    let first = transforms.first()?;
+    let Some(other) = transforms.iter().find(|t| t.pfs != first.pfs) else { return Some(()) };
+    object
+        .error(
+            at,
+            format!(
+                "`{}` has {} but `{}` has {}; expected one group of perfect forward secrecy in all (RFC 2409 5.5)",
+                first.keyword(),
+                name(first),
+                other.keyword(),
+                name(other)
+            ),
+        )
+        .suggest("end every transform with the same group, or none");
+    None
+}
