@@ -1,0 +1,327 @@
+//! Configurations that are accepted, and what they mean.
+
+use policy::audit::Level;
+use policy::config::{
+    Checked, Config, DefaultAction, DfPolicy, HostAction, Identity, NatTraversal, StartMode, Startup,
+};
+use policy::selector::{AddressRange, PortSelector};
+use std::path::Path;
+
+/// The smallest configuration with a tunnel, without its host policy.
+const TUNNEL: &str = r#"
+[[tunnel]]
+name = "t"
+tsource = "10.77.0.1"
+tdestination = "10.77.0.2"
+source = "10.78.1.0/24"
+destination = "10.78.2.0/24"
+[[ike]]
+name = "i"
+remote = "10.77.0.2"
+[[auth]]
+name = "a"
+remote = "10.77.0.2"
+preshared = "0123456789abcdef"
+"#;
+
+fn checked(text: &str) -> Checked {
+    match Config::parse(text, "test.toml") {
+        Ok(checked) => checked,
+        Err(found) => panic!("{}", found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// A configuration that must not even warn.
+fn clean(text: &str) -> Config {
+    let Checked { config, warnings } = checked(text);
+    assert!(warnings.is_empty(), "{}", warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    config
+}
+
+fn example(name: &str) -> Config {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    clean(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+}
+
+/// Selectors of a host policy with these lines in it, as text.
+fn selectors(lines: &str) -> Vec<String> {
+    let config = checked(&format!("[[host]]\nname = \"h\"\n{lines}\naction = \"PASS\"\n")).config;
+    config.hosts[0].selectors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn two_hosts_mirror_each_other() {
+    let (a, b) = (example("two-hosts/a.toml"), example("two-hosts/b.toml"));
+    let (t, u) = (&a.tunnels[0], &b.tunnels[0]);
+    assert_eq!((t.tsource, t.tdestination), (u.tdestination, u.tsource));
+    assert_eq!((t.selector.local, t.selector.remote), (u.selector.remote, u.selector.local));
+    assert_eq!(t.transforms, u.transforms);
+    assert_eq!(a.ikes[0].proposals, b.ikes[0].proposals);
+    assert_eq!(a.auths[0].preshared, b.auths[0].preshared);
+    assert_eq!(t.tsource.to_string(), "10.77.0.1");
+    assert_eq!(t.selector.to_string(), "10.78.1.0/24 <=> 10.78.2.0/24");
+    assert!(matches!(&a.hosts[0].action, HostAction::Tunnel(named) if named.name == t.name));
+}
+
+#[test]
+fn the_reference_has_every_key_and_its_stated_default() {
+    let reference = example("reference.toml");
+    let (given, default) = (&reference.startup, Startup::default());
+    assert_eq!(given.audit_level, default.audit_level);
+    assert_eq!(given.audit_max_kbytes, default.audit_max_kbytes);
+    assert_eq!((given.spd_soft, given.spd_hard), (default.spd_soft, default.spd_hard));
+    assert_eq!((given.spi_min, given.spi_max), (default.spi_min, default.spi_max));
+    assert_eq!(given.interface, default.interface);
+    assert_eq!(given.replay_window, default.replay_window);
+    assert_eq!(given.df, default.df);
+    assert_eq!((given.ike_port, given.natt_port), (default.ike_port, default.natt_port));
+    assert_eq!(given.hold_queue, default.hold_queue);
+    assert_eq!(given.cache_idle_seconds, default.cache_idle_seconds);
+    assert_eq!(reference.hosts[0].selectors.len(), 2);
+    assert_eq!(reference.hosts[1].selectors[0].ports, PortSelector::Icmp { kind: (8, 8), code: (0, 0) });
+    let transforms: Vec<_> = reference.tunnels[0].transforms.iter().map(|t| (t.to_string(), t.keyword())).collect();
+    assert_eq!(
+        transforms,
+        [
+            ("ESP_AES256_GCM16/3600/0".to_owned(), "aes256gcm16-modp2048".to_owned()),
+            ("ESP_AES128_HMAC_SHA1/28800/0".to_owned(), "aes128-sha1-modp2048".to_owned()),
+        ]
+    );
+    assert_eq!(reference.auths[0].local_id, Some(Identity::Fqdn("hq.example.com".into())));
+    assert_eq!(reference.auths[0].remote_id, Some(Identity::UserFqdn("gateway@branch.example.com".into())));
+    assert_eq!(reference.auths[0].preshared.as_ref().map(|k| k.len()), Some(16));
+}
+
+#[test]
+fn startup_defaults_are_those_of_hpux() {
+    let s = Startup::default();
+    assert_eq!(s.audit_level, Level::Error);
+    assert_eq!(s.audit_max_kbytes, 100);
+    assert_eq!((s.spi_min, s.spi_max), (300, 2_500_000));
+    assert_eq!((s.replay_window, s.df, s.hold_queue, s.cache_idle_seconds), (1024, DfPolicy::Copy, 64, 300));
+    assert!(!s.allow_short_lifetimes && s.mtu.is_none() && s.export_keys.is_none() && s.audit_dir.is_none());
+}
+
+#[test]
+fn one_cache_limit_takes_the_other_with_it() {
+    let limits = |text: &str| {
+        let s = checked(&format!("[startup]\n{text}\n")).config.startup;
+        (s.spd_soft, s.spd_hard)
+    };
+    assert_eq!(limits("spd_hard = 5"), (5, 5));
+    assert_eq!(limits("spd_soft = 2000"), (2000, 2000));
+    assert_eq!(limits("spd_soft = 1\nspd_hard = 2"), (1, 2));
+}
+
+#[test]
+fn an_omitted_action_drops_and_no_match_passes() {
+    let config = checked("[[host]]\nname = \"h\"\nsource = \"10.0.0.1\"\n").config;
+    assert!(matches!(config.hosts[0].action, HostAction::Discard));
+    assert_eq!(config.default_action, DefaultAction::Pass);
+    assert_eq!(checked("[default]\naction = \"discard\"\n").config.default_action, DefaultAction::Discard);
+}
+
+#[test]
+fn a_tunnel_needs_no_action() {
+    for action in ["", "action = \"PASS\"\n"] {
+        let text = format!(
+            "[[host]]\nname=\"h\"\nsource=\"10.78.1.0/24\"\ndestination=\"10.78.2.0/24\"\n{action}tunnel=\"t\"\n{TUNNEL}"
+        );
+        assert!(matches!(clean(&text).hosts[0].action, HostAction::Tunnel(_)));
+    }
+}
+
+#[test]
+fn tunnel_defaults() {
+    let text =
+        format!("[[host]]\nname=\"h\"\nsource=\"10.78.1.0/24\"\ndestination=\"10.78.2.0/24\"\ntunnel=\"t\"\n{TUNNEL}");
+    let config = clean(&text);
+    let t = &config.tunnels[0];
+    assert_eq!(t.transforms.len(), 1);
+    assert_eq!(t.transforms[0].to_string(), "ESP_AES128_HMAC_SHA1/28800/0");
+    assert_eq!(t.start, StartMode::Traffic);
+    let i = &config.ikes[0];
+    assert_eq!(i.proposals.iter().map(ToString::to_string).collect::<Vec<_>>(), ["aes128-sha1-modp2048"]);
+    assert_eq!((i.lifetime.seconds, i.lifetime.kbytes), (28800, 0));
+    assert_eq!((i.max_quick_modes, i.nat_traversal, i.keepalive_seconds), (100, NatTraversal::Auto, 20));
+    assert_eq!(config.auths[0].preshared.as_ref().map(|k| k.expose().to_vec()), Some(b"0123456789abcdef".to_vec()));
+}
+
+#[test]
+fn a_tunnel_without_addresses_is_for_everything_of_the_family_of_its_ends() {
+    let open = |from: &str, to: &str| {
+        let text = format!(
+            "[[tunnel]]\nname=\"t\"\ntsource=\"{from}\"\ntdestination=\"{to}\"\n\
+             [[ike]]\nname=\"i\"\nremote=\"{to}\"\n[[auth]]\nname=\"a\"\nremote=\"{to}\"\npreshared=\"0123456789abcdef\"\n"
+        );
+        checked(&text).config.tunnels[0].selector.clone()
+    };
+    assert_eq!(open("10.0.0.1", "10.0.0.2").local, AddressRange::ANY_V4);
+    assert_eq!(open("fd00::1", "fd00::2").remote, AddressRange::ANY_V6);
+}
+
+#[test]
+fn either_family_may_be_inside_either() {
+    let text = format!(
+        "[[host]]\nname=\"h\"\nsource=\"fd01::/64\"\ndestination=\"fd02::/64\"\ntunnel=\"t\"\n{}",
+        TUNNEL.replace("10.78.1.0/24", "fd01::/64").replace("10.78.2.0/24", "fd02::/64")
+    );
+    assert_eq!(clean(&text).tunnels[0].selector.to_string(), "fd01::/64 <=> fd02::/64");
+}
+
+#[test]
+fn what_is_left_out_is_everything() {
+    assert_eq!(selectors(""), ["0.0.0.0/0 <=> 0.0.0.0/0", "::/0 <=> ::/0"]);
+    assert_eq!(selectors("source = \"10.0.0.0/8\""), ["10.0.0.0/8 <=> 0.0.0.0/0"]);
+    assert_eq!(selectors("destination = \"fd00::1\""), ["::/0 <=> fd00::1"]);
+    assert_eq!(selectors("protocol = \"ICMP\""), ["0.0.0.0/0 <=> 0.0.0.0/0 protocol 1"]);
+    assert_eq!(selectors("protocol = \"icmpv6\""), ["::/0 <=> ::/0 protocol 58"]);
+}
+
+#[test]
+fn addresses_multiply_and_ports_stay_with_theirs() {
+    assert_eq!(
+        selectors("source = [\"10.0.0.1\", \"10.0.0.2/32/22\"]\ndestination = [\"10.1.0.0/16\"]\nprotocol = \"TCP\""),
+        ["10.0.0.1 <=> 10.1.0.0/16 protocol 6", "10.0.0.2 <=> 10.1.0.0/16 protocol 6 local port 22"]
+    );
+    assert_eq!(
+        selectors("destination = \"10.1.1.1/32/8000-8080\"\nprotocol = 17"),
+        ["0.0.0.0/0 <=> 10.1.1.1 protocol 17 remote port 8000-8080"]
+    );
+    // Port 0 is any port, and protocol 0 any protocol.
+    assert_eq!(selectors("destination = \"10.1.1.1/32/0\"\nprotocol = 0"), ["0.0.0.0/0 <=> 10.1.1.1"]);
+}
+
+#[test]
+fn icmp_types_and_codes() {
+    let only = |lines: &str| selectors(lines).pop();
+    assert_eq!(
+        only("protocol = \"ICMP\"\nicmp_type = \"echo-request\"").as_deref(),
+        Some("0.0.0.0/0 <=> 0.0.0.0/0 protocol 1 type 8")
+    );
+    assert_eq!(
+        only("protocol = \"ICMPV6\"\nicmp_type = \"1\"\nicmp_code = \"address-unreachable\"").as_deref(),
+        Some("::/0 <=> ::/0 protocol 58 type 1 code 3")
+    );
+    assert_eq!(
+        only("protocol = \"ICMP\"\nicmp_code = \"0-3\"").as_deref(),
+        Some("0.0.0.0/0 <=> 0.0.0.0/0 protocol 1 type 0-255 code 0-3")
+    );
+}
+
+#[test]
+fn priorities_and_cookies() {
+    let config = checked(
+        "[[host]]\nname=\"a\"\nsource=\"10.0.0.1\"\n\
+         [[host]]\nname=\"b\"\nsource=\"10.0.0.2\"\npriority=35\n\
+         [[host]]\nname=\"c\"\nsource=\"10.0.0.3\"\n\
+         [[host]]\nname=\"d\"\nsource=\"10.0.0.4\"\npriority=1\n\
+         [[host]]\nname=\"e\"\nsource=\"10.0.0.5\"\n",
+    )
+    .config;
+    let order: Vec<_> = config.hosts.iter().map(|h| (&*h.name, h.priority, h.cookie, h.line)).collect();
+    assert_eq!(order, [("d", 1, 2, 11), ("a", 10, 3, 1), ("b", 35, 4, 4), ("c", 45, 5, 8), ("e", 55, 6, 15)]);
+}
+
+#[test]
+fn the_most_specific_record_comes_first() {
+    let config = checked(&format!(
+        "{TUNNEL}[[auth]]\nname=\"wide\"\nremote=\"10.0.0.0/8\"\npreshared=\"0123456789abcdefgh\"\n\
+         [[auth]]\nname=\"one\"\nremote=\"10.9.9.9\"\npreshared=\"0123456789abcdefgh\"\n\
+         [[auth]]\nname=\"net\"\nremote=\"10.9.0.0/16\"\npreshared=\"0123456789abcdefgh\"\n"
+    ))
+    .config;
+    let order: Vec<_> = config.auths.iter().map(|a| &*a.name).collect();
+    assert_eq!(order, ["a", "one", "net", "wide"]);
+    assert_eq!(config.auth_record("10.9.9.9".parse().unwrap()).map(|a| &*a.name), Some("one"));
+    assert_eq!(config.auth_record("10.9.9.8".parse().unwrap()).map(|a| &*a.name), Some("net"));
+}
+
+#[test]
+fn keys_hexadecimal_or_as_they_stand() {
+    let key = |written: &str| {
+        let text = TUNNEL.replace("\"0123456789abcdef\"", written);
+        checked(&text).config.auths[0].preshared.as_ref().map(|k| k.expose().to_vec())
+    };
+    assert_eq!(key("\"0x00ffA1\""), Some(vec![0, 0xff, 0xa1]));
+    // As HP-UX: quotes inside the value belong to the key.
+    assert_eq!(key(r#"'"quoted"'"#), Some(b"\"quoted\"".to_vec()));
+    assert_eq!(key("\"x0ff\""), Some(b"x0ff".to_vec()));
+}
+
+#[test]
+fn identities() {
+    let ids = |lines: &str| {
+        let config = checked(&format!("{TUNNEL}{lines}\n")).config;
+        (config.auths[0].local_id.clone(), config.auths[0].remote_id.clone())
+    };
+    assert_eq!(ids(""), (None, None));
+    assert_eq!(
+        ids("ltype=\"ipv4\"\nlid=\"192.0.2.1\"\nrtype=\"IPV6\"\nrid=\"2001:db8::1\""),
+        (
+            Some(Identity::Address("192.0.2.1".parse().unwrap())),
+            Some(Identity::Address("2001:db8::1".parse().unwrap()))
+        )
+    );
+    assert_eq!(
+        ids("ltype=\"KEY-ID\"\nlid=\"0x0a0b\"\nrtype=\"KEY-ID\"\nrid=\"site7\""),
+        (Some(Identity::KeyId(vec![10, 11])), Some(Identity::KeyId(b"site7".to_vec())))
+    );
+}
+
+#[test]
+fn transforms_in_both_spellings_and_both_forms() {
+    let transforms = |action: &str| {
+        let text = TUNNEL.replace("tsource", &format!("action = {action}\ntsource"));
+        let config = checked(&text).config;
+        config.tunnels[0].transforms.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let expected = ["ESP_AES128_HMAC_SHA1/3600/5120", "ESP_AES256_GCM16/0/0"];
+    assert_eq!(transforms("\"ESP_AES128_HMAC_SHA1/3600/5120, aes256gcm16/0\""), expected);
+    assert_eq!(transforms("[\"aes128-sha1/3600/5120\", \"ESP_AES256_GCM16/0/0\"]"), expected);
+}
+
+#[test]
+fn hpux_ike_options() {
+    let proposal = |lines: &str| {
+        let config = checked(&TUNNEL.replace("[[auth]]", &format!("{lines}\n[[auth]]"))).config;
+        config.ikes[0].proposals.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(proposal("hash=\"SHA2_256\"\nencryption=\"AES256\"\ngroup=19"), ["aes256-sha256-ecp256"]);
+    assert_eq!(proposal("hash=\"MD5\"\nencryption=\"3DES\"\ngroup=2"), ["3des-md5-modp1024"]);
+    assert_eq!(proposal("group=\"14\""), ["aes128-sha1-modp2048"]);
+}
+
+#[test]
+fn short_lifetimes_only_when_allowed() {
+    let text =
+        TUNNEL.replace("tsource", "action = \"aes128-sha1/10/1\"\ntsource").replace("[[auth]]", "life = 15\n[[auth]]");
+    assert!(Config::parse(&text, "test.toml").is_err());
+    let config = checked(&format!("[startup]\nallow_short_lifetimes = true\n{text}")).config;
+    assert_eq!(config.tunnels[0].transforms[0].lifetime.seconds, 10);
+    assert_eq!(config.ikes[0].lifetime.seconds, 15);
+    assert!(config.startup.allow_short_lifetimes);
+}
+
+#[test]
+fn inline_tables_are_as_good() {
+    let config =
+        checked("host = [{ name = \"h\", source = \"10.0.0.1\", action = \"PASS\" }]\nstartup.mtu = 1300\n").config;
+    assert_eq!(config.hosts[0].name, "h");
+    assert_eq!(config.startup.mtu, Some(1300));
+}
+
+#[test]
+fn nothing_at_all_is_a_configuration_but_odd() {
+    let Checked { config, warnings } = checked("");
+    assert!(config.hosts.is_empty() && config.tunnels.is_empty());
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].message.contains("everything goes in the clear"), "{}", warnings[0]);
+}
+
+#[test]
+fn the_model_never_prints_a_key() {
+    let config = checked(TUNNEL).config;
+    let printed = format!("{config:?}");
+    assert!(!printed.contains("0123456789abcdef") && !printed.contains("30313233"), "{printed}");
+}
