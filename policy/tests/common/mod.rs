@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a fixture that is wrong fails the test")]
 
 use crypto::{Entropy, Secret};
-use policy::audit::Level;
 use policy::cache::{CacheKey, HashKey};
 use policy::config::{
-    AuthMethod, AuthRecord, Config, DefaultAction, DfPolicy, HostAction, HostPolicy, IkePolicy, NatTraversal,
-    StartMode, Startup, TunnelPolicy,
+    AuthMethod, AuthRecord, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, Startup,
+    TunnelPolicy,
 };
 use policy::five_tuple::{Direction, FiveTuple, Ports};
 use policy::sa::Lifetime;
@@ -153,24 +152,7 @@ impl Rules {
 
     pub(crate) fn config(self) -> Config {
         Config {
-            startup: Startup {
-                audit_level: Level::Error,
-                audit_dir: None,
-                audit_max_kbytes: 100,
-                spd_soft: 900,
-                spd_hard: 1000,
-                spi_min: 300,
-                spi_max: 2_500_000,
-                interface: "caponier0".into(),
-                mtu: None,
-                replay_window: 1024,
-                df: DfPolicy::Copy,
-                ike_port: 500,
-                natt_port: 4500,
-                hold_queue: 64,
-                cache_idle_seconds: 300,
-                export_keys: None,
-            },
+            startup: Startup::default(),
             hosts: self.hosts,
             default_action: if self.discard_by_default { DefaultAction::Discard } else { DefaultAction::Pass },
             tunnels: self.tunnels,
