@@ -1,4 +1,5 @@
 //! The commands as programs, against a control server in this process.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod common;
 #[path = "common/daemon.rs"]

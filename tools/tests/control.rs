@@ -1,4 +1,5 @@
 //! The control protocol over a real socket, with clients and daemons that misbehave.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod common;
 #[path = "common/daemon.rs"]

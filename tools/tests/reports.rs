@@ -1,5 +1,6 @@
 //! What reports look like, compared with files. After a change that is meant:
 //! `CAPONIER_ACCEPT=1 cargo test -p tools --test reports`, and read the difference.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod common;
 
