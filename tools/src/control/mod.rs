@@ -14,6 +14,7 @@ pub mod server;
 
 use crate::report::{Direction, Filters, Record, Section};
 use ::policy::audit::Level;
+use ::policy::explain::Explanation;
 use ::policy::five_tuple::{FiveTuple, Ports};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -150,6 +151,8 @@ impl Packet {
 pub enum Answer {
     /// A record of a report.
     Record(Record),
+    /// Which policies decide for a packet, and why.
+    Explanation(Box<Explanation>),
     /// What was done, in words, for the user.
     Done(String),
 }

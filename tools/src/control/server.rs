@@ -55,7 +55,8 @@ pub enum BindError {
     },
 }
 
-/// The control socket, held until dropped.
+/// The control socket, held until dropped: the last thing a daemon that ends does, since
+/// `ipsec_admin -stop` takes it for the end.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
