@@ -11,6 +11,7 @@ mod separate;
 
 use crate::table::{Error, Mac, Made};
 use crate::{EspSuite, Secret};
+use core::fmt;
 use separate::{SeparateOpener, SeparateSealer};
 
 /// One packet to be protected, laid out as on the wire (RFC 4303 2):
@@ -19,7 +20,6 @@ use separate::{SeparateOpener, SeparateSealer};
 /// SPI, sequence number and everything between IV and ICV are filled in by the
 /// caller; IV and ICV are written by [`Sealer::seal`]. The part between IV and
 /// ICV is a multiple of the suite's alignment.
-#[derive(Debug)]
 pub struct SealJob<'a> {
     /// The packet, from its SPI to the end of its ICV.
     pub packet: &'a mut [u8],
@@ -28,7 +28,6 @@ pub struct SealJob<'a> {
 }
 
 /// One packet to be authenticated and decrypted in place, laid out as in [`SealJob`].
-#[derive(Debug)]
 pub struct OpenJob<'a> {
     /// The packet, from its SPI to the end of its ICV, at least [`EspSuite::min_packet_len`] octets.
     pub packet: &'a mut [u8],
@@ -37,6 +36,21 @@ pub struct OpenJob<'a> {
     /// Set by [`Opener::open`]: the ICV was right and the packet is decrypted.
     /// When false the packet's content is unspecified and must not be used.
     pub authentic: bool,
+}
+
+/// Shows the packet's length only: on one side of the job it is clear text.
+impl fmt::Debug for SealJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealJob({} octets, sequence number {})", self.packet.len(), self.sequence)
+    }
+}
+
+/// Shows the packet's length only: on one side of the job it is clear text.
+impl fmt::Debug for OpenJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authentic = if self.authentic { "authentic" } else { "not authentic" };
+        write!(f, "OpenJob({} octets, sequence number {}, {authentic})", self.packet.len(), self.sequence)
+    }
 }
 
 /// Protects outbound packets of one SA.

@@ -92,6 +92,8 @@ pub enum Error {
 
 /// What the constructors in rows return.
 pub(crate) type Made<T> = Result<Box<T>, Error>;
+type NewIkeCipher = fn(key: &[u8]) -> Made<dyn IkeCipher>;
+type Generate = fn(&mut dyn Entropy) -> Made<dyn KeyExchange>;
 
 /// An encryption algorithm (cipher or AEAD) with one key size.
 pub struct Encryption {
@@ -126,7 +128,7 @@ pub struct Encryption {
     /// Where it is specified.
     pub source: &'static str,
     /// Makes the cipher that IKEv1 phase 1 messages are encrypted with.
-    pub(crate) ike_cipher: Option<fn(key: &[u8]) -> Made<dyn IkeCipher>>,
+    pub(crate) ike_cipher: Option<NewIkeCipher>,
     /// How it protects ESP packets.
     pub(crate) esp: EspCipher,
 }
@@ -202,7 +204,7 @@ pub struct Group {
     /// Where it is specified.
     pub source: &'static str,
     /// Draws an ephemeral secret; none for forbidden groups.
-    pub(crate) generate: Option<fn(&mut dyn Entropy) -> Made<dyn KeyExchange>>,
+    pub(crate) generate: Option<Generate>,
 }
 
 /// A cipher for whole IKEv1 messages: CBC, no padding rules of its own.

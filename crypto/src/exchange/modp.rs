@@ -78,7 +78,7 @@ impl<const LIMBS: usize, const EXPONENT: usize> KeyExchange for Modp<LIMBS, EXPO
         let invalid = |reason| Error::PublicValue { group: self.group, reason };
         // As long as the modulus, leading zeros included (RFC 2409 5).
         if peer.len() != Uint::<LIMBS>::BYTES {
-            return Err(invalid("it does not have the length of the prime"));
+            return Err(invalid("it is not as long as the prime"));
         }
         let peer = Uint::from_be_slice(peer);
         let p_minus_1 = self.modulus.modulus().as_ref().wrapping_sub(&Uint::ONE);
