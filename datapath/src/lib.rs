@@ -1,4 +1,6 @@
-//! The packet path.
+//! The packet path of Caponier: from clear packets to ESP and back, in batches.
 
 pub mod io;
 pub mod mtu;
+pub mod packet;
+pub mod replay;
