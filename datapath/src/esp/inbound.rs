@@ -1,0 +1,158 @@
+//! Decapsulation (RFC 4303 3.4): each step takes what only the step before can make.
+//!
+//! [`check`] → [`Candidate`] → [`authenticate`] → [`Authenticated`] → [`commit`]
+//! → [`Fresh`] → [`Fresh::into_inner`]. So a packet cannot be delivered that was
+//! not authenticated, nor enter the replay window before it was.
+
+use super::{HEADER, sequence_field};
+use crate::headers::{Headers, protocol};
+use crate::outer::{inner_traffic_class, set_traffic_class};
+use crate::packet::Packet;
+use crate::replay::{Refused, ReplayChecked};
+use crate::sa::InboundSa;
+use crypto::packet::OpenJob;
+use policy::counters::DropReason;
+use policy::five_tuple::Direction;
+
+/// An ESP packet whose sequence number may be new.
+#[derive(Debug)]
+pub struct Candidate {
+    packet: Packet,
+    outer_class: u8,
+    checked: ReplayChecked,
+}
+
+/// An ESP packet that the peer made, decrypted.
+#[derive(Debug)]
+pub struct Authenticated {
+    packet: Packet,
+    outer_class: u8,
+    checked: ReplayChecked,
+}
+
+/// An authenticated packet that is the first with its sequence number.
+#[derive(Debug)]
+pub struct Fresh {
+    packet: Packet,
+    outer_class: u8,
+}
+
+/// What a refusal is counted as.
+fn reason(refused: Refused) -> DropReason {
+    match refused {
+        Refused::Duplicate => DropReason::Replayed,
+        Refused::TooOld => DropReason::ReplayTooOld,
+    }
+}
+
+/// Checks lengths and sequence numbers of a batch of ESP packets, each with the
+/// traffic class of its outer header; refused ones go to `dropped`, and all do
+/// when the SA has expired.
+pub fn check(
+    sa: &InboundSa,
+    packets: impl Iterator<Item = (Packet, u8)>,
+    candidates: &mut Vec<Candidate>,
+    dropped: &mut impl FnMut(Packet, DropReason),
+) {
+    let suite = sa.spec().suite;
+    let around = HEADER + suite.encryption.iv_len + suite.icv_len();
+    let expired = sa.is_expired();
+    let window = sa.window().lock();
+    for (packet, outer_class) in packets {
+        if expired {
+            dropped(packet, DropReason::SaExpired);
+            continue;
+        }
+        let len_fits = packet.len() >= suite.min_packet_len() && (packet.len() - around) % suite.alignment() == 0;
+        match sequence_field(&packet).filter(|_| len_fits) {
+            None => dropped(packet, DropReason::BadLength),
+            Some(field) => match window.check(field) {
+                Ok(checked) => candidates.push(Candidate { packet, outer_class, checked }),
+                Err(refused) => dropped(packet, reason(refused)),
+            },
+        }
+    }
+}
+
+/// Authenticates and decrypts a batch.
+pub fn authenticate(
+    sa: &InboundSa,
+    candidates: &mut Vec<Candidate>,
+    authenticated: &mut Vec<Authenticated>,
+    dropped: &mut impl FnMut(Packet, DropReason),
+) {
+    let mut jobs: Vec<OpenJob<'_>> = candidates
+        .iter_mut()
+        .map(|c| OpenJob { sequence: c.checked.sequence(), packet: c.packet.as_mut_slice(), authentic: false })
+        .collect();
+    sa.opener().open(&mut jobs);
+    let authentic: Vec<bool> = jobs.iter().map(|j| j.authentic).collect();
+    for (candidate, authentic) in candidates.drain(..).zip(authentic) {
+        let Candidate { packet, outer_class, checked } = candidate;
+        if authentic {
+            authenticated.push(Authenticated { packet, outer_class, checked });
+        } else {
+            dropped(packet, DropReason::AuthenticationFailed);
+        }
+    }
+}
+
+/// Enters a batch in the replay window.
+pub fn commit(
+    sa: &InboundSa,
+    authenticated: &mut Vec<Authenticated>,
+    fresh: &mut Vec<Fresh>,
+    dropped: &mut impl FnMut(Packet, DropReason),
+) {
+    let mut window = sa.window().lock();
+    for Authenticated { packet, outer_class, checked } in authenticated.drain(..) {
+        match window.commit(checked) {
+            Ok(()) => fresh.push(Fresh { packet, outer_class }),
+            Err(refused) => dropped(packet, reason(refused)),
+        }
+    }
+}
+
+impl Fresh {
+    /// Takes the inner packet out and checks that the SA may carry it.
+    pub fn into_inner(self, sa: &InboundSa) -> Result<Packet, (Packet, DropReason)> {
+        let Self { mut packet, outer_class } = self;
+        let suite = sa.spec().suite;
+        packet.truncate(packet.len().saturating_sub(suite.icv_len()));
+        packet.trim_front(HEADER + suite.encryption.iv_len);
+        match take_inner(&mut packet, outer_class, sa) {
+            Ok(()) => Ok(packet),
+            Err(reason) => Err((packet, reason)),
+        }
+    }
+}
+
+/// From payload, padding, pad length and next header to the inner packet.
+fn take_inner(packet: &mut Packet, outer_class: u8, sa: &InboundSa) -> Result<(), DropReason> {
+    let (payload, &[pad_length, next_header]) = packet.as_slice().split_last_chunk().ok_or(DropReason::BadLength)?;
+    let inner_len = payload.len().checked_sub(usize::from(pad_length)).ok_or(DropReason::BadPadding)?;
+    // RFC 4303 2.4: the receiver SHOULD inspect the padding.
+    if !payload[inner_len..].iter().copied().eq(1..=pad_length) {
+        return Err(DropReason::BadPadding);
+    }
+    let ipv4 = match next_header {
+        protocol::IPV4 => true,
+        protocol::IPV6 => false,
+        protocol::NO_NEXT_HEADER => return Err(DropReason::DummyPacket),
+        _ => return Err(DropReason::BadNextHeader),
+    };
+    let headers = Headers::parse(&payload[..inner_len]).map_err(|_| DropReason::Malformed)?;
+    if headers.is_ipv4() != ipv4 {
+        return Err(DropReason::BadNextHeader);
+    }
+    // Behind the packet's own length lies traffic flow confidentiality padding (RFC 4303 2.7).
+    packet.truncate(headers.total_len);
+    if !sa.spec().selector.matches(&headers.tuple, Direction::Inbound) {
+        return Err(DropReason::SelectorMismatch);
+    }
+    let class = inner_traffic_class(headers.traffic_class, outer_class).map_err(|_| DropReason::EcnIllegal)?;
+    if class != headers.traffic_class {
+        set_traffic_class(packet.as_mut_slice(), &headers, class);
+    }
+    Ok(())
+}

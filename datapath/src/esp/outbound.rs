@@ -1,0 +1,103 @@
+//! Encapsulation (RFC 4303 3.3).
+
+use super::HEADER;
+use crate::headers::protocol;
+use crate::outer::{OuterFields, outer_fields};
+use crate::packet::{HEADROOM, Packet, TAILROOM};
+use crate::sa::{OutboundSa, SaEvent};
+use crypto::packet::SealJob;
+use policy::config::DfPolicy;
+use policy::counters::DropReason;
+use policy::time::Timestamp;
+use std::sync::Arc;
+
+/// A packet that an SA is to protect: a whole IP packet or a fragment.
+#[derive(Debug)]
+pub struct Inner {
+    /// The packet, from its IP header.
+    pub packet: Packet,
+    /// Whether it is IPv4, not IPv6.
+    pub ipv4: bool,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Its own DF bit; true for IPv6.
+    pub dont_fragment: bool,
+    /// The outer packet may be fragmented, whatever the policy says of DF:
+    /// there is no other way for it.
+    pub outer_fragments: bool,
+}
+
+/// A protected packet, ready for the wire.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The ESP packet, from its SPI to the end of its ICV.
+    pub packet: Packet,
+    /// The SA: where to send it, and in what encapsulation.
+    pub sa: Arc<OutboundSa>,
+    /// What the outer IP header says.
+    pub outer: OuterFields,
+    /// Octets of the inner packet.
+    pub inner_len: usize,
+}
+
+/// Protects the packets of a batch with one SA, in order, as far as its limits
+/// reach; the others go to `dropped`.
+pub fn seal(
+    sa: &Arc<OutboundSa>,
+    inner: &mut Vec<Inner>,
+    df: DfPolicy,
+    now: Timestamp,
+    sealed: &mut Vec<Sealed>,
+    dropped: &mut impl FnMut(Packet, DropReason),
+    events: &mut impl FnMut(SaEvent),
+) {
+    let charged = sa.charge(inner.iter().map(|i| i.packet.len()), now, events);
+    for refused in inner.drain(charged..) {
+        dropped(refused.packet, DropReason::SaExpired);
+    }
+    let sequences = sa.take_sequences(inner.len(), events);
+    let numbered = (sequences.end - sequences.start) as usize;
+    for refused in inner.drain(numbered..) {
+        dropped(refused.packet, DropReason::SequenceExhausted);
+    }
+    let first = sealed.len();
+    for (mut inner, sequence) in inner.drain(..).zip(sequences.clone()) {
+        let inner_len = inner.packet.len();
+        let next_header = if inner.ipv4 { protocol::IPV4 } else { protocol::IPV6 };
+        lay_out(&mut inner.packet, sa, sequence, next_header);
+        let dont_fragment = !inner.outer_fragments
+            && match df {
+                DfPolicy::Copy => inner.dont_fragment,
+                DfPolicy::Set => true,
+                DfPolicy::Clear => false,
+            };
+        let outer = outer_fields(inner.traffic_class, dont_fragment);
+        sealed.push(Sealed { packet: inner.packet, sa: Arc::clone(sa), outer, inner_len });
+    }
+    let mut jobs: Vec<SealJob<'_>> = sealed[first..]
+        .iter_mut()
+        .zip(sequences)
+        .map(|(s, sequence)| SealJob { packet: s.packet.as_mut_slice(), sequence })
+        .collect();
+    sa.sealer().seal(&mut jobs);
+}
+
+/// Puts header and trailer around an inner packet; IV and ICV are left to the sealer.
+fn lay_out(packet: &mut Packet, sa: &OutboundSa, sequence: u64, next_header: u8) {
+    let suite = sa.suite();
+    let (iv, icv, alignment) = (suite.encryption.iv_len, suite.icv_len(), suite.alignment());
+    // At most 63 octets for the alignments there are; padding is numbered from 1 (RFC 4303 2.4).
+    let padding = (packet.len() + 2).next_multiple_of(alignment) - packet.len() - 2;
+    let fits = packet.grow_front(HEADER + iv) && packet.grow_back(padding + 2 + icv);
+    assert!(fits, "a buffer has {HEADROOM} octets before and {TAILROOM} behind a packet, enough for {suite}");
+    let octets = packet.as_mut_slice();
+    octets[..4].copy_from_slice(&sa.spec().spi.to_be_bytes());
+    octets[4..HEADER].copy_from_slice(&(sequence as u32).to_be_bytes());
+    let trailer_end = octets.len() - icv;
+    let trailer = &mut octets[trailer_end - padding - 2..trailer_end];
+    for (octet, n) in trailer.iter_mut().zip(1..=padding as u8) {
+        *octet = n;
+    }
+    trailer[padding] = padding as u8;
+    trailer[padding + 1] = next_header;
+}

@@ -1,0 +1,421 @@
+//! SAs as the packet path has them: a hot part that every packet touches, on
+//! cache lines of its own, and the cold [`SaSpec`] they were made from.
+//!
+//! [`pair`] makes the two SAs of a negotiation. Limits are told to the daemon
+//! once per pair, whichever direction reaches them first.
+
+use crate::replay::ReplayWindow;
+use core::ops::Range;
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use crypto::packet::{Opener, Sealer};
+use crypto::{EspSuite, Secret};
+use policy::five_tuple::Direction;
+use policy::sa::SaSpec;
+use policy::selector::PortSelector;
+use policy::time::Timestamp;
+use std::sync::Arc;
+
+/// What the daemon is to know of an SA pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaEvent {
+    /// It is time to negotiate the successor; the pair still works.
+    SoftLimit {
+        /// Which pair.
+        pair: u64,
+        /// What runs out.
+        limit: Limit,
+    },
+    /// One direction has stopped for good.
+    HardLimit {
+        /// Which pair.
+        pair: u64,
+        /// What has run out.
+        limit: Limit,
+    },
+}
+
+/// What an SA can run out of by use. (The daemon looks after time.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Kilobytes of its lifetime.
+    Volume,
+    /// Sequence numbers (RFC 4303 3.3.3).
+    Sequence,
+}
+
+/// Why an SA, or a pair, cannot be made. Ours, or the negotiation's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SaError {
+    /// The suite or its key material.
+    #[error("SA {spi:#x}: {source}")]
+    Crypto {
+        /// SPI of the SA.
+        spi: u32,
+        /// What is wrong.
+        source: crypto::table::Error,
+    },
+    /// SPIs 0 to 255 are reserved (RFC 4303 2.1).
+    #[error("SPI {spi:#x} is reserved: SPIs of SAs are 0x100 and above")]
+    ReservedSpi {
+        /// The SPI.
+        spi: u32,
+    },
+    /// The two are not an inbound and an outbound SA of one pair.
+    #[error("SAs {inbound:#x} (as inbound) and {outbound:#x} (as outbound) are not a pair: {field} is wrong")]
+    NotAPair {
+        /// SPI of the first.
+        inbound: u32,
+        /// SPI of the second.
+        outbound: u32,
+        /// Which field contradicts it.
+        field: &'static str,
+    },
+    /// An SA lives between addresses of one family.
+    #[error("SA {spi:#x}: local {local} and remote {remote} are of different families")]
+    Families {
+        /// SPI of the SA.
+        spi: u32,
+        /// Our address.
+        local: std::net::IpAddr,
+        /// The peer's.
+        remote: std::net::IpAddr,
+    },
+}
+
+/// Makes both SAs of a pair. `window` is the inbound replay window in packets,
+/// `iv_key` as for [`crypto::packet::sealer`].
+pub fn pair(
+    inbound: &SaSpec,
+    outbound: &SaSpec,
+    iv_key: &[u8; 16],
+    window: u32,
+) -> Result<(InboundSa, OutboundSa), SaError> {
+    let not_a_pair = |field| Err(SaError::NotAPair { inbound: inbound.spi, outbound: outbound.spi, field });
+    if inbound.direction != Direction::Inbound || outbound.direction != Direction::Outbound {
+        return not_a_pair("direction");
+    }
+    if inbound.pair != outbound.pair {
+        return not_a_pair("pair");
+    }
+    if inbound.tunnel != outbound.tunnel {
+        return not_a_pair("tunnel");
+    }
+    for spec in [inbound, outbound] {
+        if spec.spi <= 255 {
+            return Err(SaError::ReservedSpi { spi: spec.spi });
+        }
+        if spec.local.is_ipv4() != spec.remote.is_ipv4() {
+            return Err(SaError::Families { spi: spec.spi, local: spec.local, remote: spec.remote });
+        }
+    }
+    let told = Arc::new(Told::default());
+    Ok((InboundSa::new(inbound, window, Arc::clone(&told))?, OutboundSa::new(outbound, iv_key, told)?))
+}
+
+/// Which events of a pair have been told.
+#[derive(Debug, Default)]
+struct Told(AtomicU8);
+
+const SOFT: u8 = 1;
+const HARD: u8 = 2;
+
+impl Told {
+    /// Whether the caller is the first.
+    fn first(&self, what: u8) -> bool {
+        // The load keeps the line shared once it has been told.
+        self.0.load(Relaxed) & what == 0 && self.0.fetch_or(what, Relaxed) & what == 0
+    }
+}
+
+/// Octets and packets an SA has processed, under the volume of its lifetime.
+#[derive(Debug)]
+struct Volume {
+    octets: AtomicU64,
+    packets: AtomicU64,
+    expired: AtomicBool,
+    /// In octets; `u64::MAX` is no limit.
+    soft: u64,
+    hard: u64,
+}
+
+impl Volume {
+    fn new(kbytes: u32) -> Self {
+        let hard = if kbytes == 0 { u64::MAX } else { u64::from(kbytes) * 1024 };
+        // An eighth is left to negotiate the successor in.
+        let soft = if kbytes == 0 { u64::MAX } else { hard - hard / 8 };
+        let zero = || AtomicU64::new(0);
+        Self { octets: zero(), packets: zero(), expired: AtomicBool::new(false), soft, hard }
+    }
+
+    /// Charges packets of these lengths in order, as far as the volume reaches;
+    /// returns how many, and the octets used before and after. The first that
+    /// does not fit ends the SA.
+    fn charge(&self, lens: impl Iterator<Item = usize> + Clone) -> (usize, u64, u64) {
+        let mut before = self.octets.load(Relaxed);
+        loop {
+            let (mut count, mut after, mut refused) = (0, before, self.expired.load(Acquire));
+            for len in lens.clone() {
+                let sum = after.saturating_add(len as u64);
+                if refused || sum > self.hard {
+                    refused = true;
+                    break;
+                }
+                (count, after) = (count + 1, sum);
+            }
+            match self.octets.compare_exchange_weak(before, after, AcqRel, Relaxed) {
+                Ok(_) => {
+                    if refused {
+                        self.expired.store(true, Release);
+                    }
+                    self.packets.fetch_add(count as u64, Relaxed);
+                    return (count, before, after);
+                }
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    fn is_expired(&self) -> bool {
+        self.expired.load(Acquire)
+    }
+}
+
+/// Both directions' dealings with their volume.
+macro_rules! volume {
+    () => {
+        /// The negotiated facts; the key material is not among them any more.
+        #[must_use]
+        pub fn spec(&self) -> &SaSpec {
+            &self.spec
+        }
+
+        /// Octets of inner packets processed.
+        #[must_use]
+        pub fn octets(&self) -> u64 {
+            self.hot.volume.octets.load(Relaxed)
+        }
+
+        /// Inner packets processed.
+        #[must_use]
+        pub fn packets(&self) -> u64 {
+            self.hot.volume.packets.load(Relaxed)
+        }
+
+        /// Whether its volume is used up: it processes nothing any more.
+        #[must_use]
+        pub fn is_expired(&self) -> bool {
+            self.hot.volume.is_expired()
+        }
+
+        /// When it last processed a packet; the origin if never.
+        #[must_use]
+        pub fn last_use(&self) -> Timestamp {
+            Timestamp::from_micros(self.hot.last_use.load(Relaxed))
+        }
+
+        /// Charges packets of these lengths, in octets, in order; returns how
+        /// many of them the SA may process. The others are to be dropped as
+        /// [`DropReason::SaExpired`](policy::counters::DropReason::SaExpired).
+        pub fn charge(
+            &self,
+            lens: impl Iterator<Item = usize> + Clone,
+            now: Timestamp,
+            events: &mut impl FnMut(SaEvent),
+        ) -> usize {
+            let (count, _, after) = self.hot.volume.charge(lens);
+            if count > 0 {
+                self.hot.last_use.store(now.as_micros(), Relaxed);
+            }
+            if after >= self.hot.volume.soft && self.told.first(SOFT) {
+                events(SaEvent::SoftLimit { pair: self.spec.pair, limit: Limit::Volume });
+            }
+            if self.is_expired() && self.told.first(HARD) {
+                events(SaEvent::HardLimit { pair: self.spec.pair, limit: Limit::Volume });
+            }
+            count
+        }
+    };
+}
+
+/// A copy of `spec` without the keys, which now live in the cipher alone.
+fn without_keys(spec: &SaSpec) -> SaSpec {
+    SaSpec { keymat: Secret::new(Vec::new()), ..spec.clone() }
+}
+
+/// An SA we decrypt with.
+pub struct InboundSa {
+    hot: InboundHot,
+    opener: Box<dyn Opener>,
+    told: Arc<Told>,
+    spec: SaSpec,
+}
+
+/// What every packet writes: on lines that nothing read-only shares.
+#[repr(align(128))]
+struct InboundHot {
+    window: ReplayWindow,
+    volume: Volume,
+    last_use: AtomicU64,
+}
+
+impl InboundSa {
+    fn new(spec: &SaSpec, window: u32, told: Arc<Told>) -> Result<Self, SaError> {
+        let opener = crypto::packet::opener(spec.suite, &spec.keymat, spec.esn)
+            .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
+        let hot = InboundHot {
+            window: ReplayWindow::new(window, spec.esn),
+            volume: Volume::new(spec.lifetime.kbytes),
+            last_use: AtomicU64::new(0),
+        };
+        Ok(Self { hot, opener, told, spec: without_keys(spec) })
+    }
+
+    volume!();
+
+    /// Its replay window.
+    #[must_use]
+    pub fn window(&self) -> &ReplayWindow {
+        &self.hot.window
+    }
+
+    /// Its cipher.
+    pub(crate) fn opener(&self) -> &dyn Opener {
+        &*self.opener
+    }
+}
+
+/// An SA we encrypt with.
+pub struct OutboundSa {
+    hot: OutboundHot,
+    sealer: Box<dyn Sealer>,
+    told: Arc<Told>,
+    last_sequence: u64,
+    path_mtu: AtomicU32,
+    spec: SaSpec,
+}
+
+/// What every packet writes.
+#[repr(align(128))]
+struct OutboundHot {
+    /// The last sequence number given out; 0 at first.
+    sequence: AtomicU64,
+    volume: Volume,
+    last_use: AtomicU64,
+}
+
+/// Sequence numbers left when the daemon is told: a minute at 4 Mpps.
+const SEQUENCE_RESERVE: u64 = 1 << 28;
+
+/// What a path MTU is taken for until it is known: that of Ethernet.
+pub const DEFAULT_PATH_MTU: u16 = 1500;
+
+impl OutboundSa {
+    fn new(spec: &SaSpec, iv_key: &[u8; 16], told: Arc<Told>) -> Result<Self, SaError> {
+        let sealer = crypto::packet::sealer(spec.suite, &spec.keymat, iv_key, spec.esn)
+            .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
+        let hot = OutboundHot {
+            sequence: AtomicU64::new(0),
+            volume: Volume::new(spec.lifetime.kbytes),
+            last_use: AtomicU64::new(0),
+        };
+        // One short of the last ESN, so that the end of a range of them is a u64 as well.
+        let last_sequence = if spec.esn { u64::MAX - 1 } else { u64::from(u32::MAX) };
+        let path_mtu = AtomicU32::new(u32::from(DEFAULT_PATH_MTU));
+        Ok(Self { hot, sealer, told, last_sequence, path_mtu, spec: without_keys(spec) })
+    }
+
+    volume!();
+
+    /// Takes up to `count` sequence numbers; fewer when they run out, and then
+    /// never any again (RFC 4303 3.3.3: they must not cycle). Packets that get
+    /// none are to be dropped as
+    /// [`DropReason::SequenceExhausted`](policy::counters::DropReason::SequenceExhausted).
+    pub fn take_sequences(&self, count: usize, events: &mut impl FnMut(SaEvent)) -> Range<u64> {
+        let count = count as u64;
+        let mut last = self.hot.sequence.load(Relaxed);
+        let taken = loop {
+            let taken = count.min(self.last_sequence - last);
+            match self.hot.sequence.compare_exchange_weak(last, last + taken, Relaxed, Relaxed) {
+                Ok(_) => break taken,
+                Err(now) => last = now,
+            }
+        };
+        if self.last_sequence - last - taken <= SEQUENCE_RESERVE && self.told.first(SOFT) {
+            events(SaEvent::SoftLimit { pair: self.spec.pair, limit: Limit::Sequence });
+        }
+        if taken < count && self.told.first(HARD) {
+            events(SaEvent::HardLimit { pair: self.spec.pair, limit: Limit::Sequence });
+        }
+        last + 1..last + 1 + taken
+    }
+
+    /// The last sequence number given out; 0 if none.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.hot.sequence.load(Relaxed)
+    }
+
+    /// MTU of the path to the peer, in octets of the outer packet.
+    #[must_use]
+    pub fn path_mtu(&self) -> u16 {
+        self.path_mtu.load(Relaxed) as u16
+    }
+
+    /// Notes what is now known of the path to the peer.
+    pub fn set_path_mtu(&self, mtu: u16) {
+        self.path_mtu.store(u32::from(mtu), Relaxed);
+    }
+
+    /// The longest inner packet that fits the path, in octets.
+    #[must_use]
+    pub fn inner_mtu(&self) -> usize {
+        crate::mtu::inner_mtu(
+            usize::from(self.path_mtu()),
+            self.spec.suite,
+            self.spec.local.is_ipv4(),
+            self.spec.encapsulation.is_some(),
+        )
+    }
+
+    /// Whether its selector looks at ports, so that it may not carry later
+    /// fragments of a packet (RFC 4301 7).
+    #[must_use]
+    pub fn selects_ports(&self) -> bool {
+        self.spec.selector.ports != PortSelector::Any
+    }
+
+    /// Its suite.
+    #[must_use]
+    pub fn suite(&self) -> EspSuite {
+        self.spec.suite
+    }
+
+    /// Its cipher.
+    pub(crate) fn sealer(&self) -> &dyn Sealer {
+        &*self.sealer
+    }
+
+    /// As if `sequence` numbers had been used already.
+    #[cfg(test)]
+    pub(crate) fn set_sequence(&self, sequence: u64) {
+        self.hot.sequence.store(sequence, Relaxed);
+    }
+}
+
+impl core::fmt::Debug for InboundSa {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "InboundSa({:#x} {})", self.spec.spi, self.spec.suite)
+    }
+}
+
+impl core::fmt::Debug for OutboundSa {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "OutboundSa({:#x} {})", self.spec.spi, self.spec.suite)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Packets, SAs and configurations for the crate's own tests.
+
+use crate::sa::{InboundSa, OutboundSa, pair};
+use crypto::entropy::testing::SeededEntropy;
+use crypto::table::{ENCRYPTIONS, INTEGRITIES, Status};
+use crypto::{Entropy, EspSuite, Secret};
+use etherparse::PacketBuilder;
+use policy::five_tuple::Direction;
+use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec};
+use policy::selector::{AddressRange, Selector};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub(crate) const LOCAL_V4: [u8; 4] = [10, 1, 0, 1];
+pub(crate) const REMOTE_V4: [u8; 4] = [10, 2, 0, 1];
+pub(crate) const LOCAL_V6: [u8; 16] = [0xfd, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+pub(crate) const REMOTE_V6: [u8; 16] = [0xfd, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// A UDP packet of `len` octets in all, at least 48, between the two sides; DF is set in IPv4.
+pub(crate) fn udp_packet(ipv4: bool, len: usize) -> Vec<u8> {
+    let (builder, header) = if ipv4 {
+        (PacketBuilder::ipv4(LOCAL_V4, REMOTE_V4, 64), 28)
+    } else {
+        (PacketBuilder::ipv6(LOCAL_V6, REMOTE_V6, 64), 48)
+    };
+    let payload: Vec<u8> = (0..len.saturating_sub(header)).map(|i| i as u8).collect();
+    let mut packet = Vec::new();
+    builder.udp(1024, 80).write(&mut packet, &payload).unwrap();
+    packet
+}
+
+/// Every suite that may be negotiated, legacy ones too.
+pub(crate) fn all_suites() -> Vec<EspSuite> {
+    let mut suites = Vec::new();
+    for encryption in ENCRYPTIONS.iter().filter(|e| e.status != Status::Forbidden) {
+        if encryption.is_aead() {
+            suites.push(EspSuite { encryption, integrity: None });
+        } else {
+            let usable = INTEGRITIES.iter().filter(|i| i.status != Status::Forbidden);
+            suites.extend(usable.map(|i| EspSuite { encryption, integrity: Some(i) }));
+        }
+    }
+    suites
+}
+
+pub(crate) fn suites() -> impl Strategy<Value = EspSuite> {
+    proptest::sample::select(all_suites())
+}
+
+pub(crate) fn suite(name: &str) -> EspSuite {
+    name.parse().unwrap()
+}
+
+/// What two peers agree on; each side's specs are made from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreement {
+    pub(crate) suite: EspSuite,
+    pub(crate) inner_ipv4: bool,
+    pub(crate) outer_ipv4: bool,
+    pub(crate) esn: bool,
+    pub(crate) kbytes: u32,
+    pub(crate) tunnel: Arc<str>,
+    pub(crate) encapsulation: Option<policy::sa::UdpEncapsulation>,
+    pub(crate) seed: u64,
+}
+
+impl Agreement {
+    pub(crate) fn new(suite: EspSuite) -> Self {
+        Self {
+            suite,
+            inner_ipv4: true,
+            outer_ipv4: true,
+            esn: false,
+            kbytes: 0,
+            tunnel: "t".into(),
+            encapsulation: None,
+            seed: 1,
+        }
+    }
+
+    /// The side whose addresses are the local ones, or the other: (inbound, outbound).
+    pub(crate) fn specs(&self, near: bool) -> (SaSpec, SaSpec) {
+        let prefix = |v4: [u8; 4], v6: [u8; 16]| {
+            let (address, len) = if self.inner_ipv4 { (IpAddr::from(v4), 16) } else { (IpAddr::from(v6), 32) };
+            AddressRange::prefix(address, len).unwrap()
+        };
+        let (a, b) = (prefix(LOCAL_V4, LOCAL_V6), prefix(REMOTE_V4, REMOTE_V6));
+        let outer = |n: u8| {
+            if self.outer_ipv4 {
+                IpAddr::from([192, 0, 2, n])
+            } else {
+                IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n)])
+            }
+        };
+        let (selector, local, remote) = if near {
+            (Selector::between(a, b), outer(1), outer(2))
+        } else {
+            (Selector::between(b, a), outer(2), outer(1))
+        };
+        let spec = |direction, toward_far: bool| SaSpec {
+            spi: if toward_far { 0x1000 } else { 0x2000 } + self.seed as u32,
+            direction,
+            local,
+            remote,
+            protocol: SaProtocol::Esp,
+            mode: Mode::Tunnel,
+            suite: self.suite,
+            keymat: self.keymat(toward_far),
+            esn: self.esn,
+            selector: selector.clone(),
+            encapsulation: self.encapsulation,
+            lifetime: Lifetime { seconds: 28_800, kbytes: self.kbytes },
+            tunnel: Arc::clone(&self.tunnel),
+            pair: self.seed,
+        };
+        (spec(Direction::Inbound, !near), spec(Direction::Outbound, near))
+    }
+
+    fn keymat(&self, toward_far: bool) -> Secret {
+        let mut keymat = vec![0; self.suite.keymat_len()];
+        SeededEntropy::new(self.seed * 2 + u64::from(toward_far)).fill(&mut keymat);
+        Secret::new(keymat)
+    }
+
+    /// The SAs of both sides: near and far, each (inbound, outbound).
+    #[allow(clippy::type_complexity)]
+    pub(crate) fn sas(&self) -> [(Arc<InboundSa>, Arc<OutboundSa>); 2] {
+        [true, false].map(|near| {
+            let (inbound, outbound) = self.specs(near);
+            let (i, o) = pair(&inbound, &outbound, &[7; 16], 1024).unwrap();
+            (Arc::new(i), Arc::new(o))
+        })
+    }
+}
