@@ -371,9 +371,9 @@ impl OutboundSa {
 
     /// The longest inner packet that fits the path, in octets.
     #[must_use]
-    pub fn inner_mtu(&self) -> usize {
+    pub fn inner_mtu(&self) -> u16 {
         crate::mtu::inner_mtu(
-            usize::from(self.path_mtu()),
+            self.path_mtu(),
             self.spec.suite,
             self.spec.local.is_ipv4(),
             self.spec.encapsulation.is_some(),

@@ -77,7 +77,7 @@ fn every_suite_carries_both_families() {
 fn lengths_on_the_wire_are_those_of_the_mtu_computation() {
     for suite in all_suites() {
         let [(_, near), _] = Agreement::new(suite).sas();
-        let longest = near.inner_mtu();
+        let longest = usize::from(near.inner_mtu());
         let sealed = seal_all(&near, &[udp_packet(true, longest), udp_packet(true, longest + 1)]);
         let outer: Vec<_> = sealed.iter().map(|s| 20 + s.packet.len()).collect();
         assert!(outer[0] <= 1500 && outer[1] > 1500, "{suite}: {outer:?}");

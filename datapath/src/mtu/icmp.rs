@@ -23,7 +23,7 @@ pub enum NoReply {
     IcmpError,
     /// It is a fragment that is not the first (RFC 1122 3.2.2).
     LaterFragment,
-    /// Its sender is not one host: unspecified, multicast or broadcast.
+    /// Its sender or its receiver is not one host: unspecified, multicast or broadcast.
     Sender,
 }
 
@@ -59,7 +59,8 @@ fn too_big_v4(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply>
         return Err(NoReply::IcmpError);
     }
     let (source, destination) = (&header[12..16], &header[16..20]);
-    if source[0] == 0 || source[0] >= 224 {
+    // The answer comes from the destination, which then cannot be a group (RFC 1122 3.2.2).
+    if source[0] == 0 || source[0] >= 224 || destination[0] >= 224 {
         return Err(NoReply::Sender);
     }
     let quoted = packet.len().min(LONGEST_V4 - IPV4_HEADER - ICMP_HEADER);
@@ -223,6 +224,9 @@ mod tests {
             odd[12] = first;
             assert_eq!(answer(&odd, 500), Err(NoReply::Sender));
         }
+        let mut group = udp_v4(1000);
+        group[16] = 224;
+        assert_eq!(answer(&group, 500), Err(NoReply::Sender));
         let mut odd = udp_v6(1000);
         odd[8..24].fill(0);
         assert_eq!(answer(&odd, 500), Err(NoReply::Sender));

@@ -2,8 +2,9 @@
 //!
 //! A packet that does not fit is fragmented before it is encrypted, if its
 //! sender allows that (IPv4 without DF: [`fragment`]); otherwise its sender is
-//! told the size that fits ([`icmp`]). Nothing relies on TCP's MSS.
+//! told the size that fits ([`icmp`]); [`fit`] says which. Nothing relies on TCP's MSS.
 
+pub mod fit;
 pub mod fragment;
 pub mod icmp;
 
