@@ -103,6 +103,8 @@ pub struct Encryption {
     pub aliases: &'static [&'static str],
     /// The name inside an HP-UX transform, e.g. `AES128`.
     pub hpux: &'static str,
+    /// The name in Wireshark's table of ESP SAs.
+    pub wireshark: &'static str,
     /// IKEv1 phase 1 Encryption Algorithm (RFC 2409 appendix A), if defined.
     pub ikev1_phase1: Option<u16>,
     /// IKEv1 ESP transform identifier (RFC 2407 4.4.4), if defined.
@@ -141,6 +143,8 @@ pub struct Integrity {
     pub aliases: &'static [&'static str],
     /// The name inside an HP-UX transform, e.g. `HMAC_SHA1`.
     pub hpux: &'static str,
+    /// The name in Wireshark's table of ESP SAs.
+    pub wireshark: &'static str,
     /// IKEv1 Authentication Algorithm attribute (RFC 2407 4.5).
     pub ikev1_auth: u16,
     /// IKEv2 transform type 3 identifier.

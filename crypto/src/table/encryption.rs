@@ -44,6 +44,7 @@ pub static ENCRYPTIONS: [Encryption; 12] = [
     Encryption {
         keyword: "3des",
         hpux: "3DES",
+        wireshark: "TripleDES-CBC [RFC2451]",
         ikev1_phase1: Some(5),
         ikev1_esp: Some(3),
         ikev2: Some(3),
@@ -61,6 +62,7 @@ pub static ENCRYPTIONS: [Encryption; 12] = [
     Encryption {
         keyword: "null",
         hpux: "NULL",
+        wireshark: "NULL",
         ikev1_esp: Some(11),
         ikev2: Some(11),
         key_length_attribute: false,
@@ -73,6 +75,7 @@ pub static ENCRYPTIONS: [Encryption; 12] = [
     Encryption {
         keyword: "des",
         hpux: "DES",
+        wireshark: "DES-CBC [RFC2405]",
         ikev1_phase1: Some(1),
         ikev1_esp: Some(2),
         ikev2: Some(2),
@@ -92,6 +95,7 @@ const NOTHING: Encryption = Encryption {
     keyword: "",
     aliases: &[],
     hpux: "",
+    wireshark: "",
     ikev1_phase1: None,
     ikev1_esp: None,
     ikev2: None,
@@ -112,6 +116,7 @@ const fn aes_cbc(keyword: &'static str, hpux: &'static str, key_bits: u16) -> En
     Encryption {
         keyword,
         hpux,
+        wireshark: "AES-CBC [RFC3602]",
         ikev1_phase1: Some(7),
         ikev1_esp: Some(12),
         ikev2: Some(12),
@@ -127,6 +132,7 @@ const fn aes_ctr(keyword: &'static str, hpux: &'static str, key_bits: u16) -> En
     Encryption {
         keyword,
         hpux,
+        wireshark: "AES-CTR [RFC3686]",
         ikev1_esp: Some(13),
         ikev2: Some(13),
         key_bits,
@@ -141,6 +147,7 @@ const fn aes_gcm16(keyword: &'static str, hpux: &'static str, key_bits: u16) -> 
     Encryption {
         keyword,
         hpux,
+        wireshark: "AES-GCM with 16 octet ICV [RFC4106]",
         ikev1_esp: Some(20),
         ikev2: Some(20),
         key_bits,
