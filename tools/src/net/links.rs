@@ -115,6 +115,16 @@ impl Net {
         request.await.map_err(failed(|| format!("cannot move {name} to another network namespace")))
     }
 
+    /// Gives an interface, which must be off, another name.
+    ///
+    /// # Errors
+    /// When it is not there, is on, or the name is taken.
+    pub async fn rename_interface(&self, from: &str, to: &str) -> Result<(), NetError> {
+        let message = LinkUnspec::new_with_index(self.interface_index(from).await?).name(to).build();
+        let request = self.handle.link().change(message).execute();
+        request.await.map_err(failed(|| format!("cannot rename {from} to {to}")))
+    }
+
     /// Switches an interface on.
     ///
     /// # Errors

@@ -69,6 +69,22 @@ impl Namespace {
             .map_err(|source| NetError { action: format!("cannot remove the network namespace {name}"), source })
     }
 
+    /// Another handle, which keeps the namespace but not its name.
+    ///
+    /// # Errors
+    /// When this process has too many open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, name: None })
+    }
+
+    /// Moves the calling thread into the namespace, for good.
+    ///
+    /// # Errors
+    /// When this process may not.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(setns(&self.file, CloneFlags::CLONE_NEWNET)?)
+    }
+
     /// Runs `work` in a thread of its own inside the namespace. Sockets and child
     /// processes made there stay there.
     ///
@@ -76,7 +92,7 @@ impl Namespace {
     /// When the namespace cannot be entered, or as `work`.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         in_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            self.enter()?;
             work()
         })
     }

@@ -1,6 +1,12 @@
 //! Two hosts in network namespaces of this process, joined by a cable.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file includes it and uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "each test file includes it and uses a part"
+)]
 
 use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
 use policy::selector::{AddressRange, Selector};

@@ -1,0 +1,89 @@
+//! The demo's own instruments: a wiretap that would not see clear-text proves nothing.
+
+use super::host::{Host, two_hosts};
+use super::wire::{Kind, Seen, Wiretap};
+use super::{Namespace, configs, traffic};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Two hosts whose inside addresses are those on the cable: nothing protects them.
+fn bare_hosts() -> Option<(Host, Host)> {
+    if let Err(e) = Namespace::unnamed() {
+        assert!(std::env::var_os("CAPONIER_REQUIRE_ROOT").is_none(), "{e}");
+        eprintln!("SKIPPED, not tested: {e}");
+        return None;
+    }
+    let (mut a, mut b) = two_hosts(|_| Namespace::unnamed()).unwrap();
+    (a.inside, b.inside) = (a.outside, b.outside);
+    Some((a, b))
+}
+
+fn seen_during(a: &Host, work: impl FnOnce()) -> Seen {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses: [IpAddr; 2] = ["10.77.0.0".parse().unwrap(), "10.77.0.255".parse().unwrap()];
+    let tap = Wiretap::start(a, vec![addresses.into()], &directory.path().join("wire.pcap")).unwrap();
+    work();
+    let seen = tap.finish(a).unwrap();
+    let file = std::fs::metadata(directory.path().join("wire.pcap")).unwrap();
+    assert!(file.len() > 24, "frames are in the file too");
+    seen
+}
+
+#[test]
+fn the_wiretap_sees_what_must_not_be_there() {
+    let Some((a, b)) = bare_hosts() else { return };
+    let seen = seen_during(&a, || {
+        let echoes = traffic::ping(&a, &b, 3, Duration::from_secs(2)).unwrap();
+        assert_eq!(echoes.answered.len(), 3);
+    });
+    assert_eq!((seen.inside, seen.clear_text, seen.missed), (6, 6, 0), "{seen:?}");
+    assert!(!seen.strangers().is_empty());
+
+    let octets = 3_000_001;
+    let seen = seen_during(&a, || {
+        let done = traffic::transfer(&a, &b, octets).unwrap();
+        assert!(done.equal && done.octets == octets);
+    });
+    assert!(seen.clear_text > 10 && seen.missed == 0, "{seen:?}");
+
+    let seen = seen_during(&a, || {
+        for port in [500, 4500, 501] {
+            let to = (b.outside, port);
+            let socket = a.run(move || std::net::UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+            socket.send_to(b"nothing of ours", to).unwrap();
+        }
+    });
+    assert_eq!(seen.kinds.get(&Kind::Ike).map(|k| k.0), Some(1));
+    assert_eq!(seen.kinds.get(&Kind::NatTraversal).map(|k| k.0), Some(1));
+    assert!(seen.strangers().iter().any(|s| s.contains("to 501")), "{seen:?}");
+    assert_eq!(seen.clear_text, 0);
+}
+
+#[test]
+fn a_stream_goes_on_until_it_is_told_to_end() {
+    let Some((a, b)) = bare_hosts() else { return };
+    let stream = traffic::stream(&a, &b).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!stream.is_over());
+    let done = stream.finish().unwrap();
+    assert!(done.equal && done.octets > 0);
+}
+
+#[test]
+fn echoes_to_nowhere_are_not_answered() {
+    let Some((a, mut b)) = bare_hosts() else { return };
+    b.inside = "10.99.0.1".parse().unwrap();
+    let echoes = traffic::ping(&a, &b, 2, Duration::from_millis(50)).unwrap();
+    assert!(echoes.answered.is_empty() && echoes.sent == 2);
+    assert!(echoes.refused.is_some(), "there is no route");
+}
+
+#[test]
+fn the_configuration_files_are_right() {
+    let Some((a, b)) = bare_hosts() else { return };
+    let key = configs::new_key().unwrap();
+    assert_eq!(key.len(), 64);
+    assert_ne!(key, configs::new_key().unwrap());
+    let text = configs::text(&a, &b, &key);
+    assert!(text.contains(&format!("preshared = \"0x{key}\"")) && text.contains("tdestination = \"10.77.0.2\""));
+}
