@@ -1,4 +1,5 @@
 //! Routes and rules in a real kernel.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod support;
 

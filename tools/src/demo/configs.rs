@@ -36,7 +36,7 @@ tsource = "{our_end}"
 tdestination = "{their_end}"
 source = "{us}"
 destination = "{them}"
-action = ["aes128gcm16-modp2048", "ESP_AES128_HMAC_SHA1/28800/0"]
+action = ["aes128gcm16-modp2048", "aes128-sha1-modp2048/28800/0"]
 
 # The negotiation with the other host.
 [[ike]]

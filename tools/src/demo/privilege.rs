@@ -38,7 +38,7 @@ fn become_root(uid: u32, gid: u32) -> io::Result<()> {
     super::Namespace::unnamed().map(drop).map_err(|e| e.source)
 }
 
-fn refused(e: &io::Error) -> String {
+pub(super) fn refused(e: &io::Error) -> String {
     let mut text = format!(
         "this system does not let an ordinary user make networks ({e}).\n\
          Run the demo as root:\n\

@@ -3,6 +3,7 @@
 use super::host::{Host, two_hosts};
 use super::wire::{Kind, Seen, Wiretap};
 use super::{Namespace, configs, traffic};
+use policy::config::Config;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -84,6 +85,21 @@ fn the_configuration_files_are_right() {
     let key = configs::new_key().unwrap();
     assert_eq!(key.len(), 64);
     assert_ne!(key, configs::new_key().unwrap());
-    let text = configs::text(&a, &b, &key);
-    assert!(text.contains(&format!("preshared = \"0x{key}\"")) && text.contains("tdestination = \"10.77.0.2\""));
+    for (ours, theirs) in [(&a, &b), (&b, &a)] {
+        let checked = Config::parse(&configs::text(ours, theirs, &key), "demo.toml").unwrap();
+        assert_eq!(checked.warnings.len(), 0, "{:?}", checked.warnings);
+        let tunnel = checked.config.tunnel(configs::TUNNEL).unwrap();
+        assert_eq!(tunnel.tdestination, IpAddr::from(theirs.outside));
+        let secret = checked.config.auth_record(tunnel.tdestination).and_then(|a| a.preshared.as_ref()).unwrap();
+        assert_eq!(secret.len(), 32);
+    }
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let text = super::privilege::refused(&std::io::ErrorKind::PermissionDenied.into());
+    assert!(text.contains("sudo target/release/ipsec_demo"), "{text}");
+    for setting in text.lines().filter(|l| l.contains("sysctl")) {
+        assert!(setting.contains("(now "), "only what this system has: {setting}");
+    }
 }
