@@ -119,7 +119,7 @@ pub struct TunnelStep {
     pub selector: String,
     /// Whether that covers the packet, and if not, the first field that differs.
     pub outcome: Outcome,
-    /// Transforms, most preferred first: `aes128-sha1/28800/0`.
+    /// Transforms, most preferred first: `ESP_AES128_HMAC_SHA1/28800/0 (aes128-sha1)`.
     pub transforms: Vec<String>,
     /// The IKE policy for the peer; without one negotiations fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,11 +257,9 @@ fn auth_step(record: &AuthRecord, tunnel: &TunnelPolicy) -> AuthStep {
     }
 }
 
-/// `aes128-sha1-modp2048/3600/0`.
+/// In both spellings: `ESP_AES128_HMAC_SHA1/3600/0 (aes128-sha1-modp2048)`.
 fn spell(transform: &EspTransform) -> String {
-    let EspTransform { suite, pfs, lifetime } = transform;
-    let pfs = pfs.map(|g| format!("-{g}")).unwrap_or_default();
-    format!("{suite}{pfs}/{}/{}", lifetime.seconds, lifetime.kbytes)
+    format!("{transform} ({})", transform.keyword())
 }
 
 /// The best outcome of any of a policy's selectors.

@@ -108,6 +108,8 @@ impl Spd {
     /// A tunnel keeps its index if one of the same name was here. The index of
     /// a tunnel that is gone is never given to another, so that a worker which
     /// still has the older snapshot cannot send into a wrong tunnel.
+    /// A tunnel of the same name with another peer or selector keeps its index
+    /// too: whoever owns its SAs retires them.
     #[must_use]
     pub fn successor(&self, config: &Config) -> Self {
         Self::build(config, self.epoch.wrapping_add(1), &self.tunnels, self.next_tunnel)
