@@ -40,8 +40,15 @@ impl Refused {
     }
 }
 
+/// How the address of one host is written.
+const HOST: &str = "the address of one host, such as 10.1.1.1 or fd00::1";
+
 /// An end point: address, prefix or range, and perhaps ports after it.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, Refused> {
+    read(text, true)
+}
+
+fn read(text: &str, ports_allowed: bool) -> Result<Endpoint, Refused> {
     let mut parts = text.splitn(3, '/');
     let (address, prefix, ports) = (parts.next().unwrap_or(""), parts.next(), parts.next());
     let ports = match ports {
@@ -53,7 +60,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, Refused> {
     };
     let (range, host_bits) = match range_of(address)? {
         Some(range) => (range_with_prefix(range, prefix, text)?, false),
-        None => network_of(address, prefix, text)?,
+        None => network_of(address, prefix, text, ports_allowed)?,
     };
     unicast(range, text)?;
     Ok(Endpoint { range, ports, host_bits })
@@ -67,7 +74,7 @@ pub(super) fn network(text: &str) -> Result<Endpoint, Refused> {
             quoted(text)
         )));
     }
-    endpoint(text)
+    read(text, false)
 }
 
 /// One address that packets can be sent to and from.
@@ -76,13 +83,13 @@ pub(super) fn single(text: &str) -> Result<IpAddr, Refused> {
         && let Ok(a) = address.parse::<IpAddr>()
     {
         return Err(Refused::suggest(
-            format!("{} is a network; expected the address of one host", quoted(text)),
+            format!("{} is a network; expected {HOST}", quoted(text)),
             format!("leave out `/{prefix}`: {a}"),
         ));
     }
-    let address = parse_address(text)?;
+    let address = parse_address(text, HOST)?;
     if address.is_unspecified() {
-        return Err(Refused::new(format!("{} is no address of a host; expected a unicast address", quoted(text))));
+        return Err(Refused::new(format!("{} is no address of a host; expected {HOST}", quoted(text))));
     }
     if let IpAddr::V6(a) = address
         && a.is_unicast_link_local()
@@ -99,7 +106,7 @@ pub(super) fn single(text: &str) -> Result<IpAddr, Refused> {
 /// `A-B`; `None` if it is not of this form.
 fn range_of(text: &str) -> Result<Option<AddressRange>, Refused> {
     let Some((first, last)) = text.split_once('-') else { return Ok(None) };
-    let (first, last) = (parse_address(first.trim())?, parse_address(last.trim())?);
+    let (first, last) = (parse_address(first.trim(), NETWORK)?, parse_address(last.trim(), NETWORK)?);
     if first.is_ipv4() != last.is_ipv4() {
         return Err(Refused::new(format!("the range {} mixes IPv4 and IPv6", quoted(text))));
     }
@@ -126,15 +133,21 @@ fn range_with_prefix(range: AddressRange, prefix: Option<&str>, text: &str) -> R
 }
 
 /// `A` or `A/prefix`, and whether bits beyond the prefix were set.
-fn network_of(address: &str, prefix: Option<&str>, text: &str) -> Result<(AddressRange, bool), Refused> {
-    let a = parse_address(address)?;
+fn network_of(
+    address: &str,
+    prefix: Option<&str>,
+    text: &str,
+    ports_allowed: bool,
+) -> Result<(AddressRange, bool), Refused> {
+    let a = parse_address(address, NETWORK)?;
     let width: u8 = if a.is_ipv4() { 32 } else { 128 };
     let length = match prefix {
         Some(p) => p.parse().ok().filter(|n: &u8| *n <= width && !p.starts_with('+')).ok_or_else(|| {
             let message = format!("{} in {} is not a prefix length; expected 0 to {width}", quoted(p), quoted(text));
             match p.parse::<Ipv4Addr>().ok().and_then(mask_length).filter(|_| a.is_ipv4()) {
                 Some(n) => Refused::suggest(message, format!("did you mean `{a}/{n}`?")),
-                None if names::ports(p).is_ok() => {
+                // A number just above the width is rather a mistyped prefix than a port.
+                None if ports_allowed && names::ports(p).is_ok() && p.parse().map_or(true, |n: u16| n >= 80) => {
                     Refused::suggest(message, format!("ports come after the prefix: {a}/{width}/{p}"))
                 }
                 None => Refused::new(message),
@@ -157,7 +170,7 @@ fn mask_length(mask: Ipv4Addr) -> Option<u32> {
     (bits.count_ones() == length).then_some(length)
 }
 
-fn parse_address(text: &str) -> Result<IpAddr, Refused> {
+fn parse_address(text: &str, expected: &str) -> Result<IpAddr, Refused> {
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(a)) => match a.to_ipv4_mapped() {
             Some(v4) => Err(Refused::suggest(
@@ -167,12 +180,12 @@ fn parse_address(text: &str) -> Result<IpAddr, Refused> {
             None => Ok(IpAddr::V6(a)),
         },
         Ok(a) => Ok(a),
-        Err(_) => Err(not_an_address(text)),
+        Err(_) => Err(not_an_address(text, expected)),
     }
 }
 
-fn not_an_address(text: &str) -> Refused {
-    let message = format!("{} is not an address; expected {NETWORK}", quoted(text));
+fn not_an_address(text: &str, expected: &str) -> Refused {
+    let message = format!("{} is not an address; expected {expected}", quoted(text));
     let suggestion = if text.eq_ignore_ascii_case("any") || text.eq_ignore_ascii_case("all") || text == "*" {
         Some("write 0.0.0.0/0 for every IPv4 address, ::/0 for every IPv6 address".to_owned())
     } else if let Ok(socket) = text.parse::<SocketAddr>() {

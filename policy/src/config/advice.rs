@@ -118,7 +118,7 @@ fn overlapping_tunnels(config: &Config, places: &Places, report: &mut Report<'_>
                         at(&places.tunnels, tunnel.line),
                         &tunnel_label(tunnel),
                         format!(
-                            "{a} overlaps {b} of tunnel `{}` (line {}): the [[host]] policy with the lower priority decides",
+                            "{a} overlaps {b} of tunnel `{}` (line {}): the [[host]] policy with the lower `priority` decides",
                             earlier.name, earlier.line
                         ),
                     )

@@ -91,7 +91,7 @@ fn hexadecimal(digits: &str) -> Result<Vec<u8>, String> {
     if let Some(at) = digits.chars().position(|c| !c.is_ascii_hexdigit()) {
         return Err(format!("begins with 0x but digit {} is not hexadecimal", at + 1));
     }
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(format!("has {} hexadecimal digits; expected an even number", digits.len()));
     }
     let value = |c: u8| char::from(c).to_digit(16).unwrap_or(0) as u8;

@@ -197,7 +197,7 @@ fn row<T: Row + 'static>(
         return Some(default);
     }
     let usable: Vec<&str> = rows.filter(|r| r.status() != Status::Forbidden).map(|r| r.name()).collect();
-    let expected = format!("one of {}", usable.join(", "));
+    let expected = format!("{}one of {}", T::ALSO, usable.join(", "));
     let text = object.string_or_integer(key, &expected)?;
     match find(&text.value) {
         Some(row) if row.status() == Status::Forbidden => {
@@ -223,14 +223,17 @@ fn row<T: Row + 'static>(
 
 /// What [`row`] needs to know of a row.
 trait Row {
+    /// What else the key may be, for messages.
+    const ALSO: &'static str;
     fn name(&self) -> &'static str;
     fn status(&self) -> Status;
     fn caveat(&self) -> &'static str;
 }
 
 macro_rules! rows {
-    ($($row:ty: $name:ident),*) => {$(
+    ($($row:ty: $name:ident $also:literal),*) => {$(
         impl Row for $row {
+            const ALSO: &'static str = $also;
             fn name(&self) -> &'static str {
                 self.$name
             }
@@ -243,4 +246,4 @@ macro_rules! rows {
         }
     )*};
 }
-rows!(Encryption: hpux, Hash: hpux, Group: keyword);
+rows!(Encryption: hpux "", Hash: hpux "", Group: keyword "a number such as 14, or ");

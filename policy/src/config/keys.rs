@@ -94,10 +94,21 @@ pub(super) const AUTH: Section = Section {
 
 pub(super) const BYPASS: Section = Section { name: "bypass", repeated: true, keys: &["address"], elsewhere: &[] };
 
+/// The section's header as the file writes it.
+pub(super) fn header(section: &Section) -> String {
+    if section.repeated { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) }
+}
+
+/// Where a key that is in the wrong place belongs.
+pub(super) fn belongs(key: &str) -> Option<String> {
+    let section = SECTIONS.iter().find(|s| s.keys.contains(&key))?;
+    Some(format!("`{key}` goes under {}", header(section)))
+}
+
 pub(super) const SECTIONS: [&Section; 7] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS];
 
-const NO_FLAGS: &str = "flags are not supported in this version; remove it";
-const NO_MANUAL_KEYS: &str = "manual keys are not supported in this version; negotiate them with [[ike]] and [[auth]]";
+const NO_FLAGS: &str = "remove it: there are no flags in this version";
+const NO_MANUAL_KEYS: &str = "there are no manual keys in this version: negotiate them with [[ike]] and [[auth]]";
 const NO_ICMP_IN_TUNNEL: &str =
     "the proxy IDs of IKEv1 cannot carry it (RFC 2407 4.6.2); select by type and code in the [[host]] policy";
 

@@ -39,6 +39,7 @@ use keys::Section;
 use object::Object;
 use report::Report;
 use source::{Located, Source, Span};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A configuration that may be used, and what is odd in it.
@@ -107,23 +108,15 @@ fn unknown_sections(root: &DeTable<'_>, report: &mut Report<'_>) {
         let name: &str = key.get_ref();
         if keys::SECTIONS.iter().all(|s| s.name != name) {
             let known = keys::SECTIONS.map(|s| s.name);
-            let holder = keys::SECTIONS.iter().find(|s| s.keys.contains(&name));
-            let finding = report.error(
-                key.span().into(),
-                "",
-                format!("unknown section or key {}; expected one of {}", object::quoted(name), known.join(", ")),
-            );
-            match (nearest::did_you_mean(name, known), holder) {
-                (Some(suggestion), _) => finding.suggest(suggestion),
-                (None, Some(section)) => finding.suggest(format!("`{name}` goes under {}", header(section))),
-                (None, None) => {}
-            }
+            report
+                .error(
+                    key.span().into(),
+                    "",
+                    format!("unknown section or key {}; expected one of {}", object::quoted(name), known.join(", ")),
+                )
+                .suggest_if(nearest::did_you_mean(name, known).or_else(|| keys::belongs(name)));
         }
     }
-}
-
-fn header(section: &Section) -> String {
-    if section.repeated { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) }
 }
 
 /// The section that there is at most once.
@@ -140,9 +133,7 @@ fn one<'t, T>(
             Some(read(object))
         }
         _ => {
-            report
-                .error(value.span().into(), section.name, "is not a table; expected it once")
-                .suggest(format!("write {}", header(section)));
+            wrong_form(section, value, report);
             None
         }
     }
@@ -157,9 +148,7 @@ fn each<'t, T>(
 ) -> Vec<T> {
     let Some(value) = root.get(section.name) else { return Vec::new() };
     let DeValue::Array(items) = value.get_ref() else {
-        report
-            .error(value.span().into(), section.name, "is not an array of tables; there may be several")
-            .suggest(format!("write {}", header(section)));
+        wrong_form(section, value, report);
         return Vec::new();
     };
     let mut objects = Vec::new();
@@ -168,12 +157,15 @@ fn each<'t, T>(
             DeValue::Table(table) => {
                 objects.push(read(Object::open(section, nth, table, item.span().into(), report)));
             }
-            _ => {
-                report
-                    .error(item.span().into(), section.name, "is not a table")
-                    .suggest(format!("write {}", header(section)));
-            }
+            _ => wrong_form(section, item, report),
         }
     }
     objects
+}
+
+fn wrong_form(section: &Section, value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) {
+    let each = if section.repeated { ", once for each" } else { "" };
+    let message =
+        format!("`{}` is {}; expected {}{each}", section.name, object::kind(value.get_ref()), keys::header(section));
+    report.error(value.span().into(), "", message);
 }

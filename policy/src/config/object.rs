@@ -1,7 +1,7 @@
 //! One table of the file, read key by key; what is wrong is reported and reading goes on.
 
 use super::diagnostic::Diagnostic;
-use super::keys::Section;
+use super::keys::{self, Section};
 use super::nearest::did_you_mean;
 use super::report::Report;
 use super::source::{Located, Span};
@@ -27,7 +27,7 @@ impl<'t, 'r, 's> Object<'t, 'r, 's> {
         header: Span,
         report: &'r mut Report<'s>,
     ) -> Self {
-        let name = table.get("name").and_then(|v| v.get_ref().as_str());
+        let name = table.get("name").and_then(|v| v.get_ref().as_str()).filter(|n| !n.is_empty());
         let label = match name {
             Some(name) => format!("{} `{}`", section.name, shorten(name)),
             None if section.repeated => format!("{} {nth}", section.name),
@@ -36,7 +36,7 @@ impl<'t, 'r, 's> Object<'t, 'r, 's> {
         for key in table.keys().filter(|k| !section.keys.contains(&&**k.get_ref())) {
             let (name, at) = (&**key.get_ref(), key.span().into());
             if let Some((_, instead)) = section.elsewhere.iter().find(|(known, _)| *known == name) {
-                report.error(at, &label, format!("`{name}` is not supported here")).suggest(*instead);
+                report.error(at, &label, format!("`{name}` is not supported")).suggest(*instead);
             } else {
                 report
                     .error(
@@ -44,7 +44,7 @@ impl<'t, 'r, 's> Object<'t, 'r, 's> {
                         &label,
                         format!("unknown key `{}`; expected one of {}", shorten(name), section.keys.join(", ")),
                     )
-                    .suggest_if(did_you_mean(name, section.keys.iter().copied()));
+                    .suggest_if(keys::belongs(name).or_else(|| did_you_mean(name, section.keys.iter().copied())));
             }
         }
         Self { label, header, table, report }
@@ -85,9 +85,7 @@ impl<'t, 'r, 's> Object<'t, 'r, 's> {
     }
 
     fn wrong_type(&mut self, at: Span, key: &str, found: &DeValue<'_>, expected: &str) {
-        let kind = found.type_str();
-        let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        self.error(at, format!("`{key}` is {article} {kind}; expected {expected}"));
+        self.error(at, format!("`{key}` is {}; expected {expected}", kind(found)));
     }
 
     /// A string; `expected` says of what kind, as in "an address".
@@ -225,13 +223,26 @@ impl<'t, 'r, 's> Object<'t, 'r, 's> {
     }
 }
 
+/// What a value is: `an integer`.
+pub(super) fn kind(value: &DeValue<'_>) -> String {
+    let kind = value.type_str();
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
 /// A value as messages show it.
 pub(super) fn quoted(value: &str) -> String {
     format!("`{}`", shorten(value))
 }
 
-/// At most 60 characters.
+/// At most 60 characters of one line. No value has several; one that seems to has
+/// swallowed what follows it, perhaps a key.
 fn shorten(value: &str) -> String {
     const MOST: usize = 60;
-    if value.chars().count() <= MOST { value.to_owned() } else { value.chars().take(MOST - 1).chain(['…']).collect() }
+    let line = value.lines().next().unwrap_or("");
+    if line.len() == value.len() && line.chars().count() <= MOST {
+        value.to_owned()
+    } else {
+        line.chars().take(MOST - 1).chain(['…']).collect()
+    }
 }

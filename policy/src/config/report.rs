@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 pub(super) struct Report<'a> {
     source: Source<'a>,
     found: Vec<Finding>,
-    /// Lines that are not TOML. What else is wrong on them only follows from that.
+    /// Lines that are not TOML, and those under a header that is not. What else
+    /// is wrong on them only follows from that.
     broken: BTreeSet<usize>,
 }
 
@@ -37,7 +38,7 @@ impl<'a> Report<'a> {
 
     /// The text is not TOML here.
     pub(super) fn syntax(&mut self, at: Span, message: &str) -> &mut Diagnostic {
-        self.broken.insert(self.line(at));
+        self.broken.extend(self.source.orphans(self.line(at)));
         self.add(Severity::Error, Reason::Syntax, at, "", message)
     }
 
@@ -69,8 +70,8 @@ impl<'a> Report<'a> {
             file: printable(self.source.file),
             line,
             column,
-            object: printable(object),
-            message: printable(message),
+            object: one_line(object),
+            message: one_line(message),
             suggestion: None,
             excerpt,
             width,
@@ -98,6 +99,13 @@ impl<'a> Report<'a> {
         all.dedup();
         all
     }
+}
+
+/// Words hold no line break of their own: where there is one, a value has
+/// swallowed lines that follow it, perhaps with a key.
+fn one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or("");
+    if line.len() == text.len() { printable(line) } else { printable(line) + "…" }
 }
 
 impl<T> Located<T> {

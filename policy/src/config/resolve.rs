@@ -207,11 +207,10 @@ fn negotiable(tunnel: &TunnelEntry, entries: &Entries, report: &mut Report<'_>) 
 fn same_proxy_ids(tunnels: &[TunnelEntry], report: &mut Report<'_>) {
     let known: Vec<_> = tunnels.iter().filter_map(|t| Some((t, t.policy.as_deref()?))).collect();
     for (n, (entry, tunnel)) in known.iter().enumerate() {
-        let twin = known.iter().take(n).find(|(_, earlier)| {
-            earlier.tsource == tunnel.tsource
-                && earlier.tdestination == tunnel.tdestination
-                && earlier.selector == tunnel.selector
-        });
+        let twin = known
+            .iter()
+            .take(n)
+            .find(|(_, earlier)| earlier.tdestination == tunnel.tdestination && earlier.selector == tunnel.selector);
         if let Some((twin, earlier)) = twin {
             report
                 .error(

@@ -56,6 +56,17 @@ impl<'a> Source<'a> {
         text.lines().next().unwrap_or("").chars().count()
     }
 
+    /// The lines that lose their meaning with this one: itself and, if it is a
+    /// header, all up to the next.
+    pub(super) fn orphans(&self, line: usize) -> Range<usize> {
+        let is_header = |line: &usize| self.line_text(*line).is_some_and(|t| t.trim_start().starts_with('['));
+        if !is_header(&line) {
+            return line..line + 1;
+        }
+        let end = self.line_starts.len() + 1;
+        line..(line + 1..end).find(is_header).unwrap_or(end)
+    }
+
     /// A line without its end, from 1.
     fn line_text(&self, line: usize) -> Option<&'a str> {
         let start = *self.line_starts.get(line.checked_sub(1)?)?;

@@ -146,7 +146,11 @@ fn transforms(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Vec<
     for text in &listed {
         match EspTransform::parse_within(text.value, limits) {
             Ok(transform) => {
-                odd_transform(object, text.at, &transform, transforms.contains(&transform));
+                if transforms.contains(&transform) {
+                    object.warning(text.at, format!("the transform {transform} is listed twice"));
+                } else {
+                    odd_transform(object, text.at, &transform);
+                }
                 transforms.push(transform);
             }
             Err(e) => {
@@ -161,10 +165,7 @@ fn transforms(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Vec<
     Some(transforms)
 }
 
-fn odd_transform(object: &mut Object<'_, '_, '_>, at: Span, transform: &EspTransform, repeated: bool) {
-    if repeated {
-        object.warning(at, format!("the transform {transform} is listed twice"));
-    }
+fn odd_transform(object: &mut Object<'_, '_, '_>, at: Span, transform: &EspTransform) {
     if transform.lifetime.seconds == 0 && transform.lifetime.kbytes != 0 {
         object
             .warning(at, format!("{transform} has no limit of time but one of volume: an idle SA lives for ever"))
