@@ -184,3 +184,61 @@ impl Hasher for PassThrough {
         self.0 = hash;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counting(u64);
+
+    impl Entropy for Counting {
+        fn fill(&mut self, out: &mut [u8]) {
+            for byte in out {
+                self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                *byte = (self.0 >> 56) as u8;
+            }
+        }
+    }
+
+    /// A scan, one port after the other: what an attacker sends without knowing the secret.
+    fn scan(v6: bool) -> impl Iterator<Item = CacheKey> {
+        let address = |text4: &str, text6: &str| -> IpAddr { if v6 { text6 } else { text4 }.parse().unwrap() };
+        let (source, destination) = (address("10.1.1.1", "fd01::1"), address("10.2.2.2", "fd02::2"));
+        (0..1u16 << 14).map(move |port| {
+            let ports = Ports::Pair { source: 40_000, destination: port };
+            CacheKey::new(FiveTuple { source, destination, protocol: 6, ports }, Direction::Inbound)
+        })
+    }
+
+    /// The table takes places from the low bits and tags from the high ones:
+    /// neither may crowd. 16384 keys in 1024 bins are 16 each on average.
+    #[test]
+    fn keys_that_resemble_each_other_spread() {
+        for v6 in [false, true] {
+            for secret in 0..20 {
+                let secret = HashKey::draw(&mut Counting(secret));
+                let (mut low, mut high) = (vec![0u32; 1024], vec![0u32; 1024]);
+                for key in scan(v6) {
+                    let hash = StoredKey::new(&key, &secret).hash;
+                    low[(hash & 1023) as usize] += 1;
+                    high[(hash >> 54) as usize] += 1;
+                }
+                let fullest = low.iter().chain(&high).max().unwrap();
+                assert!(*fullest <= 64, "{fullest}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_and_the_secret_count() {
+        let (one, other) = (HashKey::draw(&mut Counting(1)), HashKey::draw(&mut Counting(2)));
+        let words = [1, 2, 3, 4, 5 | IPV6];
+        assert_ne!(one.hash(&words), other.hash(&words));
+        for at in 0..5 {
+            let mut changed = words;
+            changed[at] ^= 1 << 20;
+            assert_ne!(one.hash(&words), one.hash(&changed), "word {at}");
+        }
+        assert_eq!(format!("{one:?}"), "HashKey(secret)");
+    }
+}
