@@ -103,6 +103,8 @@ named! {
         SelectorMismatch = "selector_mismatch",
         /// Congestion was experienced outside, and the inner packet cannot say so (RFC 6040 4.2).
         EcnIllegal = "ecn_illegal",
+        /// A datagram for the IKE daemon, which is too far behind to take more.
+        IkeQueueFull = "ike_queue_full",
         /// The TUN interface did not take it.
         DeliveryFailed = "delivery_failed",
     }
@@ -123,6 +125,8 @@ named! {
         BypassedOut = "bypassed_out",
         /// Packets that arrived in the clear and were delivered, as policy says.
         BypassedIn = "bypassed_in",
+        /// Packets that fragmentation before encryption added: one less than the fragments of each.
+        FragmentsAdded = "fragments_added",
         /// Datagrams handed to the IKE daemon.
         IkeHandedOver = "ike_handed_over",
         /// NAT keepalives (RFC 3948 2.3).
