@@ -1,12 +1,19 @@
 //! The packet path of Caponier: from clear packets to ESP and back, in batches.
 
 pub mod esp;
+pub mod event;
 pub mod headers;
 pub mod io;
 pub mod mtu;
 pub mod outer;
 pub mod packet;
+pub mod pipeline;
 pub mod replay;
 pub mod sa;
+pub mod shared;
 #[cfg(test)]
 mod testing;
+
+pub use event::{Event, IkeDatagram};
+pub use sa::{InboundSa, OutboundSa, SaEvent};
+pub use shared::{Pair, PairError, Shared};

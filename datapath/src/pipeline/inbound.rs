@@ -1,0 +1,233 @@
+//! From protected packets of the wire to clear ones.
+
+use crate::esp::inbound::{Authenticated, Candidate, Fresh, authenticate, check, commit};
+use crate::esp::spi;
+use crate::event::{Event, IkeDatagram};
+use crate::mtu::RateLimit;
+use crate::packet::{Packet, Pool};
+use crate::sa::InboundSa;
+use crate::shared::Shared;
+use core::iter::from_fn;
+use core::mem;
+use policy::counters::{Counter, DropReason, WorkerCounters};
+use policy::time::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What comes before IKE messages where ESP shares the port: an SPI of 0 (RFC 3948 2.2).
+pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
+/// A NAT keepalive (RFC 3948 2.3).
+pub const KEEPALIVE: [u8; 1] = [0xff];
+
+/// What arrived on the wire.
+#[derive(Debug)]
+pub struct Arrival {
+    /// An ESP packet, or the payload of a UDP datagram.
+    pub packet: Packet,
+    /// Where it was sent; port 0 without UDP.
+    pub local: SocketAddr,
+    /// Where it came from; port 0 without UDP.
+    pub remote: SocketAddr,
+    /// Whether it came in UDP.
+    pub encapsulated: bool,
+    /// DSCP and ECN of the outer header.
+    pub traffic_class: u8,
+}
+
+/// What comes out of a batch. The I/O moves it and reports back with
+/// [`Inbound::delivered`] or [`Inbound::delivery_failed`].
+#[derive(Debug, Default)]
+pub struct InboundOutput {
+    /// Inner packets for the TUN interface; those of one SA are in order.
+    pub deliver: Vec<Packet>,
+    /// For the daemon.
+    pub events: Vec<Event>,
+}
+
+/// The inbound direction of one worker.
+#[derive(Debug)]
+pub struct Inbound {
+    shared: Arc<Shared>,
+    worker: usize,
+    pool: Pool,
+    unknown_spis: RateLimit,
+    // Emptied after each batch; kept for their memory.
+    protected: Vec<Protected>,
+    candidates: Vec<Candidate>,
+    authenticated: Vec<Authenticated>,
+    fresh: Vec<Fresh>,
+    inner: Vec<Packet>,
+}
+
+/// An ESP packet with its SPI.
+#[derive(Debug)]
+struct Protected {
+    spi: u32,
+    /// Place in the batch.
+    order: usize,
+    arrival: Arrival,
+}
+
+impl Inbound {
+    /// The inbound direction of worker number `worker`, which keeps up to
+    /// `pool` free buffers.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, worker: usize, pool: usize) -> Self {
+        Self {
+            shared,
+            worker,
+            pool: Pool::new(pool),
+            unknown_spis: RateLimit::new(1, 1),
+            protected: Vec::new(),
+            candidates: Vec::new(),
+            authenticated: Vec::new(),
+            fresh: Vec::new(),
+            inner: Vec::new(),
+        }
+    }
+
+    /// An empty buffer to receive a packet into.
+    pub fn buffer(&mut self) -> Packet {
+        self.pool.take()
+    }
+
+    /// Takes back a buffer that was not used.
+    pub fn recycle(&mut self, packet: Packet) {
+        self.pool.give(packet);
+    }
+
+    /// Processes a batch of arrivals; empties it.
+    pub fn handle_batch(&mut self, batch: &mut Vec<Arrival>, now: Timestamp, out: &mut InboundOutput) {
+        for (order, arrival) in batch.drain(..).enumerate() {
+            if arrival.encapsulated && !Self::is_esp(arrival.packet.as_slice()) {
+                self.handle_other(arrival, out);
+                continue;
+            }
+            match spi(&arrival.packet) {
+                Some(spi) => self.protected.push(Protected { spi, order, arrival }),
+                None => self.drop_packet(arrival.packet, DropReason::BadLength),
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        let sad = shared.inbound.pin();
+        let mut protected = mem::take(&mut self.protected);
+        protected.sort_unstable_by_key(|p| (p.spi, p.order));
+        let mut rest = protected.drain(..).peekable();
+        while let Some(spi) = rest.peek().map(|p| p.spi) {
+            let run = from_fn(|| rest.next_if(|p| p.spi == spi)).map(|p| p.arrival);
+            match sad.find(spi) {
+                Some(sa) => self.open_run(sa, run, now, out),
+                None => self.unknown_spi(spi, run, now, out),
+            }
+        }
+        drop(rest);
+        self.protected = protected;
+    }
+
+    /// The packet was handed to the TUN interface.
+    pub fn delivered(&mut self, packet: Packet) {
+        self.counters().add(Counter::Received, 1);
+        self.counters().add(Counter::ReceivedOctets, packet.len() as u64);
+        self.pool.give(packet);
+    }
+
+    /// The TUN interface did not take the packet.
+    pub fn delivery_failed(&mut self, packet: Packet) {
+        self.drop_packet(packet, DropReason::DeliveryFailed);
+    }
+
+    /// A datagram that the buffer was too short for.
+    pub fn truncated(&mut self, packet: Packet) {
+        self.drop_packet(packet, DropReason::BadLength);
+    }
+
+    /// An IKE message was handed to the daemon.
+    pub fn ike_handed_over(&mut self) {
+        self.counters().add(Counter::IkeHandedOver, 1);
+    }
+
+    /// The daemon is too far behind to take an IKE message.
+    pub fn ike_refused(&mut self) {
+        self.counters().dropped(DropReason::IkeQueueFull, 1);
+    }
+
+    /// Whether a UDP payload is ESP (RFC 3948 2.1): no keepalive, and no non-ESP marker.
+    fn is_esp(octets: &[u8]) -> bool {
+        octets.len() >= NON_ESP_MARKER.len() && !octets.starts_with(&NON_ESP_MARKER)
+    }
+
+    /// What shares the port with ESP.
+    fn handle_other(&mut self, arrival: Arrival, out: &mut InboundOutput) {
+        let Arrival { packet, local, remote, .. } = arrival;
+        if let Some(message) = packet.as_slice().strip_prefix(&NON_ESP_MARKER) {
+            out.events.push(Event::Ike(IkeDatagram { local, remote, message: message.to_vec() }));
+            self.pool.give(packet);
+        } else if packet.as_slice() == KEEPALIVE {
+            self.counters().add(Counter::Keepalives, 1);
+            self.pool.give(packet);
+        } else {
+            self.drop_packet(packet, DropReason::BadLength);
+        }
+    }
+
+    fn open_run(
+        &mut self,
+        sa: &InboundSa,
+        run: impl Iterator<Item = Arrival>,
+        now: Timestamp,
+        out: &mut InboundOutput,
+    ) {
+        let encapsulated = sa.spec().encapsulation.is_some();
+        let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
+        let mut dropped = |packet, reason| {
+            counters.dropped(reason, 1);
+            pool.give(packet);
+        };
+        let mut mismatched = Vec::new();
+        let expected = run.filter_map(|arrival| {
+            if arrival.encapsulated == encapsulated {
+                Some((arrival.packet, arrival.traffic_class))
+            } else {
+                mismatched.push(arrival.packet);
+                None
+            }
+        });
+        check(sa, expected, &mut self.candidates, &mut dropped);
+        for packet in mismatched {
+            dropped(packet, DropReason::EncapsulationMismatch);
+        }
+        authenticate(sa, &mut self.candidates, &mut self.authenticated, &mut dropped);
+        commit(sa, &mut self.authenticated, &mut self.fresh, &mut dropped);
+        for fresh in self.fresh.drain(..) {
+            match fresh.into_inner(sa) {
+                Ok(packet) => self.inner.push(packet),
+                Err((packet, reason)) => dropped(packet, reason),
+            }
+        }
+        let lens = self.inner.iter().map(Packet::len);
+        let charged = sa.charge(lens, now, &mut |event| out.events.push(event.into()));
+        for packet in self.inner.drain(charged..) {
+            dropped(packet, DropReason::SaExpired);
+        }
+        out.deliver.append(&mut self.inner);
+    }
+
+    fn unknown_spi(&mut self, spi: u32, run: impl Iterator<Item = Arrival>, now: Timestamp, out: &mut InboundOutput) {
+        for arrival in run {
+            if self.unknown_spis.allow(now) {
+                let (local, remote) = (arrival.local.ip(), arrival.remote.ip());
+                out.events.push(Event::UnknownSpi { spi, local, remote });
+            }
+            self.drop_packet(arrival.packet, DropReason::UnknownSpi);
+        }
+    }
+
+    fn drop_packet(&mut self, packet: Packet, reason: DropReason) {
+        self.counters().dropped(reason, 1);
+        self.pool.give(packet);
+    }
+
+    fn counters(&self) -> &WorkerCounters {
+        self.shared.counters.worker(self.worker)
+    }
+}

@@ -1,0 +1,429 @@
+//! From clear packets of the TUN interface to protected ones.
+
+use super::hold::{Held, HoldQueues};
+use crate::esp::outbound::{Inner, Sealed, seal};
+use crate::event::Event;
+use crate::headers::Headers;
+use crate::mtu::fit::{Fit, fit};
+use crate::mtu::{RateLimit, fragment, icmp};
+use crate::packet::{Packet, Pool};
+use crate::sa::OutboundSa;
+use crate::shared::Shared;
+use core::iter::from_fn;
+use core::mem;
+use policy::cache::{CacheEntry, CacheKey, Inserted};
+use policy::config::StartMode;
+use policy::counters::{Counter, DropReason, WorkerCounters};
+use policy::five_tuple::{Direction, FiveTuple};
+use policy::spd::{Decision, Spd};
+use policy::time::Timestamp;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// ICMP answers to packets that do not fit: a second, and at once.
+const ANSWERS: (u32, u32) = (100, 50);
+/// Of the cached decisions to go in the clear, one in this many is checked
+/// against the policies themselves.
+const CLEAR_CHECK_INTERVAL: u32 = 64;
+
+/// The outbound direction of one worker.
+#[derive(Debug)]
+pub struct Outbound {
+    shared: Arc<Shared>,
+    worker: usize,
+    pool: Pool,
+    holds: HoldQueues,
+    answers: RateLimit,
+    clear_from_cache: u32,
+    // Emptied after each batch; kept for their memory.
+    parsed: Vec<(Packet, Headers)>,
+    keys: Vec<CacheKey>,
+    found: Vec<Option<CacheEntry>>,
+    protect: Vec<Protect>,
+    inner: Vec<Inner>,
+}
+
+/// A packet that goes into a tunnel.
+#[derive(Debug)]
+struct Protect {
+    tunnel: u32,
+    /// Place in the batch.
+    order: usize,
+    packet: Packet,
+    headers: Headers,
+}
+
+/// A packet that a policy lets go in the clear. Only the pipeline makes it.
+#[derive(Debug)]
+pub struct Clear {
+    packet: Packet,
+    headers: Headers,
+}
+
+impl Clear {
+    /// The packet, from its IP header.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        self.packet.as_slice()
+    }
+
+    /// Where it goes.
+    #[must_use]
+    pub fn destination(&self) -> IpAddr {
+        self.headers.tuple.destination
+    }
+}
+
+/// What comes out of a batch. The I/O moves it and reports back with
+/// [`Outbound::sent`], [`Outbound::send_failed`] and their like.
+#[derive(Debug, Default)]
+pub struct OutboundOutput {
+    /// Protected packets for the wire; those of one SA are in order.
+    pub sealed: Vec<Sealed>,
+    /// Packets for the wire as they are.
+    pub clear: Vec<Clear>,
+    /// ICMP messages for the TUN interface, to the senders of packets that do not fit.
+    pub replies: Vec<Packet>,
+    /// For the daemon.
+    pub events: Vec<Event>,
+}
+
+impl Outbound {
+    /// The outbound direction of worker number `worker`, which keeps up to
+    /// `pool` free buffers.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, worker: usize, pool: usize) -> Self {
+        Self {
+            shared,
+            worker,
+            pool: Pool::new(pool),
+            holds: HoldQueues::default(),
+            answers: RateLimit::new(ANSWERS.0, ANSWERS.1),
+            clear_from_cache: 0,
+            parsed: Vec::new(),
+            keys: Vec::new(),
+            found: Vec::new(),
+            protect: Vec::new(),
+            inner: Vec::new(),
+        }
+    }
+
+    /// An empty buffer to read a packet into.
+    pub fn buffer(&mut self) -> Packet {
+        self.pool.take()
+    }
+
+    /// Takes a buffer back whose packet needs no counting: an ICMP reply, or one never used.
+    pub fn recycle(&mut self, packet: Packet) {
+        self.pool.give(packet);
+    }
+
+    /// Processes a batch of packets, each from its IP header; empties it.
+    pub fn handle_batch(&mut self, batch: &mut Vec<Packet>, now: Timestamp, out: &mut OutboundOutput) {
+        // Those that waited for an SA which is there by now go first.
+        self.release_ready(now, out);
+        self.process(batch.drain(..), now, out);
+        self.release_ready(now, out);
+    }
+
+    /// The SA of a tunnel is there: sends what waits for it, the oldest first.
+    pub fn release(&mut self, tunnel: u32, now: Timestamp, out: &mut OutboundOutput) {
+        let packets = self.holds.answered(tunnel);
+        self.process(packets, now, out);
+    }
+
+    /// There will be no SA for a tunnel: drops what waits for it. The next
+    /// packet asks again.
+    pub fn fail(&mut self, tunnel: u32) {
+        let packets = self.holds.answered(tunnel);
+        for packet in packets {
+            self.drop_packet(packet, DropReason::NegotiationFailed);
+        }
+    }
+
+    /// The policies were replaced: decides anew what becomes of packets that wait.
+    pub fn policies_replaced(&mut self, now: Timestamp, out: &mut OutboundOutput) {
+        let spd = self.shared.spd.load_full();
+        for tunnel in self.holds.tunnels() {
+            let gone = spd.tunnel(tunnel).is_none();
+            let packets = if gone { self.holds.answered(tunnel) } else { self.holds.take(tunnel) };
+            self.process(packets, now, out);
+        }
+    }
+
+    /// Drops everything that waits, since the worker ends.
+    pub fn shut_down(&mut self) {
+        for tunnel in self.holds.tunnels() {
+            self.fail(tunnel);
+        }
+    }
+
+    /// Packets that wait for an SA.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// A protected packet is on the wire.
+    pub fn sent(&mut self, sealed: Sealed) {
+        self.counters().add(Counter::Sent, 1);
+        self.counters().add(Counter::SentOctets, sealed.inner_len as u64);
+        self.pool.give(sealed.packet);
+    }
+
+    /// A protected packet could not be sent.
+    pub fn send_failed(&mut self, sealed: Sealed) {
+        self.drop_packet(sealed.packet, DropReason::SendFailed);
+    }
+
+    /// A packet left in the clear.
+    pub fn clear_sent(&mut self, clear: Clear) {
+        self.counters().add(Counter::BypassedOut, 1);
+        self.pool.give(clear.packet);
+    }
+
+    /// A packet could not be sent in the clear.
+    pub fn clear_failed(&mut self, clear: Clear) {
+        self.drop_packet(clear.packet, DropReason::SendFailed);
+    }
+
+    /// A packet is too big for the path it takes in the clear: it comes out
+    /// again in fragments, or its sender is told.
+    pub fn clear_too_big(&mut self, clear: Clear, mtu: u16, now: Timestamp, out: &mut OutboundOutput) {
+        let Clear { packet, headers } = clear;
+        match fit(&headers, mtu, false) {
+            Fit::Fragments(mtu) => {
+                self.fragment(packet, mtu, &mut |fragment| {
+                    // A fragment of ours is a packet we can read.
+                    if let Ok(headers) = Headers::parse(fragment.as_slice()) {
+                        out.clear.push(Clear { packet: fragment, headers });
+                    }
+                });
+            }
+            Fit::TooBig(mtu) => self.too_big(packet, mtu, now, &mut out.replies),
+            // It fits what the path is said to carry, and yet was refused.
+            Fit::Whole | Fit::OuterFragments => self.drop_packet(packet, DropReason::SendFailed),
+        }
+    }
+
+    fn release_ready(&mut self, now: Timestamp, out: &mut OutboundOutput) {
+        if self.holds.is_empty() {
+            return;
+        }
+        for tunnel in self.holds.tunnels() {
+            if self.shared.outbound.current(tunnel).is_some() {
+                let packets = self.holds.take(tunnel);
+                self.process(packets, now, out);
+            }
+        }
+    }
+
+    /// Parse, look up, decide, act.
+    fn process(&mut self, packets: impl IntoIterator<Item = Packet>, now: Timestamp, out: &mut OutboundOutput) {
+        let shared = Arc::clone(&self.shared);
+        let spd = shared.spd.load();
+        for mut packet in packets {
+            match Headers::parse(packet.as_slice()) {
+                Ok(headers) => {
+                    packet.truncate(headers.total_len);
+                    self.keys.push(CacheKey::new(headers.tuple, Direction::Outbound));
+                    self.parsed.push((packet, headers));
+                }
+                Err(_) => self.drop_packet(packet, DropReason::Malformed),
+            }
+        }
+        self.found.resize(self.keys.len(), None);
+        shared.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
+        let mut parsed = mem::take(&mut self.parsed);
+        for (order, (packet, headers)) in parsed.drain(..).enumerate() {
+            let entry = match self.found[order] {
+                Some(entry) => self.check_clear(&spd, entry, &headers.tuple),
+                None => decide(&shared, &spd, &self.keys[order], now, &mut out.events),
+            };
+            match entry {
+                Err(reason) => self.drop_packet(packet, reason),
+                Ok(CacheEntry { decision: Decision::Bypass | Decision::Pass, .. }) => {
+                    out.clear.push(Clear { packet, headers });
+                }
+                Ok(CacheEntry { decision: Decision::Discard, reason, .. }) => {
+                    self.drop_packet(packet, reason.unwrap_or(DropReason::PolicyDiscard));
+                }
+                Ok(CacheEntry { decision: Decision::Protect { tunnel }, .. }) => {
+                    self.protect.push(Protect { tunnel, order, packet, headers });
+                }
+            }
+        }
+        self.parsed = parsed;
+        self.keys.clear();
+        self.found.clear();
+        self.protect_all(&spd, now, out);
+    }
+
+    /// Watches the cache, on which it hangs that nothing leaves unprotected: of
+    /// the decisions for the clear that come from it, some are made again.
+    fn check_clear(&mut self, spd: &Spd, entry: CacheEntry, tuple: &FiveTuple) -> Result<CacheEntry, DropReason> {
+        if !matches!(entry.decision, Decision::Bypass | Decision::Pass) {
+            return Ok(entry);
+        }
+        self.clear_from_cache = (self.clear_from_cache + 1) % CLEAR_CHECK_INTERVAL;
+        if self.clear_from_cache == 0 {
+            let verdict = spd.decide(tuple, Direction::Outbound);
+            if !matches!(verdict.decision, Decision::Bypass | Decision::Pass) {
+                // Not this packet; but others of its flow may have left.
+                self.counters().add(Counter::ClearTextLeaks, 1);
+                return Err(verdict.reason.unwrap_or(DropReason::PolicyDiscard));
+            }
+        }
+        Ok(entry)
+    }
+
+    /// Splits the packets to be protected by tunnel, in their order.
+    fn protect_all(&mut self, spd: &Spd, now: Timestamp, out: &mut OutboundOutput) {
+        let mut protect = mem::take(&mut self.protect);
+        protect.sort_unstable_by_key(|p| (p.tunnel, p.order));
+        let mut rest = protect.drain(..).peekable();
+        while let Some(tunnel) = rest.peek().map(|p| p.tunnel) {
+            let run = from_fn(|| rest.next_if(|p| p.tunnel == tunnel));
+            // What came later must not overtake what waits.
+            let sa = if self.holds.has(tunnel) { None } else { self.shared.outbound.current(tunnel) };
+            match sa.map(|sa| Arc::clone(&sa)) {
+                Some(sa) => self.protect_run(&sa, run, spd, now, out),
+                None => self.hold_run(tunnel, run, spd, out),
+            }
+        }
+        drop(rest);
+        self.protect = protect;
+    }
+
+    /// Protects packets with an SA.
+    fn protect_run(
+        &mut self,
+        sa: &Arc<OutboundSa>,
+        run: impl Iterator<Item = Protect>,
+        spd: &Spd,
+        now: Timestamp,
+        out: &mut OutboundOutput,
+    ) {
+        let (inner_mtu, selects_ports) = (sa.inner_mtu(), sa.selects_ports());
+        let mut inner = mem::take(&mut self.inner);
+        for Protect { packet, headers, .. } in run {
+            if !sa.spec().selector.matches(&headers.tuple, Direction::Outbound) {
+                self.drop_packet(packet, DropReason::SelectorMismatch);
+                continue;
+            }
+            let whole = |packet, outer_fragments| Inner {
+                packet,
+                ipv4: headers.is_ipv4(),
+                traffic_class: headers.traffic_class,
+                dont_fragment: headers.dont_fragment,
+                outer_fragments,
+            };
+            match fit(&headers, inner_mtu, selects_ports) {
+                Fit::Whole => inner.push(whole(packet, false)),
+                Fit::OuterFragments => inner.push(whole(packet, true)),
+                Fit::Fragments(mtu) => self.fragment(packet, mtu, &mut |f| inner.push(whole(f, false))),
+                Fit::TooBig(mtu) => self.too_big(packet, mtu, now, &mut out.replies),
+            }
+        }
+        let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
+        let events = &mut out.events;
+        seal(
+            sa,
+            &mut inner,
+            spd.config().startup.df,
+            now,
+            &mut out.sealed,
+            &mut |packet, reason| {
+                counters.dropped(reason, 1);
+                pool.give(packet);
+            },
+            &mut |event| events.push(event.into()),
+        );
+        self.inner = inner;
+    }
+
+    /// Keeps packets until there is an SA.
+    fn hold_run(&mut self, tunnel: u32, run: impl Iterator<Item = Protect>, spd: &Spd, out: &mut OutboundOutput) {
+        let only_peer_starts = spd.tunnel(tunnel).is_none_or(|t| t.start == StartMode::Respond);
+        let limit = spd.config().startup.hold_queue as usize;
+        for Protect { packet, headers, .. } in run {
+            if only_peer_starts && !self.holds.has(tunnel) {
+                self.drop_packet(packet, DropReason::NoSa);
+                continue;
+            }
+            let Held { waits, ask } = self.holds.hold(tunnel, &packet, limit);
+            if ask {
+                out.events.push(Event::Acquire { tunnel, tuple: headers.tuple });
+            }
+            if waits {
+                self.pool.give(packet);
+            } else {
+                self.drop_packet(packet, DropReason::HoldQueueFull);
+            }
+        }
+    }
+
+    /// Cuts an IPv4 packet that allows it.
+    fn fragment(&mut self, packet: Packet, mtu: u16, each: &mut impl FnMut(Packet)) {
+        let reason = match fragment::Fragments::new(packet.as_slice(), mtu) {
+            Ok(mut fragments) => {
+                let mut made = 0;
+                loop {
+                    let mut part = self.pool.take();
+                    match fragments.next_into(part.room()) {
+                        Some(len) => part.set_len(len),
+                        None => {
+                            self.pool.give(part);
+                            break;
+                        }
+                    }
+                    each(part);
+                    made += 1;
+                }
+                self.counters().add(Counter::FragmentsAdded, made - 1);
+                self.pool.give(packet);
+                return;
+            }
+            Err(fragment::Error::Malformed) => DropReason::Malformed,
+            Err(fragment::Error::DontFragment | fragment::Error::Impossible) => DropReason::TooBig,
+        };
+        self.drop_packet(packet, reason);
+    }
+
+    /// Drops a packet that does not fit and, within the rate, tells its sender.
+    fn too_big(&mut self, packet: Packet, mtu: u16, now: Timestamp, replies: &mut Vec<Packet>) {
+        let mut reply = self.pool.take();
+        match icmp::too_big(packet.as_slice(), mtu, reply.room()) {
+            Ok(len) if self.answers.allow(now) => {
+                reply.set_len(len);
+                replies.push(reply);
+            }
+            _ => self.pool.give(reply),
+        }
+        self.drop_packet(packet, DropReason::TooBig);
+    }
+
+    fn drop_packet(&mut self, packet: Packet, reason: DropReason) {
+        self.counters().dropped(reason, 1);
+        self.pool.give(packet);
+    }
+
+    fn counters(&self) -> &WorkerCounters {
+        self.shared.counters.worker(self.worker)
+    }
+}
+
+/// Decides on the first packet of a conversation, and remembers.
+fn decide(
+    shared: &Shared,
+    spd: &Spd,
+    key: &CacheKey,
+    now: Timestamp,
+    events: &mut Vec<Event>,
+) -> Result<CacheEntry, DropReason> {
+    let entry = CacheEntry::from(spd.decide(&key.tuple, key.direction));
+    match shared.cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
+        Inserted::Inserted | Inserted::AlreadyThere => Ok(entry),
+        Inserted::HardLimit => Err(DropReason::SpdHardLimit),
+    }
+}

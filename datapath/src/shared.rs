@@ -1,0 +1,161 @@
+//! What the workers of the packet path and the daemon share: policies, their
+//! cache, SAs, counters. Workers only read; the daemon changes it under them.
+
+use crate::sa::{InboundSa, OutboundSa, SaError, pair};
+use policy::cache::{HashKey, SpdCache};
+use policy::config::Config;
+use policy::counters::Counters;
+use policy::limits::Limits;
+use policy::sa::SaSpec;
+use policy::sad::{DuplicateSpi, Outbound, Sad};
+use policy::spd::SharedSpd;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Counter blocks: one for each worker there may be.
+const WORKERS: usize = 16;
+
+/// The shared state.
+#[derive(Debug)]
+pub struct Shared {
+    /// The policies.
+    pub spd: SharedSpd,
+    /// Decisions by five-tuple.
+    pub cache: SpdCache,
+    /// Inbound SAs by SPI.
+    pub inbound: Sad<InboundSa>,
+    /// Outbound SAs by tunnel.
+    pub outbound: Outbound<OutboundSa>,
+    /// What became of every packet.
+    pub counters: Counters,
+    pairs: Mutex<HashMap<u64, Pair>>,
+}
+
+/// Both SAs of a pair, for reports.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// What it is called in [`SaSpec::pair`].
+    pub id: u64,
+    /// Index of its tunnel in the SPD.
+    pub tunnel: u32,
+    /// The SA we decrypt with: in use since the pair was installed.
+    pub inbound: Arc<InboundSa>,
+    /// The SA we encrypt with.
+    pub outbound: Arc<OutboundSa>,
+    /// Whether packets may be sent with it.
+    pub active: bool,
+}
+
+/// Why a pair cannot be installed, activated or removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PairError {
+    /// The SAs cannot be made.
+    #[error(transparent)]
+    Sa(#[from] SaError),
+    /// The inbound SPI is taken (PF_KEY: EEXIST).
+    #[error(transparent)]
+    Duplicate(#[from] DuplicateSpi),
+    /// A pair of this number is installed already.
+    #[error("SA pair {0} exists already")]
+    Exists(u64),
+    /// There is no such pair.
+    #[error("there is no SA pair {0}")]
+    Unknown(u64),
+    /// No tunnel policy of this name is loaded: it went while the SA was negotiated.
+    #[error("tunnel policy `{0}` is not loaded any more")]
+    UnknownTunnel(Arc<str>),
+}
+
+impl Shared {
+    /// State with the policies of `config`, and no SA. `hash_key` is drawn at random.
+    #[must_use]
+    pub fn new(config: &Config, hash_key: HashKey) -> Self {
+        let limits = Limits::from_thousands(config.startup.spd_soft, config.startup.spd_hard);
+        Self {
+            spd: SharedSpd::new(config),
+            cache: SpdCache::new(limits, hash_key),
+            inbound: Sad::new(),
+            outbound: Outbound::new(),
+            counters: Counters::new(WORKERS),
+            pairs: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Makes a pair known: from now on packets of its inbound SA are accepted.
+    /// Nothing is sent with its outbound SA until [`Self::activate_outbound`].
+    /// `iv_key` is 16 random octets, see [`crypto::packet::sealer`].
+    pub fn install_pair(&self, inbound: &SaSpec, outbound: &SaSpec, iv_key: &[u8; 16]) -> Result<Pair, PairError> {
+        let spd = self.spd.load();
+        let tunnel =
+            spd.tunnel_index(&inbound.tunnel).ok_or_else(|| PairError::UnknownTunnel(Arc::clone(&inbound.tunnel)))?;
+        let (i, o) = pair(inbound, outbound, iv_key, spd.config().startup.replay_window)?;
+        let pair = Pair { id: inbound.pair, tunnel, inbound: Arc::new(i), outbound: Arc::new(o), active: false };
+        match self.pairs().entry(pair.id) {
+            Entry::Occupied(_) => Err(PairError::Exists(pair.id)),
+            Entry::Vacant(free) => {
+                self.inbound.insert(inbound.spi, Arc::clone(&pair.inbound))?;
+                free.insert(pair.clone());
+                Ok(pair)
+            }
+        }
+    }
+
+    /// Sends with a pair's outbound SA from now on; older SAs of the tunnel
+    /// stay behind it. Returns the pair. To be followed by a release of the
+    /// packets that wait for the tunnel.
+    pub fn activate_outbound(&self, id: u64) -> Result<Pair, PairError> {
+        let mut pairs = self.pairs();
+        let pair = pairs.get_mut(&id).ok_or(PairError::Unknown(id))?;
+        if !pair.active {
+            pair.active = true;
+            self.outbound.install(pair.tunnel, pair.outbound.spec().spi, Arc::clone(&pair.outbound));
+        }
+        Ok(pair.clone())
+    }
+
+    /// Removes both SAs of a pair and returns them, for their last counts.
+    /// The next younger SA of the tunnel, if there is one, takes over.
+    pub fn remove_pair(&self, id: u64) -> Result<Pair, PairError> {
+        let mut pairs = self.pairs();
+        let pair = pairs.remove(&id).ok_or(PairError::Unknown(id))?;
+        if pair.active {
+            self.outbound.retire(pair.tunnel, pair.outbound.spec().spi);
+        }
+        self.inbound.remove(pair.inbound.spec().spi);
+        Ok(pair)
+    }
+
+    /// Replaces the policies, and the limits of the cache with them. Returns
+    /// the pairs whose tunnel is not among the policies any more: no packet is
+    /// sent with them from now on, and the daemon is to delete them.
+    pub fn replace_policies(&self, config: &Config, mut on_limit: impl FnMut(policy::limits::LimitEvent)) -> Vec<u64> {
+        let spd = self.spd.replace(config);
+        let startup = &config.startup;
+        self.cache.change_limits(Limits::from_thousands(startup.spd_soft, startup.spd_hard), &mut on_limit);
+        self.cache.clear_stale(spd.epoch());
+        let mut orphans: Vec<u64> =
+            self.pairs().values().filter(|p| spd.tunnel(p.tunnel).is_none()).map(|p| p.id).collect();
+        orphans.sort_unstable();
+        orphans
+    }
+
+    /// A pair by its number.
+    #[must_use]
+    pub fn pair(&self, id: u64) -> Option<Pair> {
+        self.pairs().get(&id).cloned()
+    }
+
+    /// All pairs, by number.
+    #[must_use]
+    pub fn all_pairs(&self) -> Vec<Pair> {
+        let mut pairs: Vec<Pair> = self.pairs().values().cloned().collect();
+        pairs.sort_unstable_by_key(|p| p.id);
+        pairs
+    }
+
+    /// Each change of the map is one step, so a panic leaves nothing to repair.
+    fn pairs(&self) -> MutexGuard<'_, HashMap<u64, Pair>> {
+        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
