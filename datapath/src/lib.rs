@@ -15,5 +15,6 @@ pub mod shared;
 mod testing;
 
 pub use event::{Event, IkeDatagram};
+pub use io::{Datapath, DatapathConfig, StartError};
 pub use sa::{InboundSa, OutboundSa, SaEvent};
 pub use shared::{Pair, PairError, Shared};

@@ -1,15 +1,19 @@
 //! The packet path's contact with the kernel: the only room with I/O, and the
 //! only one with `unsafe` code, each block of it with its reason.
 //!
-//! Everything here is non-blocking and knows nothing of SAs or policies.
+//! The back ends are non-blocking and know nothing of SAs or policies; the
+//! workers join them to the pipelines, and [`Datapath`] is what the daemon sees.
 
 #![allow(unsafe_code)]
 
+mod datapath;
 pub mod mmsg;
 pub mod path_mtu;
 pub mod port;
 pub mod tun;
+mod worker;
 
+pub use datapath::{Datapath, DatapathConfig, StartError};
 pub use mmsg::{Outgoing, ReceiveBatch, Received, SendBatch};
 pub use path_mtu::path_mtu;
 pub use port::{Port, PortKind};

@@ -1,0 +1,271 @@
+//! The packet path as the daemon has it.
+
+#![deny(unsafe_code)]
+
+use super::worker::inbound::InboundWorker;
+use super::worker::outbound::{Command, OutboundWorker};
+use super::worker::{Clock, Events, Ports, Waker, housekeeping, spawn};
+use super::{PortKind, Tun, path_mtu};
+use crate::event::Event;
+use crate::pipeline::inbound::{KEEPALIVE, NON_ESP_MARKER};
+use crate::shared::{Pair, PairError, Shared};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use policy::config::Config;
+use policy::counters::Totals;
+use policy::sa::SaSpec;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Release};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// What the packet path needs to know to start.
+#[derive(Clone, Debug)]
+pub struct DatapathConfig {
+    /// Name of the TUN interface; made if it is not there, and then gone when the packet path stops.
+    pub interface: String,
+    /// UDP port of ESP and IKE behind a NAT, 4500.
+    pub natt_port: u16,
+    /// Firewall mark of everything we send.
+    pub mark: u32,
+    /// The zero of [`Timestamp`](policy::time::Timestamp): the daemon's own.
+    pub origin: Instant,
+}
+
+/// Why the packet path cannot start. All are ours, or the system's.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The TUN interface.
+    #[error(
+        "cannot open TUN interface `{name}`: {source}; it takes CAP_NET_ADMIN and /dev/net/tun, and a name that no other program uses"
+    )]
+    Tun {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A socket.
+    #[error("cannot open the socket for {}: {source}; {}", what(*kind), advice(*kind))]
+    Socket {
+        /// Which.
+        kind: PortKind,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread, or what wakes it.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
+}
+
+fn what(kind: PortKind) -> String {
+    match kind {
+        PortKind::Udp(port) => format!("ESP and IKE on UDP port {port}"),
+        PortKind::RawEsp => "ESP (IP protocol 50)".into(),
+        PortKind::Clear => "packets that pass in the clear".into(),
+    }
+}
+
+fn advice(kind: PortKind) -> &'static str {
+    match kind {
+        PortKind::Udp(_) => "is another IKE daemon running? It also takes CAP_NET_ADMIN, for the firewall mark",
+        PortKind::RawEsp | PortKind::Clear => "it takes CAP_NET_RAW and CAP_NET_ADMIN",
+    }
+}
+
+/// The running packet path. Dropping it stops it.
+#[derive(Debug)]
+pub struct Datapath {
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    outbound: Vec<Outbox>,
+    stop: Arc<AtomicBool>,
+    inbound_wakers: Vec<Waker>,
+    housekeeping: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+    mark: u32,
+}
+
+/// The way to one outbound worker.
+#[derive(Debug)]
+struct Outbox {
+    commands: Sender<Command>,
+    waker: Waker,
+}
+
+impl Outbox {
+    fn send(&self, command: Command) {
+        // A worker that is gone has said so by an event.
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+}
+
+impl Datapath {
+    /// Opens interface and sockets and starts the workers. Address, MTU and
+    /// state of the interface, and routes to it, are the daemon's.
+    pub fn start(config: &DatapathConfig, shared: Arc<Shared>) -> Result<Self, StartError> {
+        let mark = config.mark;
+        let tun = Tun::open(&config.interface, false)
+            .map_err(|source| StartError::Tun { name: config.interface.clone(), source })?;
+        let tun = Arc::new(tun);
+        let ports =
+            Ports::open(config.natt_port, mark).map_err(|(kind, source)| StartError::Socket { kind, source })?;
+        let ports = Arc::new(ports);
+        let clock = Clock { origin: config.origin };
+        let (sender, events) = unbounded();
+        let sender = Events(sender);
+        let (commands, receiver) = unbounded();
+        let (out_waker, in_waker) = (Waker::new()?, Waker::new()?);
+        let (housekeeping, housekeeping_stop) = unbounded();
+        let mut started = Self {
+            shared: Arc::clone(&shared),
+            events,
+            outbound: vec![Outbox { commands, waker: out_waker.clone() }],
+            stop: Arc::new(AtomicBool::new(false)),
+            inbound_wakers: vec![in_waker.clone()],
+            housekeeping: Some(housekeeping),
+            threads: Vec::new(),
+            mark,
+        };
+        // If one cannot be started, dropping `started` stops the others.
+        let worker = OutboundWorker {
+            tun: Arc::clone(&tun),
+            ports: Arc::clone(&ports),
+            commands: receiver,
+            waker: out_waker,
+            events: sender.clone(),
+            clock,
+            mark,
+            shared: Arc::clone(&shared),
+            number: 0,
+        };
+        started.threads.push(spawn("esp-out", sender.clone(), move || worker.run())?);
+        let worker = InboundWorker {
+            tun,
+            ports,
+            natt_port: config.natt_port,
+            stop: Arc::clone(&started.stop),
+            waker: in_waker,
+            events: sender.clone(),
+            clock,
+            shared: Arc::clone(&shared),
+            number: 1,
+        };
+        started.threads.push(spawn("esp-in", sender.clone(), move || worker.run())?);
+        let keeper = move || {
+            housekeeping::run(&shared, &housekeeping_stop, clock, mark);
+            Ok(())
+        };
+        started.threads.push(spawn("esp-keep", sender, keeper)?);
+        Ok(started)
+    }
+
+    /// What the packet path has to say; for one listener.
+    #[must_use]
+    pub fn events(&self) -> Receiver<Event> {
+        self.events.clone()
+    }
+
+    /// Policies, cache, SAs and counters, for reports.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Makes a pair known and accepts its inbound packets; see
+    /// [`Shared::install_pair`]. Asks the kernel for the MTU of its path.
+    pub fn install_pair(&self, inbound: &SaSpec, outbound: &SaSpec, iv_key: &[u8; 16]) -> Result<Pair, PairError> {
+        let pair = self.shared.install_pair(inbound, outbound, iv_key)?;
+        // Without a route there is nothing to ask; once there is one it is asked again.
+        if let Ok(mtu) = path_mtu(outbound.local, outbound.remote, self.mark) {
+            pair.outbound.set_path_mtu(mtu);
+        }
+        Ok(pair)
+    }
+
+    /// Sends with a pair's outbound SA from now on, first what waits for it.
+    pub fn activate_outbound(&self, pair: u64) -> Result<Pair, PairError> {
+        let pair = self.shared.activate_outbound(pair)?;
+        self.release(pair.tunnel);
+        Ok(pair)
+    }
+
+    /// Removes both SAs of a pair and returns them, for their last counts.
+    pub fn remove_pair(&self, pair: u64) -> Result<Pair, PairError> {
+        self.shared.remove_pair(pair)
+    }
+
+    /// Sends what waits for a tunnel, if it has an SA; otherwise asks for one again.
+    pub fn release(&self, tunnel: u32) {
+        self.command(|| Command::Release(tunnel));
+    }
+
+    /// Drops what waits for a tunnel: there will be no SA. The next packet asks again.
+    pub fn fail(&self, tunnel: u32) {
+        self.command(|| Command::Fail(tunnel));
+    }
+
+    /// Replaces the policies under the running workers and decides anew on
+    /// packets that wait. Returns the pairs whose tunnel is gone, for the
+    /// daemon to delete. What of `startup` the packet path uses changes too,
+    /// but for names and ports.
+    pub fn replace_policies(&self, config: &Config, on_limit: impl FnMut(policy::limits::LimitEvent)) -> Vec<u64> {
+        let orphans = self.shared.replace_policies(config, on_limit);
+        self.command(|| Command::PoliciesReplaced);
+        orphans
+    }
+
+    /// Sends an IKE message from the port that ESP shares, behind a non-ESP
+    /// marker. A failure comes back as [`Event::SendFailed`].
+    pub fn send_ike(&self, local: SocketAddr, remote: SocketAddr, message: &[u8]) {
+        self.send(local, remote, [&NON_ESP_MARKER, message].concat());
+    }
+
+    /// Sends a NAT keepalive.
+    pub fn send_keepalive(&self, local: SocketAddr, remote: SocketAddr) {
+        self.send(local, remote, KEEPALIVE.to_vec());
+    }
+
+    /// The sums of all workers' counters.
+    #[must_use]
+    pub fn counters(&self) -> Totals {
+        self.shared.counters.totals()
+    }
+
+    /// Stops the workers and waits for them. Packets that still wait for an SA
+    /// are dropped and counted. Also what dropping does.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    fn command(&self, command: impl Fn() -> Command) {
+        for outbox in &self.outbound {
+            outbox.send(command());
+        }
+    }
+
+    fn send(&self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
+        // One worker does for what is no flow.
+        if let Some(outbox) = self.outbound.first() {
+            outbox.send(Command::Send { local, remote, payload });
+        }
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.command(|| Command::Stop);
+        self.stop.store(true, Release);
+        for waker in &self.inbound_wakers {
+            waker.wake();
+        }
+        self.housekeeping = None;
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has said so by an event.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! From the TUN interface to the wire.
+
+use super::super::{Tun, path_mtu};
+use super::wire::Wire;
+use super::{Clock, Events, Ports, Waker, wait_readable};
+use crate::event::Event;
+use crate::pipeline::{BATCH, Clear, Outbound, OutboundOutput};
+use crate::shared::Shared;
+use crossbeam::channel::Receiver;
+use policy::time::Timestamp;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// What a worker is told to do.
+#[derive(Debug)]
+pub(in crate::io) enum Command {
+    /// The SA of this tunnel is there.
+    Release(u32),
+    /// There will be none.
+    Fail(u32),
+    /// The policies were replaced.
+    PoliciesReplaced,
+    /// A datagram of the port that IKE shares with ESP.
+    Send { local: SocketAddr, remote: SocketAddr, payload: Vec<u8> },
+    /// End.
+    Stop,
+}
+
+/// A worker of the outbound direction.
+pub(in crate::io) struct OutboundWorker {
+    pub(in crate::io) tun: Arc<Tun>,
+    pub(in crate::io) ports: Arc<Ports>,
+    pub(in crate::io) commands: Receiver<Command>,
+    pub(in crate::io) waker: Waker,
+    pub(in crate::io) events: Events,
+    pub(in crate::io) clock: Clock,
+    pub(in crate::io) mark: u32,
+    pub(in crate::io) shared: Arc<Shared>,
+    /// Number of its counter block.
+    pub(in crate::io) number: usize,
+}
+
+impl OutboundWorker {
+    /// Runs until it is told to stop, or the TUN interface fails.
+    pub(in crate::io) fn run(self) -> io::Result<()> {
+        let mut pipeline = Outbound::new(Arc::clone(&self.shared), self.number, 4 * BATCH);
+        let mut wire = Wire::new(Arc::clone(&self.ports));
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut out = OutboundOutput::default();
+        loop {
+            let [commanded, _] = wait_readable([Some(self.waker.as_fd()), Some(self.tun.as_fd())])?;
+            let now = self.clock.now();
+            if commanded {
+                self.waker.answer();
+                if !self.obey(&mut pipeline, &mut wire, now, &mut out) {
+                    pipeline.shut_down();
+                    return Ok(());
+                }
+            }
+            self.read_batch(&mut pipeline, &mut batch)?;
+            pipeline.handle_batch(&mut batch, now, &mut out);
+            self.emit(&mut pipeline, &mut wire, now, &mut out);
+        }
+    }
+
+    /// Reads what is there, up to a batch.
+    fn read_batch(&self, pipeline: &mut Outbound, batch: &mut Vec<crate::packet::Packet>) -> io::Result<()> {
+        while batch.len() < BATCH {
+            let mut packet = pipeline.buffer();
+            match self.tun.read(packet.room()) {
+                Ok(0) => {
+                    pipeline.recycle(packet);
+                    break;
+                }
+                Ok(len) => packet.set_len(len),
+                Err(e) => {
+                    pipeline.recycle(packet);
+                    if e.kind() == io::ErrorKind::Interrupted {
+                        continue;
+                    }
+                    return Err(e);
+                }
+            }
+            batch.push(packet);
+        }
+        Ok(())
+    }
+
+    /// Carries out commands; `false` for the last.
+    fn obey(&self, pipeline: &mut Outbound, wire: &mut Wire, now: Timestamp, out: &mut OutboundOutput) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Release(tunnel) => pipeline.release(tunnel, now, out),
+                Command::Fail(tunnel) => pipeline.fail(tunnel),
+                Command::PoliciesReplaced => pipeline.policies_replaced(now, out),
+                Command::Send { local, remote, payload } => {
+                    if let Err(e) = wire.send_datagram(local, remote, &payload) {
+                        self.events.send(Event::SendFailed { remote, error: e.to_string() });
+                    }
+                }
+                Command::Stop => return false,
+            }
+            self.emit(pipeline, wire, now, out);
+        }
+        true
+    }
+
+    /// Moves what came out of the pipeline.
+    fn emit(&self, pipeline: &mut Outbound, wire: &mut Wire, now: Timestamp, out: &mut OutboundOutput) {
+        wire.send_sealed(&mut out.sealed, |sealed, outcome| match outcome {
+            Ok(()) => pipeline.sent(sealed),
+            Err(e) => {
+                if is_too_big(&e) {
+                    // The path has become narrower: those that follow are cut, or their senders told.
+                    let spec = sealed.sa.spec();
+                    if let Ok(mtu) = path_mtu(spec.local, spec.remote, self.mark) {
+                        sealed.sa.set_path_mtu(mtu);
+                    }
+                }
+                pipeline.send_failed(sealed);
+            }
+        });
+        let mut too_big: Vec<Clear> = Vec::new();
+        wire.send_clear(&mut out.clear, |clear, outcome| match outcome {
+            Ok(()) => pipeline.clear_sent(clear),
+            Err(e) if is_too_big(&e) => too_big.push(clear),
+            Err(_) => pipeline.clear_failed(clear),
+        });
+        for clear in too_big {
+            self.clear_too_big(clear, pipeline, now, out);
+        }
+        // What was cut just now; whatever is still too big is given up.
+        wire.send_clear(&mut out.clear, |clear, outcome| match outcome {
+            Ok(()) => pipeline.clear_sent(clear),
+            Err(_) => pipeline.clear_failed(clear),
+        });
+        for reply in out.replies.drain(..) {
+            // Its loss is that of any ICMP message: the sender tries again and is told again.
+            let _ = self.tun.write(reply.as_slice());
+            pipeline.recycle(reply);
+        }
+        self.events.send_all(&mut out.events, |_| {});
+    }
+
+    fn clear_too_big(&self, clear: Clear, pipeline: &mut Outbound, now: Timestamp, out: &mut OutboundOutput) {
+        let remote = clear.destination();
+        // Its source may be a host behind us: only the route counts.
+        let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        match path_mtu(any, remote, self.mark) {
+            Ok(mtu) => pipeline.clear_too_big(clear, mtu, now, out),
+            Err(_) => pipeline.clear_failed(clear),
+        }
+    }
+}
+
+fn is_too_big(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
+}
