@@ -1,1 +1,4 @@
 //! Internet Key Exchange.
+#![forbid(unsafe_code)]
+
+pub mod wire;

@@ -1,0 +1,78 @@
+//! Picking payloads out of a message.
+
+use super::SecurityAssociation;
+use super::numbers::PayloadKind;
+use super::payload::{Delete, Identification, Notification, Payload};
+
+/// The payloads of one message, by type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payloads<'a>(pub(crate) &'a [Payload]);
+
+impl<'a> Payloads<'a> {
+    pub(crate) fn sa(self) -> Option<&'a SecurityAssociation> {
+        self.0.iter().find_map(|p| if let Payload::SecurityAssociation(sa) = p { Some(sa) } else { None })
+    }
+
+    pub(crate) fn key_exchange(self) -> Option<&'a [u8]> {
+        self.0.iter().find_map(|p| if let Payload::KeyExchange(v) = p { Some(v.as_slice()) } else { None })
+    }
+
+    /// The nonce, if it has an allowed size: 8 to 256 octets (RFC 2409 5).
+    pub(crate) fn nonce(self) -> Option<&'a [u8]> {
+        self.0.iter().find_map(|p| match p {
+            Payload::Nonce(v) if (8..=256).contains(&v.len()) => Some(v.as_slice()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn hash(self) -> Option<&'a [u8]> {
+        self.0.iter().find_map(|p| if let Payload::Hash(v) = p { Some(v.as_slice()) } else { None })
+    }
+
+    pub(crate) fn ids(self) -> impl Iterator<Item = &'a Identification> {
+        self.0.iter().filter_map(|p| if let Payload::Identification(id) = p { Some(id) } else { None })
+    }
+
+    pub(crate) fn notifications(self) -> impl Iterator<Item = &'a Notification> {
+        self.0.iter().filter_map(|p| if let Payload::Notification(n) = p { Some(n) } else { None })
+    }
+
+    pub(crate) fn deletes(self) -> impl Iterator<Item = &'a Delete> {
+        self.0.iter().filter_map(|p| if let Payload::Delete(d) = p { Some(d) } else { None })
+    }
+
+    fn count(self, kind: PayloadKind) -> usize {
+        self.0.iter().filter(|p| p.kind() == kind).count()
+    }
+}
+
+/// Payloads of which a message carries as many as its table says, no more and no fewer.
+const COUNTED: [PayloadKind; 6] = [
+    PayloadKind::SECURITY_ASSOCIATION,
+    PayloadKind::KEY_EXCHANGE,
+    PayloadKind::IDENTIFICATION,
+    PayloadKind::HASH,
+    PayloadKind::SIGNATURE,
+    PayloadKind::NONCE,
+];
+
+/// Whether a message has exactly the payloads it must have, and of those it
+/// may have all or none (`optional` lists a payload as often as it comes).
+///
+/// # Errors
+/// What is missing, or there too often.
+pub(crate) fn check(payloads: &[Payload], required: &[PayloadKind], optional: &[PayloadKind]) -> Result<(), String> {
+    let payloads = Payloads(payloads);
+    for kind in COUNTED {
+        let must = required.iter().filter(|&&k| k == kind).count();
+        let may = optional.iter().filter(|&&k| k == kind).count();
+        let has = payloads.count(kind);
+        if has < must {
+            return Err(format!("payload {kind} is missing"));
+        }
+        if has != must && has != must + may {
+            return Err(format!("{has} payloads {kind} where {must} belong"));
+        }
+    }
+    Ok(())
+}
