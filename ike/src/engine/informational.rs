@@ -1,0 +1,381 @@
+//! Informational exchanges: notifications and deletes, in and out.
+
+use super::phase2::refused_by_peer;
+use super::{Datagram, Discarded, Engine, Output, Timer};
+use crate::failure::{Failure, Fault, Kind, Role};
+use crate::informational;
+use crate::quick_mode::QuickMode;
+use crate::wire::numbers::{NotifyKind, ProtocolId};
+use crate::wire::{Body, Delete, Message, Notification, Payload, Payloads};
+use core::time::Duration;
+use crypto::Entropy;
+use policy::audit::Level;
+use policy::time::Timestamp;
+use std::net::{IpAddr, SocketAddr};
+
+/// Pauses after which a delete is repeated: nothing tells that it arrived.
+const FAREWELLS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// An unknown SPI is reported to its sender once in this time.
+const UNKNOWN_SPI_PAUSE: Duration = Duration::from_secs(10);
+/// Unknown SPIs remembered for that.
+const UNKNOWN_SPIS: usize = 64;
+
+/// A delete that is sent again. The peer's replay check makes that harmless.
+pub(super) struct Farewell {
+    local: SocketAddr,
+    remote: SocketAddr,
+    datagram: Vec<u8>,
+    repeated: usize,
+}
+
+impl Engine {
+    /// Sends an informational message under an SA; a delete is repeated.
+    /// Returns the datagram.
+    pub(super) fn send_informational(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        content: Vec<Payload>,
+        repeat: bool,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Vec<u8>> {
+        let message_id = self.fresh_message_id(id, entropy)?;
+        let sa = self.isakmp.get_mut(&id)?;
+        let (keys, last_block) = sa.state.phase2_keys()?;
+        // A cipher that fails here failed before: the SA would not exist.
+        let datagram = informational::sealed(keys, last_block, sa.setup.cookies, message_id, content).ok()?;
+        sa.message_ids.insert(message_id);
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        self.transmit(local, remote, &datagram);
+        if repeat {
+            let farewell = self.id();
+            self.timers.set(Timer::Farewell(farewell), now + FAREWELLS[0]);
+            self.farewells.insert(farewell, Farewell { local, remote, datagram: datagram.clone(), repeated: 0 });
+        }
+        Some(datagram)
+    }
+
+    /// A delete is to be repeated.
+    pub(super) fn farewell_due(&mut self, now: Timestamp, id: u64) {
+        let Some(farewell) = self.farewells.get_mut(&id) else { return };
+        farewell.repeated += 1;
+        let (local, remote, datagram) = (farewell.local, farewell.remote, farewell.datagram.clone());
+        match FAREWELLS.get(farewell.repeated) {
+            Some(&pause) => self.timers.set(Timer::Farewell(id), now + pause),
+            None => {
+                self.farewells.remove(&id);
+            }
+        }
+        self.transmit(local, remote, &datagram);
+    }
+
+    /// An informational message.
+    pub(super) fn informational_message(
+        &mut self,
+        now: Timestamp,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(id) = self.sa_of(&message.header, datagram) else {
+            self.discard(Discarded::UnknownSa);
+            return;
+        };
+        if let Body::Clear(payloads) = &message.body {
+            self.unauthenticated_notifications(id, Payloads(payloads));
+            return;
+        }
+        let message_id = message.header.message_id;
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        if message_id == 0 || sa.message_ids.contains(&message_id) {
+            self.discard(Discarded::Replayed);
+            return;
+        }
+        let Some((keys, last_block)) = sa.state.phase2_keys() else {
+            self.discard(Discarded::Unexpected);
+            return;
+        };
+        let Ok(authentic) = informational::open(keys, last_block, message) else {
+            if sa.established.is_none() && sa.hint.is_none() {
+                sa.hint = Some(undecryptable_hint(&sa.setup));
+            }
+            self.discard(Discarded::NotAuthentic);
+            return;
+        };
+        sa.message_ids.insert(message_id);
+        let established = sa.established.is_some();
+        if established {
+            self.heard(now, id, datagram);
+        }
+        let payloads = Payloads(authentic.payloads());
+        for notification in payloads.notifications() {
+            self.notified(now, id, established, notification, entropy);
+        }
+        for delete in payloads.deletes() {
+            self.deleted(now, id, delete, entropy);
+        }
+    }
+
+    /// Anybody can send these: they are shown, and explain a failure that comes anyway.
+    fn unauthenticated_notifications(&mut self, id: u64, payloads: Payloads<'_>) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let negotiating = sa.established.is_none();
+        let peer = sa.setup.remote.ip();
+        let mut shown = Vec::new();
+        for notification in payloads.notifications().filter(|n| negotiating && n.kind.is_error()).take(4) {
+            let kind = notification.kind;
+            if sa.hint.is_none() {
+                let failure = notified_failure(sa.role, &sa.setup, kind);
+                sa.hint = Some(failure);
+                shown.push(format!(
+                    "notification {kind} from {peer}, not authenticated and not acted upon; the negotiation goes on"
+                ));
+            }
+        }
+        for text in shown {
+            self.audit(Level::Informative, 0, text);
+        }
+        if !negotiating {
+            self.discard(Discarded::Unexpected);
+        }
+    }
+
+    /// An authenticated notification.
+    fn notified(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        established: bool,
+        notification: &Notification,
+        entropy: &mut dyn Entropy,
+    ) {
+        let kind = notification.kind;
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let peer = sa.setup.remote.ip();
+        if !established {
+            if kind.is_error() {
+                let mut failure = notified_failure(sa.role, &sa.setup, kind);
+                failure.detail = failure.detail.replace(", unauthenticated", "");
+                let Some(sa) = self.remove_isakmp(id) else { return };
+                self.main_mode_failed(now, id, &failure, &sa.place(), sa.reported, entropy);
+            }
+            return;
+        }
+        match kind {
+            NotifyKind::INITIAL_CONTACT => self.initial_contact(now, id, entropy),
+            NotifyKind::R_U_THERE => {
+                // RFC 3706 5.4: the sequence number comes back as it is.
+                let cookies = sa.setup.cookies;
+                let ack =
+                    informational::isakmp_notification(cookies, NotifyKind::R_U_THERE_ACK, notification.data.clone());
+                self.send_informational(now, id, vec![Payload::Notification(ack)], false, entropy);
+            }
+            // `heard` has taken note that the peer is there; the commit bit asks no more of us.
+            NotifyKind::R_U_THERE_ACK | NotifyKind::CONNECTED => {}
+            NotifyKind::INVALID_SPI => self.invalid_spi(now, id, notification, entropy),
+            NotifyKind::RESPONDER_LIFETIME if notification.protocol == ProtocolId::ISAKMP => {
+                self.shorten_isakmp(id, notification, entropy);
+            }
+            kind if kind.is_error() => self.quick_mode_refused(now, id, notification, entropy),
+            kind => {
+                let text = format!("notification {kind} from {peer} for {}", notification.protocol);
+                self.audit(Level::Informative, 0, text);
+            }
+        }
+    }
+
+    /// An authenticated error: the end of the quick mode it is about.
+    fn quick_mode_refused(&mut self, now: Timestamp, id: u64, notification: &Notification, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let peer = sa.setup.remote.ip();
+        let kind = notification.kind;
+        let ours: Vec<_> = sa
+            .exchanges
+            .iter()
+            .filter_map(|(&message_id, x)| match &x.state {
+                QuickMode::InitiatorSent(state) => Some((message_id, state.spi)),
+                _ => None,
+            })
+            .collect();
+        let named = ours.iter().find(|(_, spi)| notification.spi == spi.to_be_bytes());
+        // Many peers name no SPI, or their own: clear enough if only one exchange is open.
+        let meant = named.or(if let [only] = ours.as_slice() { Some(only) } else { None }).map(|(id, _)| *id);
+        if let Some(message_id) = meant {
+            let Some(exchange) = sa.exchanges.get(&message_id) else { return };
+            let failure = refused_by_peer(sa, exchange, kind);
+            self.quick_mode_failed(now, id, message_id, &failure, entropy);
+            return;
+        }
+        let hints: Vec<_> = ours
+            .iter()
+            .filter_map(|(message_id, _)| Some((*message_id, refused_by_peer(sa, sa.exchanges.get(message_id)?, kind))))
+            .collect();
+        for (message_id, hint) in hints {
+            if let Some(exchange) = sa.exchanges.get_mut(&message_id) {
+                exchange.hint = Some(hint);
+            }
+        }
+        self.audit(Level::Warning, 0, format!("notification {kind} from {peer} for {}", notification.protocol));
+    }
+
+    /// The peer does not know an SPI that we send with.
+    fn invalid_spi(&mut self, now: Timestamp, id: u64, notification: &Notification, entropy: &mut dyn Entropy) {
+        let spi = if notification.spi.len() == 4 { &notification.spi } else { &notification.data };
+        let Ok(octets) = <[u8; 4]>::try_from(spi.as_slice()) else { return };
+        self.outbound_gone(now, id, u32::from_be_bytes(octets), "the peer does not know its SPI", entropy);
+    }
+
+    /// SAs of the peer are gone.
+    fn deleted(&mut self, now: Timestamp, id: u64, delete: &Delete, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        match (delete.protocol, delete.spi_len) {
+            (ProtocolId::ESP, 4) => {
+                for spi in &delete.spis {
+                    let Ok(octets) = <[u8; 4]>::try_from(spi.as_slice()) else { continue };
+                    self.outbound_gone(now, id, u32::from_be_bytes(octets), "deleted by the peer", entropy);
+                }
+            }
+            (ProtocolId::ISAKMP, 16) => {
+                let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+                // Of this SA, or of another one with the same peer.
+                let named: Vec<_> = self
+                    .isakmp
+                    .values()
+                    .filter(|sa| sa.is_between(local, remote) && sa.state.established().is_some())
+                    .filter(|sa| delete.spis.contains(&sa.setup.cookies.spi()))
+                    .map(|sa| sa.id)
+                    .collect();
+                for gone in named {
+                    self.isakmp_gone(now, gone, "deleted by the peer", entropy);
+                }
+            }
+            (protocol, _) => {
+                let text = format!("delete of {protocol} SAs from {}: we have none", sa.setup.remote.ip());
+                self.audit(Level::Informative, 0, text);
+            }
+        }
+    }
+
+    /// The peer has no inbound SA for an SPI that we send with: the pair is of no use.
+    fn outbound_gone(&mut self, now: Timestamp, isakmp: u64, spi: u32, reason: &str, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&isakmp) else { return };
+        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+        let same_peer = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (local, remote);
+        let pair = self.pairs.values().filter(same_peer).find(|p| p.outbound_spi == spi).map(|p| p.id);
+        if let Some(pair) = pair {
+            self.remove_pair(now, pair, reason, false, entropy);
+        }
+    }
+
+    /// ESP came in under an SPI of no SA: its sender must have missed a delete.
+    pub(super) fn unknown_spi(&mut self, now: Timestamp, peer: IpAddr, spi: u32, entropy: &mut dyn Entropy) {
+        while self.unknown_spis.front().is_some_and(|(at, ..)| now.since(*at) >= UNKNOWN_SPI_PAUSE) {
+            self.unknown_spis.pop_front();
+        }
+        let told = self.unknown_spis.iter().any(|&(_, p, s)| (p, s) == (peer, spi));
+        if told || self.unknown_spis.len() >= UNKNOWN_SPIS || self.inbound_spis.contains(&spi) {
+            return;
+        }
+        let with_peer = |sa: &&super::IsakmpSa| sa.setup.remote.ip() == peer && sa.state.established().is_some();
+        let newest = self.isakmp.values().filter(with_peer).map(|sa| sa.id).next_back();
+        if let Some(id) = newest {
+            self.unknown_spis.push_back((now, peer, spi));
+            // An authenticated delete is believed by every peer; a notification by few.
+            self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
+        }
+    }
+
+    /// The peer of an SA is asked whether it is there: it has not shown yet
+    /// that it holds the SA, or has not answered.
+    pub(super) fn probe_due(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        const PROBES: u32 = 5;
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let dpd = sa.state.established().is_some_and(|e| e.peer_dpd);
+        if sa.confirmed || !dpd {
+            return;
+        }
+        let first = (entropy.next_u64() >> 33) as u32;
+        let probe = sa.probe.get_or_insert(super::isakmp::Probe { sequence: first, sent: 0 });
+        if probe.sent == PROBES {
+            self.isakmp_gone(now, id, "its initiator never showed that it has it too", entropy);
+            return;
+        }
+        probe.sent += 1;
+        let sequence = probe.sequence.wrapping_add(probe.sent);
+        let pause = Duration::from_secs(1 << probe.sent);
+        let cookies = sa.setup.cookies;
+        let question =
+            informational::isakmp_notification(cookies, NotifyKind::R_U_THERE, sequence.to_be_bytes().to_vec());
+        self.timers.set(Timer::Probe(id), now + pause);
+        self.send_informational(now, id, vec![Payload::Notification(question)], false, entropy);
+    }
+
+    /// Something was sent towards a NAT that keeps our mapping (RFC 3948 4).
+    pub(super) fn keepalive(&mut self, now: Timestamp, local: SocketAddr, remote: SocketAddr) {
+        let behind = |nat: crate::nat::NatState| nat.local || nat.forced;
+        let isakmp = self.isakmp.values().any(|sa| {
+            (sa.setup.local, sa.setup.remote) == (local, remote)
+                && sa.state.established().is_some_and(|e| behind(e.nat))
+        });
+        let pair = || self.pairs.values().any(|p| (p.local, p.remote) == (local, remote) && behind(p.nat));
+        if isakmp || pair() {
+            self.output.push_back(Output::Transmit { local, remote, payload: vec![0xff] });
+            self.keep_alive(now, local, remote);
+        }
+    }
+
+    /// Sees to it that a mapping is kept open.
+    pub(super) fn keep_alive(&mut self, now: Timestamp, local: SocketAddr, remote: SocketAddr) {
+        let timer = Timer::Keepalive(local, remote);
+        if !self.timers.contains(&timer) {
+            let seconds = self.config.ike_policy(remote.ip()).map_or(20, |p| p.keepalive_seconds.max(1));
+            self.timers.set(timer, now + Duration::from_secs(u64::from(seconds)));
+        }
+    }
+}
+
+/// What an error notification means for a main mode of ours.
+fn notified_failure(role: Role, setup: &crate::main_mode::Setup, kind: NotifyKind) -> Failure {
+    let (ike, auth) = (&setup.policy, &setup.auth);
+    let offered = crate::proposal::listed(&crate::proposal::phase1::suites(ike));
+    match (kind, role) {
+        (NotifyKind::NO_PROPOSAL_CHOSEN, Role::Initiator) => Failure::new(
+            Kind::NoProposal,
+            Fault::Mismatch,
+            format!("the peer answered {kind}, unauthenticated; we offered {offered}"),
+            format!("align `proposals` of ike policy `{}` (line {}) with the peer's", ike.name, ike.line),
+        ),
+        (NotifyKind::INVALID_ID_INFORMATION, _) => Failure::new(
+            Kind::Other,
+            Fault::Mismatch,
+            format!("the peer answered {kind}, unauthenticated: it does not accept our identity"),
+            format!("compare `lid` of auth record `{}` (line {}) with what the peer expects", auth.name, auth.line),
+        ),
+        (
+            NotifyKind::AUTHENTICATION_FAILED | NotifyKind::PAYLOAD_MALFORMED | NotifyKind::INVALID_HASH_INFORMATION,
+            _,
+        ) => Failure::new(
+            Kind::Other,
+            Fault::Mismatch,
+            format!("the peer answered {kind}, unauthenticated: most likely the pre-shared key differs"),
+            format!("compare the pre-shared key of auth record `{}` (line {}) with the peer's", auth.name, auth.line),
+        ),
+        _ => Failure::new(
+            Kind::Other,
+            Fault::Peer,
+            format!("the peer answered {kind}, unauthenticated"),
+            "look at the peer's log",
+        ),
+    }
+}
+
+/// An encrypted message that we cannot decrypt came instead of message 6.
+fn undecryptable_hint(setup: &crate::main_mode::Setup) -> Failure {
+    let auth = &setup.auth;
+    Failure::new(
+        Kind::Other,
+        Fault::Mismatch,
+        "the peer answered message 5 with a notification that cannot be decrypted: the pre-shared key differs",
+        format!("compare the pre-shared key of auth record `{}` (line {}) with the peer's", auth.name, auth.line),
+    )
+}

@@ -1,0 +1,198 @@
+//! One ISAKMP SA, from its first message to its deletion, with the exchanges
+//! under it.
+
+use crate::failure::{Exchange, Failure, Place, Role};
+use crate::main_mode::{MainMode, Setup};
+use crate::quick_mode::QuickMode;
+use crate::report::IsakmpReport;
+use crate::retransmit::Request;
+use core::fmt;
+use policy::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Why a message was not processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Discarded {
+    /// Not a well-formed ISAKMP message.
+    Malformed,
+    /// The cookies and addresses are of no SA.
+    UnknownSa,
+    /// An exchange type that is not supported.
+    Exchange,
+    /// The same message as before; answered as before.
+    Duplicate,
+    /// A message ID that was used before, or one too many.
+    Replayed,
+    /// It does not decrypt, or its hash is wrong.
+    NotAuthentic,
+    /// Payloads are missing, too many, or not acceptable at this point.
+    Unexpected,
+    /// Too many negotiations are half-open, in all or from this address.
+    HalfOpenLimit,
+    /// No IKE policy or authentication record for the peer, or refused before.
+    Refused,
+    /// The peer's quick mode lost against ours for the same tunnel.
+    Collision,
+    /// We are shutting down.
+    Stopping,
+}
+
+impl fmt::Display for Discarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "malformed",
+            Self::UnknownSa => "unknown_sa",
+            Self::Exchange => "exchange",
+            Self::Duplicate => "duplicate",
+            Self::Replayed => "replayed",
+            Self::NotAuthentic => "not_authentic",
+            Self::Unexpected => "unexpected",
+            Self::HalfOpenLimit => "half_open_limit",
+            Self::Refused => "refused",
+            Self::Collision => "collision",
+            Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// Message IDs remembered per ISAKMP SA; at the limit it takes no new
+/// exchange, and is replaced.
+pub(super) const MESSAGE_IDS: usize = 65_536;
+
+/// A message that waits for the pre-shared key.
+pub(super) struct Held {
+    pub(super) payload: Vec<u8>,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// One ISAKMP SA.
+pub(super) struct IsakmpSa {
+    pub(super) id: u64,
+    pub(super) role: Role,
+    pub(super) setup: Setup,
+    pub(super) state: MainMode,
+    pub(super) started: Timestamp,
+    pub(super) established: Option<Timestamp>,
+    /// Our last message of main mode, while it is to be repeated.
+    pub(super) request: Option<Request>,
+    /// The peer's last message of main mode that was accepted.
+    pub(super) last_received: Vec<u8>,
+    /// Our answer to it.
+    pub(super) reply: Option<Vec<u8>>,
+    pub(super) held: Option<Held>,
+    /// The best explanation so far, should the negotiation fail.
+    pub(super) hint: Option<Failure>,
+    /// A failure was reported already.
+    pub(super) reported: bool,
+    /// Quick modes by message ID.
+    pub(super) exchanges: BTreeMap<u32, Quick>,
+    /// Message IDs that were used.
+    pub(super) message_ids: BTreeSet<u32>,
+    /// Quick modes so far.
+    pub(super) quick_modes: u32,
+    /// The peer has shown that it holds the SA too.
+    pub(super) confirmed: bool,
+    /// Another SA replaces it: nothing new begins under it.
+    pub(super) retired: bool,
+    /// The peer did not answer under it: nothing new begins under it.
+    pub(super) suspect: bool,
+    pub(super) probe: Option<Probe>,
+}
+
+/// One quick mode.
+pub(super) struct Quick {
+    pub(super) state: QuickMode,
+    pub(super) role: Role,
+    pub(super) tunnel: Arc<str>,
+    pub(super) request: Option<Request>,
+    pub(super) last_received: Option<Vec<u8>>,
+    pub(super) reply: Option<Vec<u8>>,
+    /// The pair it made.
+    pub(super) pair: Option<u64>,
+    /// Best explanation so far, should it fail.
+    pub(super) hint: Option<Failure>,
+}
+
+/// R-U-THERE on its way (RFC 3706).
+pub(super) struct Probe {
+    pub(super) sequence: u32,
+    pub(super) sent: u32,
+}
+
+impl IsakmpSa {
+    pub(super) fn new(id: u64, role: Role, setup: Setup, state: MainMode, now: Timestamp) -> Self {
+        Self {
+            id,
+            role,
+            setup,
+            state,
+            started: now,
+            established: None,
+            request: None,
+            last_received: Vec::new(),
+            reply: None,
+            held: None,
+            hint: None,
+            reported: false,
+            exchanges: BTreeMap::new(),
+            message_ids: BTreeSet::new(),
+            quick_modes: 0,
+            confirmed: role == Role::Initiator,
+            retired: false,
+            suspect: false,
+            probe: None,
+        }
+    }
+
+    /// Where a main mode failure is.
+    pub(super) fn place(&self) -> Place {
+        Place { exchange: Exchange::Main, role: self.role, local: self.setup.local, remote: self.setup.remote }
+    }
+
+    /// Where a quick mode failure is.
+    pub(super) fn quick_place(&self, message_id: u32, role: Role) -> Place {
+        Place { exchange: Exchange::Quick { message_id }, role, ..self.place() }
+    }
+
+    /// Whether it is between the same addresses.
+    pub(super) fn is_between(&self, local: std::net::IpAddr, remote: std::net::IpAddr) -> bool {
+        self.setup.local.ip() == local && self.setup.remote.ip() == remote
+    }
+
+    /// Whether a new quick mode of ours may begin under it.
+    pub(super) fn is_usable(&self) -> bool {
+        let limit = self.setup.policy.max_quick_modes;
+        self.state.established().is_some()
+            && !self.retired
+            && !self.suspect
+            && (limit == 0 || self.quick_modes < limit)
+            && self.message_ids.len() < MESSAGE_IDS
+    }
+
+    pub(super) fn report(&self, expires: Option<Timestamp>) -> IsakmpReport {
+        let established = self.state.established();
+        IsakmpReport {
+            initiator_cookie: self.setup.cookies.initiator.0,
+            responder_cookie: self.setup.cookies.responder.0,
+            role: self.role,
+            state: self.state.name().report(),
+            local: self.setup.local,
+            remote: self.setup.remote,
+            policy: self.setup.policy.name.clone(),
+            auth_record: self.setup.auth.name.clone(),
+            method: self.setup.policy.method,
+            suite: established.map(|e| e.keys.suite),
+            peer_identity: established.map(|e| e.peer.identity().clone()),
+            started: self.started,
+            established: self.established,
+            lifetime: established.map(|e| e.lifetime),
+            expires,
+            nat: established.map(|e| e.nat).unwrap_or_default(),
+            quick_modes: self.quick_modes,
+            retiring: self.retired,
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! ISAKMP SAs once established: in use, replaced, ended; and what reaches all
+//! of them: reload, deletion by command, shutdown.
+
+use super::pairs::{GRACE, GRACE_OF_THE_OTHER, soft_limit};
+use super::tunnels::{Attempt, Tunnel};
+use super::{Datagram, Engine, Output, Timer};
+use crate::failure::Role;
+use crate::informational;
+use crate::proposal::{OfferedLifetime, shorter_lifetime};
+use crate::quick_mode::QuickMode;
+use crate::wire::numbers::phase1_attribute as class;
+use crate::wire::{Attribute, Notification};
+use core::time::Duration;
+use crypto::Entropy;
+use policy::audit::Level;
+use policy::config::{AuthRecord, Config, IkePolicy, StartMode, TunnelPolicy};
+use policy::time::Timestamp;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How long a responder waits for a sign that the initiator has the SA too.
+const CONFIRMATION: Duration = Duration::from_secs(35);
+
+impl Engine {
+    /// Both sides are authenticated.
+    pub(super) fn isakmp_established(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        initial_contact: bool,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        sa.established = Some(now);
+        let Some(established) = sa.state.established() else { return };
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        let nat = established.nat;
+        let place = match (nat.forced, nat.local, nat.remote) {
+            (true, ..) => ", NAT traversal forced",
+            (_, true, true) => ", both sides behind a NAT",
+            (_, true, _) => ", we are behind a NAT",
+            (_, _, true) => ", the peer is behind a NAT",
+            _ => "",
+        };
+        let text = format!(
+            "MM negotiation complete with the peer {}: identity {}, as {}, {}, ike policy {}{place}",
+            remote.ip(),
+            established.peer.identity(),
+            sa.role,
+            established.keys.suite,
+            sa.setup.policy.name,
+        );
+        if self.config.startup.export_keys.is_some() {
+            self.output.push_back(Output::IsakmpKeys {
+                initiator_cookie: sa.setup.cookies.initiator.0,
+                encryption_key: established.keys.encryption_key().clone(),
+            });
+        }
+        if established.lifetime.seconds != 0 {
+            let hard = Duration::from_secs(u64::from(established.lifetime.seconds));
+            self.timers.set(Timer::IsakmpHard(id), now + hard);
+            self.timers.set(Timer::IsakmpSoft(id), now + soft_limit(hard, sa.role, entropy));
+        }
+        if sa.role == Role::Responder {
+            self.timers.set(Timer::Probe(id), now + CONFIRMATION);
+        }
+        self.audit(Level::Informative, 0, text);
+        self.contacted.insert(remote.ip());
+        if nat.local || nat.forced {
+            self.keep_alive(now, local, remote);
+        }
+        if initial_contact {
+            self.initial_contact(now, id, entropy);
+        }
+        self.supersede(now, id);
+        self.pursue_waiting(now, id, entropy);
+    }
+
+    /// A new ISAKMP SA replaces the older ones with the same peer. Of two that
+    /// were negotiated at the same time, one in each direction, the one with
+    /// the lower initiator's cookie gives way, so that both sides keep the same.
+    fn supersede(&mut self, now: Timestamp, id: u64) {
+        let Some(new) = self.isakmp.get(&id) else { return };
+        let Some(who) = new.state.established() else { return };
+        let (local, remote) = (new.setup.local.ip(), new.setup.remote.ip());
+        let others: Vec<_> = self
+            .isakmp
+            .values()
+            .filter(|sa| sa.id != id && !sa.retired && sa.is_between(local, remote))
+            .filter(|sa| sa.state.established().is_some_and(|e| e.peer.identity() == who.peer.identity()))
+            .map(|old| {
+                let crossing = old.role != new.role && old.established.is_some_and(|at| at > new.started);
+                let old_wins = crossing && old.setup.cookies.initiator > new.setup.cookies.initiator;
+                let (loser, deletes) = if old_wins {
+                    (id, new.role == Role::Initiator)
+                } else if crossing {
+                    (old.id, old.role == Role::Initiator)
+                } else {
+                    (old.id, new.role == Role::Initiator)
+                };
+                (loser, deletes)
+            })
+            .collect();
+        for (loser, deletes) in others {
+            let grace = if deletes { GRACE } else { GRACE_OF_THE_OTHER };
+            self.timers.set(Timer::IsakmpRetire(loser), now + grace);
+            if let Some(sa) = self.isakmp.get_mut(&loser) {
+                sa.retired = true;
+            }
+        }
+    }
+
+    /// A replaced ISAKMP SA has had its time.
+    pub(super) fn isakmp_retire(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+        let busy = sa.exchanges.values().any(|x| x.request.is_some());
+        if busy {
+            self.timers.set(Timer::IsakmpRetire(id), now + GRACE);
+        } else if self.has_successor(id, local, remote) {
+            self.delete_isakmp(now, id, "replaced by a newer one", true, entropy);
+        } else if let Some(sa) = self.isakmp.get_mut(&id) {
+            sa.retired = false;
+        }
+    }
+
+    fn has_successor(&self, id: u64, local: IpAddr, remote: IpAddr) -> bool {
+        let other = |sa: &super::IsakmpSa| sa.id != id && !sa.retired && sa.state.established().is_some();
+        self.isakmp.values().any(|sa| other(sa) && sa.is_between(local, remote))
+    }
+
+    /// An ISAKMP SA nears its end: negotiate its successor, if anything depends on it.
+    pub(super) fn isakmp_soft(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        if self.stopping || sa.retired || self.has_successor(id, local.ip(), remote.ip()) {
+            return;
+        }
+        let needed = self.tunnels.values().any(|t| {
+            (t.policy.tsource, t.policy.tdestination) == (local.ip(), remote.ip())
+                && t.policy.start != StartMode::Respond
+                && (t.policy.start == StartMode::Boot || self.current_pair(&t.policy.name).is_some())
+        });
+        if needed {
+            self.replace_isakmp(now, local, remote, entropy);
+        }
+    }
+
+    /// Begins main mode with a peer that an SA exists with, unless one is under way.
+    fn replace_isakmp(
+        &mut self,
+        now: Timestamp,
+        local: std::net::SocketAddr,
+        remote: std::net::SocketAddr,
+        entropy: &mut dyn Entropy,
+    ) {
+        let under_way = self
+            .isakmp
+            .values()
+            .any(|sa| sa.role == Role::Initiator && sa.established.is_none() && sa.is_between(local.ip(), remote.ip()));
+        if !under_way {
+            // A failure is reported where it happens; the old SA stays until its end.
+            let _ = self.begin_main_mode(now, local, remote, entropy);
+        }
+    }
+
+    /// An administrator wants new ISAKMP SAs with a peer.
+    pub(super) fn rekey_peer(&mut self, now: Timestamp, peer: IpAddr, entropy: &mut dyn Entropy) {
+        let paths: BTreeSet<_> = self
+            .isakmp
+            .values()
+            .filter(|sa| sa.setup.remote.ip() == peer && sa.established.is_some() && !sa.retired)
+            .map(|sa| (sa.setup.local, sa.setup.remote))
+            .collect();
+        if paths.is_empty() {
+            self.audit(Level::Warning, 0, format!("no ISAKMP SA with {peer} to be replaced"));
+        }
+        for (local, remote) in paths {
+            self.replace_isakmp(now, local, remote, entropy);
+        }
+    }
+
+    /// An ISAKMP SA ends. The pairs made under it live on.
+    pub(super) fn isakmp_hard(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+        // Some peers take the pairs away with their last ISAKMP SA: they are
+        // not told while there are pairs that need no telling.
+        let alone = !self.has_successor(id, local, remote);
+        let pairs = self.pairs.values().any(|p| (p.local.ip(), p.remote.ip()) == (local, remote));
+        self.delete_isakmp(now, id, "its lifetime is over", !(alone && pairs), entropy);
+    }
+
+    /// The peer shortens the lifetime of an ISAKMP SA (RFC 2407 4.6.3.1).
+    pub(super) fn shorten_isakmp(&mut self, id: u64, notification: &Notification, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let (Some(since), role) = (sa.established, sa.role) else { return };
+        let crate::main_mode::MainMode::Established(established) = &mut sa.state else { return };
+        let attributes = Attribute::decode_list(&notification.data).unwrap_or_default();
+        let told = OfferedLifetime::read(&attributes, class::LIFE_TYPE, class::LIFE_DURATION);
+        let agreed = shorter_lifetime(established.lifetime, told.stated_only());
+        if agreed.seconds != 0 && agreed != established.lifetime && agreed.seconds >= 60 {
+            established.lifetime = agreed;
+            let hard = Duration::from_secs(u64::from(agreed.seconds));
+            self.timers.set(Timer::IsakmpHard(id), since + hard);
+            self.timers.set(Timer::IsakmpSoft(id), since + soft_limit(hard, role, entropy));
+        }
+    }
+
+    /// Deletes an ISAKMP SA; `tell` the peer.
+    fn delete_isakmp(&mut self, now: Timestamp, id: u64, reason: &str, tell: bool, entropy: &mut dyn Entropy) {
+        if tell {
+            if let Some(cookies) = self.isakmp.get(&id).map(|sa| sa.setup.cookies) {
+                self.send_informational(now, id, vec![informational::isakmp_delete(cookies)], true, entropy);
+            }
+        }
+        self.isakmp_gone(now, id, reason, entropy);
+    }
+
+    /// An ISAKMP SA is gone: what was under way under it goes on under another one.
+    pub(super) fn isakmp_gone(&mut self, now: Timestamp, id: u64, reason: &str, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.remove_isakmp(id) else { return };
+        let peer = sa.setup.remote.ip();
+        self.audit(Level::Informative, 0, format!("ISAKMP SA with the peer {peer} removed: {reason}"));
+        // A replaced SA that is the only one left is good again.
+        let (local, remote) = (sa.setup.local.ip(), peer);
+        if !self.has_successor(id, local, remote) {
+            let heir = self.isakmp.values_mut().rev().find(|other| other.retired && other.is_between(local, remote));
+            if let Some(heir) = heir {
+                heir.retired = false;
+                self.timers.cancel(&Timer::IsakmpRetire(heir.id));
+            }
+        }
+        for (message_id, exchange) in sa.exchanges {
+            match &exchange.state {
+                QuickMode::InitiatorSent(state) => {
+                    self.inbound_spis.remove(&state.spi);
+                }
+                QuickMode::Abandoned(state) => {
+                    self.inbound_spis.remove(&state.spi);
+                }
+                QuickMode::ResponderSent(_) => {
+                    if let Some(pair) = exchange.pair {
+                        self.remove_pair(now, pair, "its ISAKMP SA is gone", false, entropy);
+                    }
+                }
+                QuickMode::Finished => {}
+            }
+            let attempt = Attempt::Phase2 { isakmp: id, message_id, role: exchange.role };
+            if self.tunnels.get(&exchange.tunnel).is_some_and(|t| t.attempt == Some(attempt)) {
+                self.attempt_lost(now, &exchange.tunnel, entropy);
+            }
+        }
+        for name in self.waiting_for(id) {
+            self.attempt_lost(now, &name, entropy);
+        }
+    }
+
+    /// The peer holds no SA with us but this one: what we have from before it
+    /// began is of no use (RFC 2407 4.6.3.3). What was made since then, by a
+    /// negotiation that crossed this one, stays.
+    pub(super) fn initial_contact(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let Some(who) = sa.state.established().map(|e| e.peer.identity().clone()) else { return };
+        let began = sa.started;
+        let isakmp: Vec<_> = self
+            .isakmp
+            .values()
+            .filter(|old| old.id != id && old.established.is_some_and(|at| at <= began))
+            .filter(|old| old.state.established().is_some_and(|e| *e.peer.identity() == who))
+            .map(|old| old.id)
+            .collect();
+        let pairs: Vec<_> =
+            self.pairs.values().filter(|p| p.identity == who && p.created <= began).map(|p| p.id).collect();
+        for old in pairs {
+            self.remove_pair(now, old, "the peer has restarted (INITIAL-CONTACT)", false, entropy);
+        }
+        for old in isakmp {
+            self.isakmp_gone(now, old, "the peer has restarted (INITIAL-CONTACT)", entropy);
+        }
+    }
+
+    /// A NAT may map the peer to another port: followed, as the message was authentic (RFC 3947 4).
+    pub(super) fn follow(&mut self, now: Timestamp, id: u64, datagram: &Datagram<'_>) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let behind = sa.state.established().is_some_and(|e| e.nat.remote);
+        let before = sa.setup.remote;
+        let floated = datagram.local.port() == self.config.startup.natt_port;
+        if !behind || !floated || before.port() == datagram.remote.port() {
+            return;
+        }
+        (sa.setup.local, sa.setup.remote) = (datagram.local, datagram.remote);
+        let text = format!("the peer {} moved from port {} to {}", before.ip(), before.port(), datagram.remote.port());
+        self.audit(Level::Informative, 0, text);
+        for pair in self.pairs.values_mut().filter(|p| p.remote == before && p.nat.remote) {
+            pair.remote = datagram.remote;
+            pair.moved(datagram.remote.port());
+            self.output.push_back(Output::PeerMoved { pair: pair.id, remote: datagram.remote });
+        }
+        self.keep_alive(now, datagram.local, datagram.remote);
+    }
+
+    /// Deletes every SA with a peer, and tells it.
+    pub(super) fn delete_peer(&mut self, now: Timestamp, peer: IpAddr, entropy: &mut dyn Entropy) {
+        self.delete_all(now, |address| address == peer, "deleted by command", entropy);
+    }
+
+    /// Deletes everything and begins nothing any more.
+    pub(super) fn shutdown(&mut self, now: Timestamp, entropy: &mut dyn Entropy) {
+        self.stopping = true;
+        for tunnel in self.tunnels.values_mut() {
+            tunnel.wanted = false;
+        }
+        let names: Vec<_> = self.tunnels.keys().cloned().collect();
+        for name in names {
+            self.timers.cancel(&Timer::Tunnel(name));
+        }
+        self.delete_all(now, |_| true, "the daemon stops", entropy);
+    }
+
+    fn delete_all(
+        &mut self,
+        now: Timestamp,
+        concerns: impl Fn(IpAddr) -> bool,
+        reason: &str,
+        entropy: &mut dyn Entropy,
+    ) {
+        for tunnel in self.tunnels.values_mut().filter(|t| concerns(t.policy.tdestination)) {
+            tunnel.wanted = false;
+        }
+        let pairs: Vec<_> = self.pairs.values().filter(|p| concerns(p.remote.ip())).map(|p| p.id).collect();
+        for pair in pairs {
+            self.remove_pair(now, pair, reason, true, entropy);
+        }
+        let isakmp: Vec<_> = self.isakmp.values().filter(|sa| concerns(sa.setup.remote.ip())).map(|sa| sa.id).collect();
+        for id in isakmp {
+            let established = self.isakmp.get(&id).is_some_and(|sa| sa.established.is_some());
+            let waiting = self.waiting_for(id);
+            self.delete_isakmp(now, id, reason, established, entropy);
+            for name in waiting {
+                self.output.push_back(Output::TunnelFailed { tunnel: name, reason: reason.into() });
+            }
+        }
+    }
+
+    /// Works by a new configuration: what it does not change stays.
+    pub(super) fn reload(&mut self, now: Timestamp, config: Arc<Config>, entropy: &mut dyn Entropy) {
+        let old = std::mem::replace(&mut self.config, Arc::clone(&config));
+        self.reload_tunnels(now, &config, entropy);
+        self.reload_peers(now, &old, &config, entropy);
+        for policy in config.tunnels.iter().filter(|t| t.start == StartMode::Boot) {
+            let timer = Timer::Tunnel(Arc::clone(&policy.name));
+            let idle = self.tunnels.get(&policy.name).is_some_and(|t| !t.wanted && t.attempt.is_none());
+            if idle && self.current_pair(&policy.name).is_none() && !self.stopping {
+                self.timers.set(timer, now);
+            }
+        }
+    }
+
+    fn reload_tunnels(&mut self, now: Timestamp, config: &Config, entropy: &mut dyn Entropy) {
+        let names: Vec<_> = self.tunnels.keys().cloned().collect();
+        for name in names {
+            let kept = self.tunnels.get_mut(&name).is_some_and(|tunnel| match config.tunnel(&name) {
+                Some(new) if same_tunnel(&tunnel.policy, new) => {
+                    tunnel.policy = Arc::clone(new);
+                    true
+                }
+                _ => false,
+            });
+            if !kept {
+                self.drop_tunnel(now, &name, entropy);
+            }
+        }
+        for policy in &config.tunnels {
+            self.tunnels.entry(Arc::clone(&policy.name)).or_insert_with(|| Tunnel::new(Arc::clone(policy)));
+        }
+    }
+
+    /// A tunnel is no more in the configuration, or another one has its name.
+    fn drop_tunnel(&mut self, now: Timestamp, name: &Arc<str>, entropy: &mut dyn Entropy) {
+        self.timers.cancel(&Timer::Tunnel(Arc::clone(name)));
+        let reason = "its tunnel policy was removed or changed";
+        let mut waited = false;
+        if let Some(tunnel) = self.tunnels.get_mut(name) {
+            waited = tunnel.wanted;
+            tunnel.wanted = false;
+        }
+        let exchanges: Vec<_> = self
+            .isakmp
+            .values()
+            .flat_map(|sa| sa.exchanges.iter().map(move |(&message_id, x)| (sa.id, message_id, x)))
+            .filter(|(_, _, x)| x.tunnel == *name)
+            .map(|(id, message_id, x)| match &x.state {
+                QuickMode::InitiatorSent(state) => (id, message_id, Some(state.spi)),
+                _ => (id, message_id, None),
+            })
+            .collect();
+        let pairs: Vec<_> = self.pairs.values().filter(|p| p.tunnel == *name).map(|p| p.id).collect();
+        for pair in pairs {
+            self.remove_pair(now, pair, reason, true, entropy);
+        }
+        for (id, message_id, spi) in exchanges {
+            self.timers.cancel(&Timer::QuickMode(id, message_id));
+            if let Some(sa) = self.isakmp.get_mut(&id) {
+                sa.exchanges.remove(&message_id);
+            }
+            if let Some(spi) = spi {
+                self.inbound_spis.remove(&spi);
+                // The peer may have answered already.
+                self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
+            }
+        }
+        self.tunnels.remove(name);
+        if waited {
+            self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(name), reason: reason.into() });
+        }
+    }
+
+    fn reload_peers(&mut self, now: Timestamp, old: &Config, config: &Config, entropy: &mut dyn Entropy) {
+        let peers: BTreeSet<_> = self.isakmp.values().map(|sa| sa.setup.remote.ip()).collect();
+        for peer in peers {
+            let same_auth = match (old.auth_record(peer), config.auth_record(peer)) {
+                (Some(a), Some(b)) => same_auth(a, b),
+                _ => false,
+            };
+            let served = config.tunnels_to(peer).next().is_some() && config.ike_policy(peer).is_some();
+            if !same_auth || !served {
+                self.delete_all(now, |address| address == peer, "its configuration was removed or changed", entropy);
+                continue;
+            }
+            let (Some(ike), Some(auth)) = (config.ike_policy(peer), config.auth_record(peer)) else { continue };
+            let unchanged = old.ike_policy(peer).is_some_and(|a| same_ike(a, ike));
+            let mut lost = Vec::new();
+            for sa in self.isakmp.values_mut().filter(|sa| sa.setup.remote.ip() == peer) {
+                if unchanged {
+                    sa.setup.policy = Arc::clone(ike);
+                    sa.setup.auth = Arc::clone(auth);
+                } else if sa.established.is_some() {
+                    // To delete it would take the pairs away from some peers:
+                    // nothing new begins under it, and its successor replaces it.
+                    sa.retired = true;
+                } else {
+                    lost.push(sa.id);
+                }
+            }
+            for id in lost {
+                self.isakmp_gone(now, id, "its ike policy was changed", entropy);
+            }
+        }
+    }
+}
+
+fn same_tunnel(a: &TunnelPolicy, b: &TunnelPolicy) -> bool {
+    (a.tsource, a.tdestination, &a.selector, &a.transforms) == (b.tsource, b.tdestination, &b.selector, &b.transforms)
+}
+
+fn same_ike(a: &IkePolicy, b: &IkePolicy) -> bool {
+    (&a.proposals, a.method, a.lifetime, a.max_quick_modes, a.nat_traversal)
+        == (&b.proposals, b.method, b.lifetime, b.max_quick_modes, b.nat_traversal)
+}
+
+fn same_auth(a: &AuthRecord, b: &AuthRecord) -> bool {
+    (&a.preshared, &a.local_id, &a.remote_id) == (&b.preshared, &b.local_id, &b.remote_id)
+}

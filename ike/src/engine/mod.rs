@@ -1,0 +1,420 @@
+//! The engine: every negotiation and SA of this host, with datagrams, time and
+//! commands as input and a queue of outputs.
+//!
+//! Call one of the `handle_` functions, then [`Engine::poll_output`] until
+//! nothing is left; call [`Engine::handle_timeout`] at [`Engine::next_timeout`].
+
+mod informational;
+mod isakmp;
+mod lifecycle;
+mod pairs;
+mod phase1;
+mod phase2;
+mod refusals;
+mod tunnels;
+
+pub use isakmp::Discarded;
+
+use crate::failure::slashed;
+use crate::main_mode::table::StateName;
+use crate::report::{IsakmpReport, PairReport, TunnelReport};
+use crate::schedule::Schedule;
+use crate::wire::numbers::ExchangeType;
+use crate::wire::{Cookie, Header, Message};
+use crypto::{Entropy, Secret};
+use isakmp::IsakmpSa;
+use pairs::Pair;
+use policy::audit::{AuditEvent, Entity, Level, number};
+use policy::config::{Config, StartMode};
+use policy::sa::SaSpec;
+use policy::time::Timestamp;
+use refusals::Refusals;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tunnels::Tunnel;
+
+/// One ISAKMP message as it came in, without the non-ESP marker.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Our address and the port it came to: `ike_port` or `natt_port` of the configuration.
+    pub local: SocketAddr,
+    /// Who sent it.
+    pub remote: SocketAddr,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
+/// What others want of the engine.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A packet waits for this tunnel, or an administrator asks for it.
+    Initiate {
+        /// Name of the tunnel policy.
+        tunnel: Arc<str>,
+    },
+    /// The answer to [`Output::NeedSecret`].
+    Secret {
+        /// As in the question.
+        token: u64,
+        /// `None`: there is no such key.
+        secret: Option<Secret>,
+    },
+    /// A pair reached its soft volume limit: replace it.
+    Rekey {
+        /// The pair.
+        pair: u64,
+    },
+    /// A pair reached its hard volume limit and is not used any more: delete it.
+    Expired {
+        /// The pair.
+        pair: u64,
+    },
+    /// Negotiate new ISAKMP SAs in place of those with this peer.
+    RekeyPeer {
+        /// Its address.
+        peer: IpAddr,
+    },
+    /// An ESP packet came in under an SPI that no SA has: tell its sender, if
+    /// an ISAKMP SA with it allows to do so credibly.
+    UnknownSpi {
+        /// The sender's address.
+        peer: IpAddr,
+        /// The SPI.
+        spi: u32,
+    },
+    /// Work by this configuration from now on. SAs that it does not change stay.
+    Reload {
+        /// The new configuration.
+        config: Arc<Config>,
+    },
+    /// Delete every SA with this peer, and tell it.
+    DeletePeer {
+        /// Its address.
+        peer: IpAddr,
+    },
+    /// Delete every SA, tell the peers, and begin nothing any more.
+    Shutdown,
+}
+
+/// What the engine wants of others, in the order in which it must happen.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a datagram: the exact UDP payload, with the non-ESP marker or
+    /// being a keepalive where the NAT-T port asks for it.
+    Transmit {
+        /// From this address and port of ours.
+        local: SocketAddr,
+        /// To.
+        remote: SocketAddr,
+        /// UDP payload.
+        payload: Vec<u8>,
+    },
+    /// Answer with [`Command::Secret`], in time: the negotiation waits.
+    NeedSecret {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Name of the authentication record.
+        auth_record: String,
+        /// For which peer.
+        peer: IpAddr,
+    },
+    /// Both SAs of a pair exist: make them.
+    InstallPair {
+        /// Decrypts what the peer sends, from now on.
+        inbound: SaSpec,
+        /// Encrypts what we send.
+        outbound: SaSpec,
+        /// Whether to encrypt with it from now on; else from
+        /// [`Output::ActivateOutbound`] on, when the peer is known to have it too.
+        use_outbound: bool,
+    },
+    /// Encrypt with the outbound SA of this pair from now on.
+    ActivateOutbound {
+        /// The pair.
+        pair: u64,
+    },
+    /// The peer's NAT maps it to another port: send UDP-encapsulated ESP of this pair there.
+    PeerMoved {
+        /// The pair.
+        pair: u64,
+        /// Where the peer is now.
+        remote: SocketAddr,
+    },
+    /// Both SAs of a pair are gone.
+    RemovePair {
+        /// The pair.
+        pair: u64,
+        /// SPI of the inbound SA.
+        inbound_spi: u32,
+        /// SPI of the outbound SA.
+        outbound_spi: u32,
+        /// Why.
+        reason: String,
+    },
+    /// What waits for this tunnel waits in vain.
+    TunnelFailed {
+        /// Name of the tunnel policy.
+        tunnel: Arc<str>,
+        /// As in the audit event.
+        reason: String,
+    },
+    /// Something to be recorded.
+    Audit(AuditEvent),
+    /// The key of an ISAKMP SA's messages, for an observer such as Wireshark.
+    /// Only when `export_keys` of the configuration asks for it.
+    IsakmpKeys {
+        /// Names the SA.
+        initiator_cookie: [u8; 8],
+        /// Key of the cipher.
+        encryption_key: Secret,
+    },
+}
+
+/// What can become due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A main mode: retransmit, or give up.
+    MainMode(u64),
+    /// A quick mode: retransmit, give up, or forget.
+    QuickMode(u64, u32),
+    /// An ISAKMP SA nears its end.
+    IsakmpSoft(u64),
+    /// An ISAKMP SA ends.
+    IsakmpHard(u64),
+    /// An ISAKMP SA that another one replaces.
+    IsakmpRetire(u64),
+    /// Is the peer of an ISAKMP SA still there?
+    Probe(u64),
+    /// A NAT mapping is to be kept open.
+    Keepalive(SocketAddr, SocketAddr),
+    /// A pair nears its end.
+    PairSoft(u64),
+    /// A pair ends.
+    PairHard(u64),
+    /// A pair that another one replaces.
+    PairRetire(u64),
+    /// A tunnel is to be tried (again).
+    Tunnel(Arc<str>),
+    /// A delete is to be repeated, in case it was lost.
+    Farewell(u64),
+}
+
+/// Every negotiation and SA of this host.
+pub struct Engine {
+    config: Arc<Config>,
+    stopping: bool,
+    /// Names ISAKMP SAs, pairs and farewells; never reused.
+    next_id: u64,
+    isakmp: BTreeMap<u64, IsakmpSa>,
+    by_cookie: BTreeMap<Cookie, Vec<u64>>,
+    pairs: BTreeMap<u64, Pair>,
+    /// SPIs of ours that are in use or offered.
+    inbound_spis: BTreeSet<u32>,
+    tunnels: BTreeMap<Arc<str>, Tunnel>,
+    timers: Schedule<Timer>,
+    refusals: Refusals,
+    farewells: BTreeMap<u64, informational::Farewell>,
+    /// Peers that had an ISAKMP SA with us since we started.
+    contacted: BTreeSet<IpAddr>,
+    /// Unknown SPIs reported to their senders lately.
+    unknown_spis: VecDeque<(Timestamp, IpAddr, u32)>,
+    discarded: BTreeMap<Discarded, u64>,
+    output: VecDeque<Output>,
+}
+
+impl Engine {
+    /// An engine with no SA. Tunnels that start at boot are due at once.
+    #[must_use]
+    pub fn new(config: Arc<Config>, now: Timestamp) -> Self {
+        let mut engine = Self {
+            config: Arc::clone(&config),
+            stopping: false,
+            next_id: 1,
+            isakmp: BTreeMap::new(),
+            by_cookie: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            inbound_spis: BTreeSet::new(),
+            tunnels: BTreeMap::new(),
+            timers: Schedule::new(),
+            refusals: Refusals::default(),
+            farewells: BTreeMap::new(),
+            contacted: BTreeSet::new(),
+            unknown_spis: VecDeque::new(),
+            discarded: BTreeMap::new(),
+            output: VecDeque::new(),
+        };
+        for policy in &config.tunnels {
+            engine.tunnels.insert(Arc::clone(&policy.name), Tunnel::new(Arc::clone(policy)));
+            if policy.start == StartMode::Boot {
+                engine.timers.set(Timer::Tunnel(Arc::clone(&policy.name)), now);
+            }
+        }
+        engine
+    }
+
+    /// A datagram has come in.
+    pub fn handle_datagram(&mut self, now: Timestamp, datagram: Datagram<'_>, entropy: &mut dyn Entropy) {
+        let Ok(message) = Message::decode(datagram.payload) else {
+            self.discard(Discarded::Malformed);
+            return;
+        };
+        match message.header.exchange {
+            ExchangeType::MAIN_MODE if message.header.responder == Cookie::ZERO => {
+                self.first_message(now, &datagram, &message, entropy);
+            }
+            ExchangeType::MAIN_MODE => self.main_mode_message(now, &datagram, &message, entropy),
+            ExchangeType::QUICK_MODE => self.quick_mode_message(now, &datagram, &message, entropy),
+            ExchangeType::INFORMATIONAL => self.informational_message(now, &datagram, &message, entropy),
+            _ => self.unsupported_exchange(now, &datagram, &message, entropy),
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Timestamp, entropy: &mut dyn Entropy) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::MainMode(id) => self.main_mode_due(now, id, entropy),
+                Timer::QuickMode(id, message_id) => self.quick_mode_due(now, id, message_id, entropy),
+                Timer::IsakmpSoft(id) => self.isakmp_soft(now, id, entropy),
+                Timer::IsakmpHard(id) => self.isakmp_hard(now, id, entropy),
+                Timer::IsakmpRetire(id) => self.isakmp_retire(now, id, entropy),
+                Timer::Probe(id) => self.probe_due(now, id, entropy),
+                Timer::Keepalive(local, remote) => self.keepalive(now, local, remote),
+                Timer::PairSoft(pair) => self.pair_soft(now, pair, entropy),
+                Timer::PairHard(pair) => self.pair_hard(now, pair, entropy),
+                Timer::PairRetire(pair) => self.pair_retire(now, pair, entropy),
+                Timer::Tunnel(name) => self.tunnel_due(now, &name, entropy),
+                Timer::Farewell(id) => self.farewell_due(now, id),
+            }
+        }
+    }
+
+    /// Somebody wants something.
+    pub fn handle_command(&mut self, now: Timestamp, command: Command, entropy: &mut dyn Entropy) {
+        match command {
+            Command::Initiate { tunnel } => self.initiate(now, &tunnel, entropy),
+            Command::Secret { token, secret } => self.secret(now, token, secret, entropy),
+            Command::Rekey { pair } => self.pair_soft(now, pair, entropy),
+            Command::Expired { pair } => self.pair_hard(now, pair, entropy),
+            Command::RekeyPeer { peer } => self.rekey_peer(now, peer, entropy),
+            Command::UnknownSpi { peer, spi } => self.unknown_spi(now, peer, spi, entropy),
+            Command::Reload { config } => self.reload(now, config, entropy),
+            Command::DeletePeer { peer } => self.delete_peer(now, peer, entropy),
+            Command::Shutdown => self.shutdown(now, entropy),
+        }
+    }
+
+    /// The next thing to be done outside, if any.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// When to call [`Engine::handle_timeout`], if nothing else happens before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// ISAKMP SAs, negotiated or being negotiated.
+    #[must_use]
+    pub fn isakmp_sas(&self) -> Vec<IsakmpReport> {
+        self.isakmp.values().map(|sa| sa.report(self.timers.at(&Timer::IsakmpHard(sa.id)))).collect()
+    }
+
+    /// Pairs of ESP SAs.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<PairReport> {
+        let report = |pair: &Pair| {
+            let current = self.current_pair(&pair.tunnel) == Some(pair.id);
+            let soft = self.timers.at(&Timer::PairSoft(pair.id));
+            pair.report(current, soft, self.timers.at(&Timer::PairHard(pair.id)))
+        };
+        self.pairs.values().map(report).collect()
+    }
+
+    /// Tunnels of the configuration, up, down or in between.
+    #[must_use]
+    pub fn tunnels(&self) -> Vec<TunnelReport> {
+        self.tunnels
+            .iter()
+            .map(|(name, tunnel)| {
+                tunnel.report(self.current_pair(name), self.timers.at(&Timer::Tunnel(Arc::clone(name))))
+            })
+            .collect()
+    }
+
+    /// Messages that were not processed, by reason.
+    #[must_use]
+    pub fn discarded(&self) -> &BTreeMap<Discarded, u64> {
+        &self.discarded
+    }
+
+    fn discard(&mut self, reason: Discarded) {
+        *self.discarded.entry(reason).or_default() += 1;
+    }
+
+    fn id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn audit(&mut self, level: Level, number: u32, text: String) {
+        self.output.push_back(Output::Audit(AuditEvent { number, entity: Entity::Ikmpd, level, text }));
+    }
+
+    /// Sends an ISAKMP message, behind the non-ESP marker on the NAT-T port (RFC 3948 2.2).
+    fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, message: &[u8]) {
+        let marker: &[u8] = if local.port() == self.config.startup.natt_port { &[0; 4] } else { &[] };
+        self.output.push_back(Output::Transmit { local, remote, payload: [marker, message].concat() });
+    }
+
+    /// The SA that a message belongs to, by its cookies and addresses.
+    fn sa_of(&self, header: &Header, datagram: &Datagram<'_>) -> Option<u64> {
+        let ids = self.by_cookie.get(&header.initiator)?;
+        ids.iter().copied().find(|id| {
+            self.isakmp.get(id).is_some_and(|sa| {
+                let cookie = sa.setup.cookies.responder;
+                // The first answer to an initiator brings the responder's cookie.
+                let named = cookie == header.responder
+                    || cookie == Cookie::ZERO && sa.state.name() == StateName::InitiatorSaSent;
+                named && sa.setup.remote.ip() == datagram.remote.ip() && sa.setup.local.ip() == datagram.local.ip()
+            })
+        })
+    }
+
+    /// An exchange that this version does not know: refused aloud, once per attempt.
+    fn unsupported_exchange(
+        &mut self,
+        now: Timestamp,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.discard(Discarded::Exchange);
+        let first = message.header.responder == Cookie::ZERO && message.header.initiator != Cookie::ZERO;
+        let peer = datagram.remote.ip();
+        if !first || self.stopping || self.config.ike_policy(peer).is_none() {
+            return;
+        }
+        if self.refusals.find(now, datagram.remote, message.header.initiator).is_some() {
+            return;
+        }
+        if self.refusals.keep(now, datagram.remote, message.header.initiator, None) {
+            let text = format!(
+                "Main Mode processing failed: {} with {} as responder, a mismatch: the peer asks for {}, which is \
+                 not supported; configure main mode on the peer",
+                message.header.exchange,
+                slashed(datagram.remote),
+                message.header.exchange
+            );
+            self.audit(Level::Error, number::ikmpd::MAIN_MODE_FAILED, text);
+            let kind = crate::wire::numbers::NotifyKind::INVALID_EXCHANGE_TYPE;
+            let cookies = crate::keys::Cookies { initiator: message.header.initiator, responder: Cookie::ZERO };
+            let id = crate::informational::message_id(entropy);
+            let reply = crate::informational::clear_notification(cookies, id, kind);
+            self.transmit(datagram.local, datagram.remote, &reply);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Pairs of ESP SAs: made, put to use, replaced before they end, removed.
+//!
+//! Several pairs of one tunnel may exist at once: the one that was put to use
+//! last is the current one. An older one still receives, for packets under
+//! way, until the side whose exchange replaced it deletes it; the other side
+//! does so too, later, should that delete be lost.
+
+use super::{Engine, Output, Timer};
+use crate::failure::Role;
+use crate::informational;
+use crate::nat::NatState;
+use crate::quick_mode::Negotiated;
+use crate::report::{PairReport, PairState};
+use crate::wire::numbers::encapsulation_mode;
+use core::time::Duration;
+use crypto::table::Group;
+use crypto::{Entropy, EspSuite};
+use policy::audit::Level;
+use policy::config::{Identity, StartMode};
+use policy::five_tuple::Direction;
+use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec, UdpEncapsulation};
+use policy::selector::Selector;
+use policy::time::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// How long the side that replaced a pair lets packets arrive under it.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// How long the other side waits for the delete.
+pub(super) const GRACE_OF_THE_OTHER: Duration = Duration::from_secs(30);
+
+/// One pair.
+pub(super) struct Pair {
+    pub(super) id: u64,
+    pub(super) tunnel: Arc<str>,
+    pub(super) role: Role,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) identity: Identity,
+    pub(super) nat: NatState,
+    pub(super) inbound_spi: u32,
+    pub(super) outbound_spi: u32,
+    suite: EspSuite,
+    pfs: Option<&'static Group>,
+    selector: Selector,
+    encapsulation: Option<UdpEncapsulation>,
+    lifetime: Lifetime,
+    pub(super) created: Timestamp,
+    /// Order in which pairs were put to use; `None` before.
+    active: Option<u64>,
+    /// Its soft limit has passed.
+    pub(super) rekey_wanted: bool,
+}
+
+impl Pair {
+    /// The peer's NAT maps it to another port.
+    pub(super) fn moved(&mut self, port: u16) {
+        if let Some(encapsulation) = &mut self.encapsulation {
+            encapsulation.remote_port = port;
+        }
+    }
+
+    pub(super) fn report(&self, current: bool, soft: Option<Timestamp>, hard: Option<Timestamp>) -> PairReport {
+        PairReport {
+            pair: self.id,
+            tunnel: Arc::clone(&self.tunnel),
+            state: match self.active {
+                None => PairState::Larval,
+                Some(_) if current => PairState::Mature,
+                Some(_) => PairState::Dying,
+            },
+            role: self.role,
+            local: self.local,
+            remote: self.remote,
+            peer_identity: self.identity.clone(),
+            inbound_spi: self.inbound_spi,
+            outbound_spi: self.outbound_spi,
+            suite: self.suite,
+            pfs: self.pfs,
+            selector: self.selector.clone(),
+            encapsulation: self.encapsulation,
+            lifetime: self.lifetime,
+            created: self.created,
+            rekey: soft,
+            expires: hard,
+        }
+    }
+}
+
+impl Engine {
+    /// The pair that a tunnel encrypts with.
+    pub(super) fn current_pair(&self, tunnel: &str) -> Option<u64> {
+        let of_tunnel = self.pairs.values().filter(|p| &*p.tunnel == tunnel);
+        of_tunnel.filter_map(|p| Some((p.active?, p.id))).max().map(|(_, id)| id)
+    }
+
+    /// An SPI of ours that is not in use (RFC 2409 does not say more), taken.
+    pub(super) fn allocate_spi(&mut self, entropy: &mut dyn Entropy) -> Option<u32> {
+        let (low, high) = (self.config.startup.spi_min.max(256), self.config.startup.spi_max);
+        let span = u64::from(high.checked_sub(low)?) + 1;
+        let draw = |entropy: &mut dyn Entropy| low + (entropy.next_u64() % span) as u32;
+        let random = (0..64).map(|_| draw(entropy)).find(|spi| !self.inbound_spis.contains(spi));
+        // A range that is nearly full: the next free one.
+        let spi = random.or_else(|| (low..=high).find(|spi| !self.inbound_spis.contains(spi)))?;
+        self.inbound_spis.insert(spi);
+        Some(spi)
+    }
+
+    /// Makes the pair of a finished negotiation. A responder encrypts with it
+    /// only once message 3 has come.
+    pub(super) fn install_pair(
+        &mut self,
+        now: Timestamp,
+        isakmp: u64,
+        negotiated: Negotiated,
+        role: Role,
+        entropy: &mut dyn Entropy,
+    ) -> Option<u64> {
+        let id = self.id();
+        let sa = self.isakmp.get(&isakmp)?;
+        let established = sa.state.established()?;
+        let Negotiated { tunnel, agreed, inbound_spi, inbound_keymat, outbound_keymat, mode } = negotiated;
+        let encapsulation = (mode != encapsulation_mode::TUNNEL)
+            .then(|| UdpEncapsulation { local_port: sa.setup.local.port(), remote_port: sa.setup.remote.port() });
+        let pair = Pair {
+            id,
+            tunnel: Arc::clone(&tunnel.name),
+            role,
+            local: sa.setup.local,
+            remote: sa.setup.remote,
+            identity: established.peer.identity().clone(),
+            nat: established.nat,
+            inbound_spi,
+            outbound_spi: agreed.spi,
+            suite: agreed.suite,
+            pfs: agreed.pfs,
+            selector: tunnel.selector.clone(),
+            encapsulation,
+            lifetime: agreed.lifetime,
+            created: now,
+            active: None,
+            rekey_wanted: false,
+        };
+        let spec = |direction, spi, keymat| SaSpec {
+            spi,
+            direction,
+            local: pair.local.ip(),
+            remote: pair.remote.ip(),
+            protocol: SaProtocol::Esp,
+            mode: Mode::Tunnel,
+            suite: pair.suite,
+            keymat,
+            esn: false,
+            selector: pair.selector.clone(),
+            encapsulation,
+            lifetime: pair.lifetime,
+            tunnel: Arc::clone(&pair.tunnel),
+            pair: id,
+        };
+        self.output.push_back(Output::InstallPair {
+            inbound: spec(Direction::Inbound, pair.inbound_spi, inbound_keymat),
+            outbound: spec(Direction::Outbound, pair.outbound_spi, outbound_keymat),
+            use_outbound: role == Role::Initiator,
+        });
+        if pair.lifetime.seconds != 0 {
+            let hard = Duration::from_secs(u64::from(pair.lifetime.seconds));
+            self.timers.set(Timer::PairHard(id), now + hard);
+            self.timers.set(Timer::PairSoft(id), now + soft_limit(hard, role, entropy));
+        }
+        let path = (pair.nat.local || pair.nat.forced).then_some((pair.local, pair.remote));
+        self.pairs.insert(id, pair);
+        if let Some((local, remote)) = path {
+            self.keep_alive(now, local, remote);
+        }
+        Some(id)
+    }
+
+    /// A pair is in use in both directions: its tunnel is up, and older pairs retire.
+    pub(super) fn pair_active(&mut self, now: Timestamp, id: u64) {
+        let order = self.id();
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        pair.active = Some(order);
+        let (tunnel, role) = (Arc::clone(&pair.tunnel), pair.role);
+        let pfs = pair.pfs.map(|g| format!(" with {g}")).unwrap_or_default();
+        let udp = pair.encapsulation.map(|e| format!(", in UDP {}/{}", e.local_port, e.remote_port));
+        let text = format!(
+            "QM negotiation complete with the peer {}: tunnel {tunnel} as {role}, {}{pfs}, SPI 0x{:08x} in, 0x{:08x} out{}",
+            pair.remote.ip(),
+            pair.suite,
+            pair.inbound_spi,
+            pair.outbound_spi,
+            udp.unwrap_or_default(),
+        );
+        self.audit(Level::Informative, 0, text);
+        let grace = if role == Role::Initiator { GRACE } else { GRACE_OF_THE_OTHER };
+        let older: Vec<_> = self
+            .pairs
+            .values()
+            .filter(|p| p.tunnel == tunnel && p.id != id && p.active.is_some())
+            .map(|p| p.id)
+            .collect();
+        for old in older {
+            self.timers.cancel(&Timer::PairSoft(old));
+            let earlier = self.timers.at(&Timer::PairRetire(old)).is_some_and(|at| at <= now + grace);
+            if !earlier {
+                self.timers.set(Timer::PairRetire(old), now + grace);
+            }
+        }
+        self.tunnel_up(&tunnel);
+    }
+
+    /// A pair that was replaced has had its time.
+    pub(super) fn pair_retire(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        // Its successor may be gone by now: then it is needed again.
+        if self.current_pair(&pair.tunnel) == Some(id) {
+            let overdue = now + GRACE;
+            self.timers.set(Timer::PairSoft(id), overdue);
+            return;
+        }
+        self.remove_pair(now, id, "replaced by a newer pair", true, entropy);
+    }
+
+    /// A pair nears its end: negotiate its successor.
+    pub(super) fn pair_soft(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        pair.rekey_wanted = true;
+        let tunnel = Arc::clone(&pair.tunnel);
+        let responds = self.tunnels.get(&tunnel).is_none_or(|t| t.policy.start == StartMode::Respond);
+        if self.current_pair(&tunnel) == Some(id) && !responds {
+            self.want(now, &tunnel, entropy);
+        }
+    }
+
+    /// A pair ends.
+    pub(super) fn pair_hard(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        self.remove_pair(now, id, "its lifetime is over", true, entropy);
+    }
+
+    /// Removes both SAs of a pair; `tell` the peer, if an ISAKMP SA with it exists.
+    pub(super) fn remove_pair(&mut self, now: Timestamp, id: u64, reason: &str, tell: bool, entropy: &mut dyn Entropy) {
+        let Some(pair) = self.pairs.remove(&id) else { return };
+        for timer in [Timer::PairSoft(id), Timer::PairHard(id), Timer::PairRetire(id)] {
+            self.timers.cancel(&timer);
+        }
+        self.inbound_spis.remove(&pair.inbound_spi);
+        self.output.push_back(Output::RemovePair {
+            pair: id,
+            inbound_spi: pair.inbound_spi,
+            outbound_spi: pair.outbound_spi,
+            reason: reason.into(),
+        });
+        if tell {
+            if let Some(isakmp) = self.isakmp_with(pair.local.ip(), pair.remote.ip()) {
+                let content = vec![informational::esp_delete(&[pair.inbound_spi])];
+                self.send_informational(now, isakmp, content, true, entropy);
+            }
+        }
+        let text = format!(
+            "IPsec SA pair of tunnel {} with {} removed: {reason}; SPI 0x{:08x} in, 0x{:08x} out",
+            pair.tunnel,
+            pair.remote.ip(),
+            pair.inbound_spi,
+            pair.outbound_spi
+        );
+        self.audit(Level::Informative, 0, text);
+        self.forget_larval(isakmp_exchange_of(id));
+        self.tunnel_lost_pair(now, &pair.tunnel);
+    }
+
+    /// Ends the exchange of a pair that was removed before it was confirmed.
+    fn forget_larval(&mut self, is_exchange: impl Fn(&super::isakmp::Quick) -> bool) {
+        let mut ended = Vec::new();
+        for sa in self.isakmp.values_mut() {
+            for (&message_id, exchange) in &mut sa.exchanges {
+                if is_exchange(exchange) && exchange.request.is_some() {
+                    exchange.state = crate::quick_mode::QuickMode::Finished;
+                    exchange.request = None;
+                    exchange.reply = None;
+                    ended.push((sa.id, message_id, Arc::clone(&exchange.tunnel)));
+                }
+            }
+        }
+        for (isakmp, message_id, name) in ended {
+            if let Some(tunnel) = self.tunnels.get_mut(&name) {
+                let attempt = super::tunnels::Attempt::Phase2 { isakmp, message_id, role: Role::Responder };
+                if tunnel.attempt == Some(attempt) {
+                    tunnel.attempt = None;
+                }
+            }
+        }
+    }
+
+    /// An established ISAKMP SA between two addresses, the newest.
+    pub(super) fn isakmp_with(&self, local: std::net::IpAddr, remote: std::net::IpAddr) -> Option<u64> {
+        let established = |sa: &&super::IsakmpSa| sa.is_between(local, remote) && sa.state.established().is_some();
+        self.isakmp.values().filter(established).max_by_key(|sa| (!sa.suspect, !sa.retired, sa.id)).map(|sa| sa.id)
+    }
+}
+
+fn isakmp_exchange_of(pair: u64) -> impl Fn(&super::isakmp::Quick) -> bool {
+    move |exchange| exchange.pair == Some(pair)
+}
+
+/// When to replace an SA of this lifetime: early enough for a negotiation with
+/// losses, at random so that many do not meet, and the side that made it well
+/// before the other, so that they rarely begin at once.
+pub(super) fn soft_limit(hard: Duration, role: Role, entropy: &mut dyn Entropy) -> Duration {
+    let base = match role {
+        Role::Initiator => 800,
+        Role::Responder => 880,
+    };
+    let thousandths = base + entropy.next_u64() % 50;
+    Duration::from_micros((hard.as_micros() as u64 / 1000).saturating_mul(thousandths))
+}

@@ -1,0 +1,527 @@
+//! Main mode in the engine: beginning, answering, repeating, giving up.
+
+use super::isakmp::{Held, IsakmpSa};
+use super::{Datagram, Discarded, Engine, Output, Timer};
+use crate::failure::{Failure, Fault, Kind, Role, slashed};
+use crate::keys::Cookies;
+use crate::main_mode::table::StateName;
+use crate::main_mode::{self, Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop};
+use crate::proposal::{listed, phase1};
+use crate::retransmit::{GIVE_UP, Request};
+use crate::wire::{Body, Cookie, Message};
+use crypto::{Entropy, Secret};
+use policy::audit::{Level, number::ikmpd};
+use policy::time::Timestamp;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Half-open negotiations that peers began, in all.
+const HALF_OPEN_LIMIT: usize = 1000;
+/// Half-open negotiations that one address began.
+const HALF_OPEN_LIMIT_PER_PEER: usize = 20;
+
+impl Engine {
+    /// Begins main mode: asks for the pre-shared key, which sends message 1.
+    ///
+    /// # Errors
+    /// The failure, already reported, that makes it impossible.
+    pub(super) fn begin_main_mode(
+        &mut self,
+        now: Timestamp,
+        local: SocketAddr,
+        remote: SocketAddr,
+        entropy: &mut dyn Entropy,
+    ) -> Result<u64, String> {
+        let peer = remote.ip();
+        let role = Role::Initiator;
+        let Some(policy) = self.config.ike_policy(peer).cloned() else {
+            let detail = format!("no ike policy covers {peer}");
+            return Err(self.configuration_failure(local, remote, role, &detail, "add one with that `remote`"));
+        };
+        let Some(auth) = self.config.auth_record(peer).cloned() else {
+            let detail = format!("no auth record covers {peer}");
+            return Err(self.configuration_failure(local, remote, role, &detail, "add one with that `remote`"));
+        };
+        let Some(offer) = phase1::offer(&policy) else {
+            let detail = format!("no proposal of ike policy `{}` exists in IKEv1", policy.name);
+            return Err(self.configuration_failure(local, remote, role, &detail, "add one, as aes128-sha1-modp2048"));
+        };
+        self.audit(
+            Level::Informative,
+            ikmpd::FOUND_IKE_POLICY,
+            format!("found ikev1 policy: {} for {}<=>{}", policy.name, slashed(local), slashed(remote)),
+        );
+        let cookies = Cookies { initiator: self.cookie(entropy), responder: Cookie::ZERO };
+        let setup = Setup { cookies, policy, auth, local, remote };
+        let id = self.id();
+        let auth_record = setup.auth.name.clone();
+        let state = MainMode::InitiatorAwaitingSecret(Box::new(InitiatorAwaitingSecret { offer }));
+        self.insert_isakmp(IsakmpSa::new(id, role, setup, state, now));
+        self.timers.set(Timer::MainMode(id), now + GIVE_UP);
+        self.output.push_back(Output::NeedSecret { token: id, auth_record, peer });
+        Ok(id)
+    }
+
+    /// A message with no responder's cookie: the first of a main mode, or the same again.
+    pub(super) fn first_message(
+        &mut self,
+        now: Timestamp,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        if self.repeated_first_message(now, datagram, message) {
+            return;
+        }
+        if main_mode::preview(message).is_err() || message.header.message_id != 0 {
+            self.discard(Discarded::Unexpected);
+            return;
+        }
+        if self.stopping {
+            self.discard(Discarded::Stopping);
+            return;
+        }
+        let (local, remote) = (datagram.local, datagram.remote);
+        if !self.may_open(remote.ip()) {
+            self.discard(Discarded::HalfOpenLimit);
+            return;
+        }
+        self.audit(
+            Level::Informative,
+            ikmpd::RESPOND_PHASE_1,
+            format!("respond new phase 1 negotiation: {}<=>{}", slashed(local), slashed(remote)),
+        );
+        let initiator = message.header.initiator;
+        let cookies = Cookies { initiator, responder: self.cookie(entropy) };
+        let policy = self.config.ike_policy(remote.ip()).cloned();
+        let auth = self.config.auth_record(remote.ip()).cloned();
+        let (Some(policy), Some(auth)) = (policy.as_ref(), auth) else {
+            let what = if policy.is_none() { "ike policy" } else { "auth record" };
+            if self.refusals.keep(now, remote, initiator, None) {
+                let detail = format!("no {what} covers {}", remote.ip());
+                let remedy = "add one with that `remote`, or stop the peer";
+                self.configuration_failure(local, remote, Role::Responder, &detail, remedy);
+            }
+            self.discard(Discarded::Refused);
+            return;
+        };
+        self.audit(Level::Informative, ikmpd::FOUND_IKE_POLICY, format!("found ikev1 policy: {}", policy.name));
+        let setup = Setup { cookies, policy: Arc::clone(policy), auth, local, remote };
+        let mut context = Context { entropy, initial_contact: false };
+        match main_mode::first_message(&setup, message, &mut context).map_err(|stop| *stop) {
+            Ok(step) => {
+                let id = self.id();
+                let mut sa = IsakmpSa::new(id, Role::Responder, setup, step.next, now);
+                sa.last_received = datagram.payload.to_vec();
+                sa.reply.clone_from(&step.reply);
+                self.insert_isakmp(sa);
+                self.timers.set(Timer::MainMode(id), now + GIVE_UP);
+                if let Some(reply) = step.reply {
+                    self.transmit(local, remote, &reply);
+                }
+            }
+            Err(Stop::Failed { failure, reply }) => {
+                let place = crate::failure::Place {
+                    exchange: crate::failure::Exchange::Main,
+                    role: Role::Responder,
+                    local,
+                    remote,
+                };
+                if self.refusals.keep(now, remote, initiator, reply.clone()) {
+                    self.output.push_back(Output::Audit(failure.event(&place)));
+                    if let Some(reply) = reply {
+                        self.transmit(local, remote, &reply);
+                    }
+                }
+                self.discard(Discarded::Refused);
+            }
+            Err(Stop::Ignored { .. } | Stop::Held { .. }) => self.discard(Discarded::Unexpected),
+        }
+    }
+
+    /// Answers a first message that was seen before as it was answered then.
+    fn repeated_first_message(&mut self, now: Timestamp, datagram: &Datagram<'_>, message: &Message) -> bool {
+        let initiator = message.header.initiator;
+        if initiator == Cookie::ZERO {
+            self.discard(Discarded::Unexpected);
+            return true;
+        }
+        let same_peer = |sa: &&IsakmpSa| sa.role == Role::Responder && sa.setup.remote.ip() == datagram.remote.ip();
+        let ids = self.by_cookie.get(&initiator).cloned().unwrap_or_default();
+        let known = ids.iter().filter_map(|id| self.isakmp.get(id)).find(same_peer);
+        if let Some(sa) = known {
+            let again = sa.last_received == datagram.payload;
+            let answer = sa.reply.clone().filter(|_| again).map(|reply| (sa.setup.local, sa.setup.remote, reply));
+            self.discard(Discarded::Duplicate);
+            if let Some((local, remote, reply)) = answer {
+                self.transmit(local, remote, &reply);
+            }
+            return true;
+        }
+        if let Some(reply) = self.refusals.find(now, datagram.remote, initiator) {
+            let reply = reply.map(<[u8]>::to_vec);
+            self.discard(Discarded::Duplicate);
+            if let Some(reply) = reply {
+                self.transmit(datagram.local, datagram.remote, &reply);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Whether one more half-open negotiation from `peer` is within the limits.
+    fn may_open(&self, peer: IpAddr) -> bool {
+        let half_open = |sa: &&IsakmpSa| sa.role == Role::Responder && sa.established.is_none();
+        let all = self.isakmp.values().filter(half_open);
+        let (mut total, mut same) = (0, 0);
+        for sa in all {
+            total += 1;
+            same += usize::from(sa.setup.remote.ip() == peer);
+        }
+        total < HALF_OPEN_LIMIT && same < HALF_OPEN_LIMIT_PER_PEER
+    }
+
+    /// A later message of main mode.
+    pub(super) fn main_mode_message(
+        &mut self,
+        now: Timestamp,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(id) = self.sa_of(&message.header, datagram) else {
+            self.discard(Discarded::UnknownSa);
+            return;
+        };
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        if sa.last_received == datagram.payload {
+            let answer = sa.reply.clone().map(|reply| (sa.setup.local, sa.setup.remote, reply));
+            self.discard(Discarded::Duplicate);
+            if let Some((local, remote, reply)) = answer {
+                self.transmit(local, remote, &reply);
+            }
+            return;
+        }
+        // In the clear nothing vouches for another port (RFC 3947 4).
+        let clear = matches!(message.body, Body::Clear(_));
+        let moved = !same_port(sa.setup.remote, datagram.remote) || !same_port(sa.setup.local, datagram.local);
+        if message.header.message_id != 0 || sa.established.is_some() || (clear && moved) {
+            self.discard(Discarded::Unexpected);
+            return;
+        }
+        self.advance(now, id, datagram, message, entropy);
+    }
+
+    /// Hands a message to the state machine and does what follows from it.
+    fn advance(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(peer) = self.isakmp.get(&id).map(|sa| sa.setup.remote.ip()) else { return };
+        let initial_contact = self.is_first_contact(peer);
+        let Some(mut sa) = self.isakmp.remove(&id) else { return };
+        let before = sa.setup.cookies.responder;
+        sa.setup.cookies.responder = message.header.responder;
+        let place = sa.place();
+        let mut context = Context { entropy: &mut *entropy, initial_contact };
+        match sa.state.handle(&sa.setup, message, &mut context).map_err(|stop| *stop) {
+            Ok(step) => {
+                let Step { next, reply, float, initial_contact, needs_secret } = step;
+                sa.state = next;
+                sa.last_received = datagram.payload.to_vec();
+                sa.reply.clone_from(&reply);
+                sa.hint = None;
+                if float {
+                    self.float(&mut sa);
+                } else if sa.state.established().is_some() {
+                    // Authenticated: this is where the peer is.
+                    (sa.setup.local, sa.setup.remote) = (datagram.local, datagram.remote);
+                }
+                self.isakmp.insert(id, sa);
+                self.advanced(now, id, reply, needs_secret, initial_contact, entropy);
+            }
+            Err(Stop::Ignored { state, failure, now: at_once }) => {
+                sa.state = state;
+                sa.setup.cookies.responder = before;
+                let event = (at_once && !sa.reported).then(|| failure.event(&sa.place()));
+                sa.reported |= at_once;
+                sa.hint = Some(failure);
+                let tell = event.is_some().then(|| (sa.setup.cookies, sa.setup.local, sa.setup.remote));
+                self.isakmp.insert(id, sa);
+                self.discard(if at_once { Discarded::NotAuthentic } else { Discarded::Unexpected });
+                self.output.extend(event.map(Output::Audit));
+                if let Some((cookies, local, remote)) = tell {
+                    // The initiator cannot believe it, but can show it.
+                    let kind = crate::wire::numbers::NotifyKind::AUTHENTICATION_FAILED;
+                    let message_id = crate::informational::message_id(entropy);
+                    let reply = crate::informational::clear_notification(cookies, message_id, kind);
+                    self.transmit(local, remote, &reply);
+                }
+            }
+            Err(Stop::Held { state }) => {
+                sa.state = state;
+                let (local, remote) = (datagram.local, datagram.remote);
+                sa.held = Some(Held { payload: datagram.payload.to_vec(), local, remote });
+                self.isakmp.insert(id, sa);
+            }
+            Err(Stop::Failed { failure, reply }) => {
+                self.forget_cookie(sa.setup.cookies.initiator, id);
+                self.timers.cancel(&Timer::MainMode(id));
+                if let Some(reply) = reply {
+                    self.transmit(datagram.local, datagram.remote, &reply);
+                }
+                self.main_mode_failed(now, id, &failure, &place, sa.reported, entropy);
+            }
+        }
+    }
+
+    /// After a step of main mode: sends, and sees to the timers.
+    fn advanced(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        reply: Option<Vec<u8>>,
+        needs_secret: bool,
+        initial_contact: bool,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        sa.request = None;
+        let established = sa.state.established().is_some();
+        let mut due = now + GIVE_UP;
+        if let (Some(reply), Role::Initiator) = (&reply, sa.role) {
+            let (request, at) = Request::new(reply.clone(), now);
+            sa.request = Some(request);
+            due = at;
+        }
+        let auth_record = sa.setup.auth.name.clone();
+        if let Some(reply) = reply {
+            self.transmit(local, remote, &reply);
+        }
+        if needs_secret {
+            self.output.push_back(Output::NeedSecret { token: id, auth_record, peer: remote.ip() });
+        }
+        if established {
+            self.timers.cancel(&Timer::MainMode(id));
+            self.isakmp_established(now, id, initial_contact, entropy);
+        } else {
+            self.timers.set(Timer::MainMode(id), due);
+        }
+    }
+
+    /// RFC 3947 4: the initiator goes on from and to the NAT-T port.
+    fn float(&self, sa: &mut IsakmpSa) {
+        let startup = &self.config.startup;
+        if sa.setup.local.port() != startup.natt_port {
+            sa.setup.local.set_port(startup.natt_port);
+            sa.setup.remote.set_port(startup.natt_port);
+        }
+    }
+
+    /// The answer to a question for a pre-shared key.
+    pub(super) fn secret(&mut self, now: Timestamp, id: u64, secret: Option<Secret>, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.remove(&id) else { return };
+        let Some(secret) = secret else {
+            let (name, line) = (sa.setup.auth.name.clone(), sa.setup.auth.line);
+            let failure = Failure::new(
+                Kind::Other,
+                Fault::Ours,
+                format!("auth record `{name}` (line {line}) has no pre-shared key"),
+                "give it one with `preshared`",
+            );
+            let (place, reported) = (sa.place(), sa.reported);
+            self.forget_cookie(sa.setup.cookies.initiator, id);
+            self.timers.cancel(&Timer::MainMode(id));
+            self.main_mode_failed(now, id, &failure, &place, reported, entropy);
+            return;
+        };
+        let mut sa = sa;
+        let place = sa.place();
+        match sa.state.secret(&sa.setup, secret).map_err(|stop| *stop) {
+            Ok(step) => {
+                sa.state = step.next;
+                let held = sa.held.take();
+                self.isakmp.insert(id, sa);
+                if step.reply.is_some() {
+                    self.advanced(now, id, step.reply, false, false, entropy);
+                }
+                let held = held.and_then(|held| Some((Message::decode(&held.payload).ok()?, held)));
+                if let Some((message, held)) = held {
+                    let datagram = Datagram { local: held.local, remote: held.remote, payload: &held.payload };
+                    self.advance(now, id, &datagram, &message, entropy);
+                }
+            }
+            Err(Stop::Ignored { state, .. } | Stop::Held { state }) => {
+                sa.state = state;
+                self.isakmp.insert(id, sa);
+            }
+            Err(Stop::Failed { failure, .. }) => {
+                self.forget_cookie(sa.setup.cookies.initiator, id);
+                self.timers.cancel(&Timer::MainMode(id));
+                self.main_mode_failed(now, id, &failure, &place, sa.reported, entropy);
+            }
+        }
+    }
+
+    /// A main mode is due: repeat our message, or give up.
+    pub(super) fn main_mode_due(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        if sa.established.is_some() {
+            return;
+        }
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        if let Some((datagram, next)) = sa.request.as_mut().and_then(|r| r.due(now)) {
+            let datagram = datagram.to_vec();
+            self.timers.set(Timer::MainMode(id), next);
+            self.transmit(local, remote, &datagram);
+            return;
+        }
+        let Some(sa) = self.remove_isakmp(id) else { return };
+        let (failure, place) = (timed_out(&sa), sa.place());
+        self.main_mode_failed(now, id, &failure, &place, sa.reported, entropy);
+    }
+
+    /// A main mode failed and its SA is gone: report it once, and see to the tunnels that waited.
+    pub(super) fn main_mode_failed(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        failure: &Failure,
+        place: &crate::failure::Place,
+        reported: bool,
+        entropy: &mut dyn Entropy,
+    ) {
+        let event = failure.event(place);
+        let reason = event.text.clone();
+        if !reported {
+            self.output.push_back(Output::Audit(event));
+        }
+        for name in self.waiting_for(id) {
+            self.tunnel_failed(now, &name, reason.clone(), entropy);
+        }
+    }
+
+    /// A cookie that no SA has.
+    fn cookie(&self, entropy: &mut dyn Entropy) -> Cookie {
+        loop {
+            let mut octets = [0; 8];
+            entropy.fill(&mut octets);
+            let cookie = Cookie(octets);
+            if cookie != Cookie::ZERO && !self.by_cookie.contains_key(&cookie) {
+                return cookie;
+            }
+        }
+    }
+
+    /// Whether we hold no SA with `peer`, and have held none since we started.
+    fn is_first_contact(&self, peer: IpAddr) -> bool {
+        !self.contacted.contains(&peer)
+            && !self.pairs.values().any(|p| p.remote.ip() == peer)
+            && !self.isakmp.values().any(|sa| sa.setup.remote.ip() == peer && sa.established.is_some())
+    }
+
+    fn insert_isakmp(&mut self, sa: IsakmpSa) {
+        self.by_cookie.entry(sa.setup.cookies.initiator).or_default().push(sa.id);
+        self.isakmp.insert(sa.id, sa);
+    }
+
+    /// Takes an SA out with all its timers.
+    pub(super) fn remove_isakmp(&mut self, id: u64) -> Option<IsakmpSa> {
+        let sa = self.isakmp.remove(&id)?;
+        self.forget_cookie(sa.setup.cookies.initiator, id);
+        let all = [Timer::MainMode, Timer::IsakmpSoft, Timer::IsakmpHard, Timer::IsakmpRetire, Timer::Probe];
+        all.iter().for_each(|timer| self.timers.cancel(&timer(id)));
+        for &message_id in sa.exchanges.keys() {
+            self.timers.cancel(&Timer::QuickMode(id, message_id));
+        }
+        Some(sa)
+    }
+
+    fn forget_cookie(&mut self, cookie: Cookie, id: u64) {
+        if let Some(ids) = self.by_cookie.get_mut(&cookie) {
+            ids.retain(|&other| other != id);
+            if ids.is_empty() {
+                self.by_cookie.remove(&cookie);
+            }
+        }
+    }
+}
+
+/// Whether two addresses name the same end point, whatever their IPv6 flow label.
+fn same_port(a: SocketAddr, b: SocketAddr) -> bool {
+    (a.ip(), a.port()) == (b.ip(), b.port())
+}
+
+/// The failure of a main mode whose time is up: where it stood tells most.
+fn timed_out(sa: &IsakmpSa) -> Failure {
+    let setup = &sa.setup;
+    let (ike, auth) = (&setup.policy, &setup.auth);
+    let offered = || listed(&phase1::suites(ike));
+    let sent = sa.request.as_ref().map_or(1, Request::transmissions);
+    let exceeded = format!("sent {sent} times, retransmission count exceeded the limit");
+    let (fault, detail, remedy) = match sa.state.name() {
+        StateName::InitiatorAwaitingSecret => (
+            Fault::Ours,
+            format!("the pre-shared key of auth record `{}` did not come in time", auth.name),
+            "look at where the keys are kept".into(),
+        ),
+        StateName::InitiatorSaSent => (
+            Fault::Peer,
+            format!("no answer to message 1, {exceeded}; we offered {}", offered()),
+            format!(
+                "see that the peer runs and UDP port {} gets through, and compare `proposals` of ike policy `{}` \
+                 (line {}) with the peer's, which may refuse in silence",
+                setup.remote.port(),
+                ike.name,
+                ike.line
+            ),
+        ),
+        StateName::InitiatorKeSent => {
+            (Fault::Peer, format!("no answer to message 3, {exceeded}"), "look at the peer's log".into())
+        }
+        StateName::InitiatorAuthSent => (
+            Fault::Mismatch,
+            format!(
+                "no answer to message 5, the first that depends on the pre-shared key, {exceeded}: the pre-shared \
+                 key differs, or the peer does not accept our identity"
+            ),
+            format!(
+                "compare the pre-shared key and `lid` of auth record `{}` (line {}) with the peer's, and see that \
+                 UDP port {} gets through",
+                auth.name,
+                auth.line,
+                setup.remote.port()
+            ),
+        ),
+        StateName::ResponderSaSent => (
+            Fault::Peer,
+            "message 3 did not come after our message 2".into(),
+            "see that our answers reach the peer, and look at its log".into(),
+        ),
+        StateName::ResponderKeSent if sa.held.is_some() => (
+            Fault::Ours,
+            format!("the pre-shared key of auth record `{}` did not come in time", auth.name),
+            "look at where the keys are kept".into(),
+        ),
+        _ => (
+            Fault::Peer,
+            "message 5 did not come after our message 4".into(),
+            format!(
+                "see that our answers reach the peer and UDP port {} gets through, and look at its log",
+                setup.local.port()
+            ),
+        ),
+    };
+    let mut failure = Failure::new(Kind::Timeout, fault, detail, remedy);
+    if let Some(hint) = &sa.hint {
+        failure.detail = format!("{}; before that: {}", failure.detail, hint.detail);
+        failure.remedy.clone_from(&hint.remedy);
+        failure.fault = hint.fault;
+    }
+    failure
+}

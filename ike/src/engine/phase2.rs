@@ -1,0 +1,602 @@
+//! Quick mode in the engine: beginning, answering, repeating, giving up.
+
+use super::isakmp::{IsakmpSa, MESSAGE_IDS, Quick};
+use super::tunnels::Attempt;
+use super::{Datagram, Discarded, Engine, Output, Timer};
+use crate::failure::{Failure, Fault, Kind, Place, Role};
+use crate::ids;
+use crate::informational;
+use crate::nat;
+use crate::proposal::phase2::Wanted;
+use crate::protection::Iv;
+use crate::quick_mode::{self, Abandoned, Asked, QuickMode, Under};
+use crate::retransmit::{GIVE_UP, Request};
+use crate::wire::numbers::NotifyKind;
+use crate::wire::{Message, Payload};
+use crypto::Entropy;
+use policy::audit::{Level, number::ikmpd};
+use policy::config::TunnelPolicy;
+use policy::time::Timestamp;
+use std::sync::Arc;
+
+impl Engine {
+    /// Begins a quick mode for `tunnel` under an established ISAKMP SA.
+    pub(super) fn start_quick_mode(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        tunnel: &Arc<TunnelPolicy>,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(message_id) = self.fresh_message_id(id, entropy) else { return };
+        let spi = self.allocate_spi(entropy);
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let place = sa.quick_place(message_id, Role::Initiator);
+        let begun = spi.ok_or_else(no_spi).and_then(|spi| {
+            let established = sa.state.established().ok_or_else(no_spi)?;
+            let iv = Iv(established.keys.phase2_iv(&established.last_block.0, message_id));
+            let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
+            quick_mode::begin(&under, &iv, tunnel, &wanted(sa, tunnel), spi, entropy)
+        });
+        let (state, datagram) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => {
+                self.inbound_spis.retain(|&used| Some(used) != spi);
+                let event = failure.event(&place);
+                let reason = event.text.clone();
+                self.output.push_back(Output::Audit(event));
+                self.tunnel_failed(now, &tunnel.name, reason, entropy);
+                return;
+            }
+        };
+        let (request, due) = Request::new(datagram.clone(), now);
+        sa.quick_modes += 1;
+        sa.message_ids.insert(message_id);
+        sa.exchanges.insert(
+            message_id,
+            Quick {
+                state: QuickMode::InitiatorSent(Box::new(state)),
+                role: Role::Initiator,
+                tunnel: Arc::clone(&tunnel.name),
+                request: Some(request),
+                last_received: None,
+                reply: None,
+                pair: None,
+                hint: None,
+            },
+        );
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        if let Some(tunnel) = self.tunnels.get_mut(&tunnel.name) {
+            tunnel.attempt = Some(Attempt::Phase2 { isakmp: id, message_id, role: Role::Initiator });
+        }
+        self.timers.set(Timer::QuickMode(id, message_id), due);
+        self.transmit(local, remote, &datagram);
+    }
+
+    /// A message of quick mode.
+    pub(super) fn quick_mode_message(
+        &mut self,
+        now: Timestamp,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(id) = self.sa_of(&message.header, datagram) else {
+            self.discard(Discarded::UnknownSa);
+            return;
+        };
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let message_id = message.header.message_id;
+        if sa.established.is_none() || message_id == 0 {
+            self.discard(Discarded::Unexpected);
+            return;
+        }
+        let Some(exchange) = sa.exchanges.get(&message_id) else {
+            if sa.message_ids.contains(&message_id) || sa.message_ids.len() >= MESSAGE_IDS {
+                self.discard(Discarded::Replayed);
+            } else {
+                self.quick_mode_first(now, id, datagram, message, entropy);
+            }
+            return;
+        };
+        if exchange.last_received.as_deref() == Some(datagram.payload) {
+            let answer = exchange.reply.clone().map(|reply| (sa.setup.local, sa.setup.remote, reply));
+            self.discard(Discarded::Duplicate);
+            if let Some((local, remote, reply)) = answer {
+                self.transmit(local, remote, &reply);
+            }
+            return;
+        }
+        match exchange.state {
+            QuickMode::InitiatorSent(_) => self.quick_mode_second(now, id, datagram, message, entropy),
+            QuickMode::ResponderSent(_) => self.quick_mode_third(now, id, datagram, message),
+            QuickMode::Finished => self.discard(Discarded::Unexpected),
+            QuickMode::Abandoned(_) => self.quick_mode_refused_answer(now, id, message, entropy),
+        }
+    }
+
+    /// Message 1 of a peer.
+    fn quick_mode_first(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let Some(established) = sa.state.established() else { return };
+        let message_id = message.header.message_id;
+        let iv = Iv(established.keys.phase2_iv(&established.last_block.0, message_id));
+        let Ok(read) = quick_mode::read(&established.keys, &iv, message) else {
+            self.discard(Discarded::NotAuthentic);
+            return;
+        };
+        self.heard(now, id, datagram);
+        let place = self.quick_place(id, message_id, Role::Responder);
+        let found = read.and_then(|asked| self.tunnel_for(id, &asked).map(|tunnel| (asked, tunnel)));
+        let (asked, tunnel) = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                self.refuse_quick_mode(now, id, datagram, message_id, None, &failure, &place, entropy);
+                return;
+            }
+        };
+        if !self.gives_way(now, &tunnel, &asked) {
+            self.discard(Discarded::Collision);
+            return;
+        }
+        let spi = self.allocate_spi(entropy);
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let answered = spi.ok_or_else(no_spi).and_then(|spi| {
+            let established = sa.state.established().ok_or_else(no_spi)?;
+            let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
+            quick_mode::answer(&under, &asked, &tunnel, &wanted(sa, &tunnel), spi, entropy)
+        });
+        let (state, negotiated, reply) = match answered {
+            Ok(answered) => answered,
+            Err(failure) => {
+                self.inbound_spis.retain(|&used| Some(used) != spi);
+                self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+                return;
+            }
+        };
+        self.audit(
+            Level::Informative,
+            ikmpd::FOUND_HOST_SELECTOR,
+            format!("found host selector: {} ({})", tunnel.name, tunnel.selector),
+        );
+        let pair = self.install_pair(now, id, negotiated, Role::Responder, entropy);
+        let (request, due) = Request::new(reply.clone(), now);
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        sa.quick_modes += 1;
+        sa.message_ids.insert(message_id);
+        sa.exchanges.insert(
+            message_id,
+            Quick {
+                state: QuickMode::ResponderSent(Box::new(state)),
+                role: Role::Responder,
+                tunnel: Arc::clone(&tunnel.name),
+                request: Some(request),
+                last_received: Some(datagram.payload.to_vec()),
+                reply: Some(reply.clone()),
+                pair,
+                hint: None,
+            },
+        );
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        if let Some(tunnel) = self.tunnels.get_mut(&tunnel.name) {
+            tunnel.attempt = Some(Attempt::Phase2 { isakmp: id, message_id, role: Role::Responder });
+        }
+        self.timers.set(Timer::QuickMode(id, message_id), due);
+        self.transmit(local, remote, &reply);
+    }
+
+    /// The tunnel whose selector is the one that a peer asks for.
+    fn tunnel_for(&self, id: u64, asked: &Asked) -> Result<Arc<TunnelPolicy>, Failure> {
+        let Some(sa) = self.isakmp.get(&id) else { return Err(no_spi()) };
+        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+        // RFC 2409 5.5: without IDs the selectors are the addresses of the peers.
+        let wanted = asked.proxies.unwrap_or_else(|| ids::outer(local, remote));
+        let candidates: Vec<_> = self.config.tunnels_to(remote).filter(|t| t.tsource == local).collect();
+        let mut nearest: Option<(usize, String)> = None;
+        for tunnel in &candidates {
+            let Ok((ours, theirs)) = ids::proxies(&tunnel.selector) else { continue };
+            let differences = ids::differences((&ours, &theirs), (&wanted.0, &wanted.1));
+            if differences.is_empty() {
+                return Ok(Arc::clone(tunnel));
+            }
+            let text = format!(
+                "our tunnel {}: {}; peer asked for {}: {}",
+                tunnel.name,
+                tunnel.selector,
+                ids::selector(&wanted.0, &wanted.1),
+                differences.join(", ")
+            );
+            if nearest.as_ref().is_none_or(|(least, _)| differences.len() < *least) {
+                nearest = Some((differences.len(), text));
+            }
+        }
+        let detail = nearest.map_or_else(
+            || {
+                let asked = ids::selector(&wanted.0, &wanted.1);
+                format!("we have no tunnel from {local} to {remote}; peer asked for {asked}")
+            },
+            |(_, text)| text,
+        );
+        let names: Vec<_> = candidates.iter().map(|t| format!("`{}` (line {})", t.name, t.line)).collect();
+        let remedy = if names.is_empty() {
+            format!("add a tunnel with tsource {local} and tdestination {remote}")
+        } else {
+            format!("make source and destination of tunnel {} the mirror image of the peer's", names.join(" or "))
+        };
+        Err(Failure::new(Kind::NoSelector, Fault::Mismatch, detail, remedy))
+    }
+
+    /// Both sides began at once: the exchange with the lower nonce gives way,
+    /// as RFC 7296 2.8.1 has it. Both sides compare the same nonces, so
+    /// exactly one exchange goes on.
+    fn gives_way(&mut self, now: Timestamp, tunnel: &TunnelPolicy, asked: &Asked) -> bool {
+        let attempt = self.tunnels.get(&tunnel.name).and_then(|t| t.attempt);
+        let Some(Attempt::Phase2 { isakmp, message_id, role: Role::Initiator }) = attempt else { return true };
+        let Some(sa) = self.isakmp.get_mut(&isakmp) else { return true };
+        let Some(exchange) = sa.exchanges.get_mut(&message_id) else { return true };
+        let QuickMode::InitiatorSent(ours) = &exchange.state else { return true };
+        if ours.nonce > asked.nonce {
+            return false;
+        }
+        exchange.state = QuickMode::Abandoned(Box::new(Abandoned { spi: ours.spi }));
+        exchange.request = None;
+        self.timers.set(Timer::QuickMode(isakmp, message_id), now + GIVE_UP * 2);
+        true
+    }
+
+    /// Message 2: the pair exists on both sides.
+    fn quick_mode_second(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let message_id = message.header.message_id;
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let Some(established) = sa.state.established() else { return };
+        let Some(mut exchange) = sa.exchanges.remove(&message_id) else { return };
+        let QuickMode::InitiatorSent(state) = exchange.state else { return };
+        let authentic = match state.authenticate(&established.keys, message) {
+            Ok(authentic) => authentic,
+            Err(_) => {
+                exchange.state = QuickMode::InitiatorSent(state);
+                sa.exchanges.insert(message_id, exchange);
+                self.discard(Discarded::NotAuthentic);
+                return;
+            }
+        };
+        let (spi, tunnel) = (state.spi, Arc::clone(&exchange.tunnel));
+        let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
+        match state.finish(&under, &authentic) {
+            Ok((negotiated, reply)) => {
+                exchange.state = QuickMode::Finished;
+                exchange.request = None;
+                exchange.last_received = Some(datagram.payload.to_vec());
+                exchange.reply = Some(reply.clone());
+                sa.exchanges.insert(message_id, exchange);
+                self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
+                self.heard(now, id, datagram);
+                let Some(sa) = self.isakmp.get(&id) else { return };
+                let (local, remote) = (sa.setup.local, sa.setup.remote);
+                self.transmit(local, remote, &reply);
+                if let Some(pair) = self.install_pair(now, id, negotiated, Role::Initiator, entropy) {
+                    self.pair_active(now, pair);
+                }
+            }
+            Err(failure) => {
+                let place = sa.quick_place(message_id, Role::Initiator);
+                self.timers.cancel(&Timer::QuickMode(id, message_id));
+                self.inbound_spis.remove(&spi);
+                self.heard(now, id, datagram);
+                let event = failure.event(&place);
+                let reason = event.text.clone();
+                self.output.push_back(Output::Audit(event));
+                // The responder holds a pair by now: it must not wait for message 3.
+                self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
+                self.tunnel_failed(now, &tunnel, reason, entropy);
+            }
+        }
+    }
+
+    /// Message 3: the initiator has the pair, so we may encrypt with it.
+    fn quick_mode_third(&mut self, now: Timestamp, id: u64, datagram: &Datagram<'_>, message: &Message) {
+        let message_id = message.header.message_id;
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let (Some(established), Some(exchange)) = (sa.state.established(), sa.exchanges.get_mut(&message_id)) else {
+            return;
+        };
+        let QuickMode::ResponderSent(state) = &exchange.state else { return };
+        if state.confirm(&established.keys, message).is_err() {
+            self.discard(Discarded::NotAuthentic);
+            return;
+        }
+        exchange.state = QuickMode::Finished;
+        exchange.request = None;
+        exchange.last_received = Some(datagram.payload.to_vec());
+        exchange.reply = None;
+        let pair = exchange.pair;
+        self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
+        self.heard(now, id, datagram);
+        if let Some(pair) = pair {
+            if self.pairs.contains_key(&pair) {
+                self.output.push_back(Output::ActivateOutbound { pair });
+                self.pair_active(now, pair);
+            }
+        }
+    }
+
+    /// The peer answered an exchange that gave way: it must forget its pair.
+    fn quick_mode_refused_answer(&mut self, now: Timestamp, id: u64, message: &Message, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let Some(exchange) = sa.exchanges.get_mut(&message.header.message_id) else { return };
+        let QuickMode::Abandoned(abandoned) = &exchange.state else { return };
+        let spi = abandoned.spi;
+        self.discard(Discarded::Collision);
+        self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
+    }
+
+    /// A peer's quick mode is refused: told once, reported once, answered the same if repeated.
+    #[expect(clippy::too_many_arguments, reason = "the whole of what is known of one refusal")]
+    fn refuse_quick_mode(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message_id: u32,
+        tunnel: Option<&Arc<TunnelPolicy>>,
+        failure: &Failure,
+        place: &Place,
+        entropy: &mut dyn Entropy,
+    ) {
+        let event = failure.event(place);
+        let reason = event.text.clone();
+        self.output.push_back(Output::Audit(event));
+        let notification = informational::esp_notification(0, quick_mode::notify_kind(failure));
+        let reply = self.send_informational(now, id, vec![Payload::Notification(notification)], false, entropy);
+        if let Some(sa) = self.isakmp.get_mut(&id) {
+            sa.message_ids.insert(message_id);
+            sa.exchanges.insert(
+                message_id,
+                Quick {
+                    state: QuickMode::Finished,
+                    role: Role::Responder,
+                    tunnel: tunnel.map_or_else(|| "".into(), |t| Arc::clone(&t.name)),
+                    request: None,
+                    last_received: Some(datagram.payload.to_vec()),
+                    reply,
+                    pair: None,
+                    hint: None,
+                },
+            );
+            self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
+        }
+        if let Some(tunnel) = tunnel {
+            self.tunnel_refused(now, &tunnel.name, reason);
+        }
+    }
+
+    /// A quick mode is due: repeat our message, give up, or forget it.
+    pub(super) fn quick_mode_due(&mut self, now: Timestamp, id: u64, message_id: u32, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        let Some(exchange) = sa.exchanges.get_mut(&message_id) else { return };
+        if let Some((datagram, next)) = exchange.request.as_mut().and_then(|r| r.due(now)) {
+            let datagram = datagram.to_vec();
+            self.timers.set(Timer::QuickMode(id, message_id), next);
+            self.transmit(local, remote, &datagram);
+            return;
+        }
+        match &exchange.state {
+            QuickMode::Finished => {
+                sa.exchanges.remove(&message_id);
+            }
+            QuickMode::Abandoned(abandoned) => {
+                let spi = abandoned.spi;
+                sa.exchanges.remove(&message_id);
+                self.inbound_spis.remove(&spi);
+            }
+            QuickMode::InitiatorSent(_) | QuickMode::ResponderSent(_) => {
+                let reused = sa.established.is_some_and(|at| now.since(at) > GIVE_UP * 2);
+                let role = exchange.role;
+                let failure = timed_out(sa, message_id);
+                if role == Role::Initiator {
+                    self.quick_mode_unanswered(now, id, message_id, reused, &failure, entropy);
+                } else {
+                    self.quick_mode_failed(now, id, message_id, &failure, entropy);
+                }
+            }
+        }
+    }
+
+    /// Nobody answered our quick mode. Under an ISAKMP SA that has been there
+    /// for a while the peer may have lost it: then a new one is tried first.
+    fn quick_mode_unanswered(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        message_id: u32,
+        reused: bool,
+        failure: &Failure,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        sa.suspect = true;
+        let peer = sa.setup.remote.ip();
+        let hinted = sa.exchanges.get(&message_id).is_some_and(|x| x.hint.is_some());
+        if !reused || hinted {
+            self.quick_mode_failed(now, id, message_id, failure, entropy);
+            return;
+        }
+        let Some(exchange) = sa.exchanges.remove(&message_id) else { return };
+        if let QuickMode::InitiatorSent(state) = &exchange.state {
+            self.inbound_spis.remove(&state.spi);
+        }
+        self.audit(
+            Level::Warning,
+            0,
+            format!(
+                "no answer from {peer} under an ISAKMP SA that was established before (tunnel {}): the peer may have \
+                 restarted; negotiating a new one",
+                exchange.tunnel
+            ),
+        );
+        self.attempt_lost(now, &exchange.tunnel, entropy);
+    }
+
+    /// A quick mode failed: reported once; the ISAKMP SA stays.
+    pub(super) fn quick_mode_failed(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        message_id: u32,
+        failure: &Failure,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.timers.cancel(&Timer::QuickMode(id, message_id));
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let Some(exchange) = sa.exchanges.remove(&message_id) else { return };
+        let place = sa.quick_place(message_id, exchange.role);
+        let event = failure.event(&place);
+        let reason = event.text.clone();
+        self.output.push_back(Output::Audit(event));
+        if let QuickMode::InitiatorSent(state) = &exchange.state {
+            self.inbound_spis.remove(&state.spi);
+        }
+        if let Some(pair) = exchange.pair {
+            self.remove_pair(now, pair, "the quick mode was not confirmed by its initiator", true, entropy);
+        }
+        let current = self.tunnels.get(&exchange.tunnel).and_then(|t| t.attempt);
+        let ours = Attempt::Phase2 { isakmp: id, message_id, role: exchange.role };
+        if current != Some(ours) {
+            return;
+        }
+        match exchange.role {
+            Role::Initiator => self.tunnel_failed(now, &exchange.tunnel, reason, entropy),
+            Role::Responder => {
+                self.tunnel_refused(now, &exchange.tunnel, reason);
+                self.attempt_lost(now, &exchange.tunnel, entropy);
+            }
+        }
+    }
+
+    /// An authenticated message came in under an SA: the peer holds it, and is where it came from.
+    pub(super) fn heard(&mut self, now: Timestamp, id: u64, datagram: &Datagram<'_>) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        sa.confirmed = true;
+        sa.suspect = false;
+        sa.probe = None;
+        self.timers.cancel(&Timer::Probe(id));
+        self.follow(now, id, datagram);
+    }
+
+    fn quick_place(&self, id: u64, message_id: u32, role: Role) -> Place {
+        let unspecified = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        self.isakmp.get(&id).map_or(
+            Place {
+                exchange: crate::failure::Exchange::Quick { message_id },
+                role,
+                local: unspecified,
+                remote: unspecified,
+            },
+            |sa| sa.quick_place(message_id, role),
+        )
+    }
+
+    /// A message ID that the SA has not seen; `None` if the SA is gone or worn out.
+    pub(super) fn fresh_message_id(&self, id: u64, entropy: &mut dyn Entropy) -> Option<u32> {
+        let sa = self.isakmp.get(&id)?;
+        (sa.message_ids.len() < MESSAGE_IDS).then(|| {
+            loop {
+                let message_id = informational::message_id(entropy);
+                if !sa.message_ids.contains(&message_id) {
+                    return message_id;
+                }
+            }
+        })
+    }
+}
+
+/// What a tunnel asks for under an ISAKMP SA.
+fn wanted<'a>(sa: &IsakmpSa, tunnel: &'a TunnelPolicy) -> Wanted<'a> {
+    let established = sa.state.established();
+    let mode = established.map_or(0, |e| nat::encapsulation(e.nat, e.nat_support));
+    let alone = sa.setup.policy.max_quick_modes == 1;
+    Wanted { tunnel, mode, group: established.filter(|_| alone).map(|e| e.keys.suite.group) }
+}
+
+fn no_spi() -> Failure {
+    Failure::new(
+        Kind::Other,
+        Fault::Ours,
+        "no SPI is free between `spi_min` and `spi_max`",
+        "widen that range in [startup], or delete SAs",
+    )
+}
+
+/// The failure of a quick mode whose time is up.
+fn timed_out(sa: &IsakmpSa, message_id: u32) -> Failure {
+    let exchange = sa.exchanges.get(&message_id);
+    let name = exchange.map_or("", |x| &x.tunnel);
+    let sent = exchange.and_then(|x| x.request.as_ref()).map_or(1, Request::transmissions);
+    let (awaited, ours) = match exchange.map(|x| x.role) {
+        Some(Role::Responder) => ("message 3 did not come after our message 2", "message 2"),
+        _ => ("no answer to message 1", "message 1"),
+    };
+    let mut failure = Failure::new(
+        Kind::Timeout,
+        Fault::Peer,
+        format!("tunnel {name}: {awaited}; {ours} sent {sent} times, retransmission count exceeded the limit"),
+        "look at the peer's log: it may refuse in silence, or have lost its ISAKMP SA",
+    );
+    if let Some(hint) = exchange.and_then(|x| x.hint.as_ref()) {
+        failure.detail = format!("{}; before that: {}", failure.detail, hint.detail);
+        failure.remedy.clone_from(&hint.remedy);
+        failure.fault = hint.fault;
+    }
+    failure
+}
+
+/// The failure that a peer's authenticated error notification means for a quick mode of ours.
+pub(super) fn refused_by_peer(sa: &IsakmpSa, exchange: &Quick, kind: NotifyKind) -> Failure {
+    let QuickMode::InitiatorSent(state) = &exchange.state else {
+        return Failure::new(
+            Kind::Other,
+            Fault::Peer,
+            format!("tunnel {}: the peer sent {kind}", exchange.tunnel),
+            "look at the peer's log",
+        );
+    };
+    let tunnel = &state.tunnel;
+    let offered = crate::proposal::listed(&wanted(sa, tunnel).describe());
+    let selector = &tunnel.selector;
+    let (name, line) = (&tunnel.name, tunnel.line);
+    match kind {
+        NotifyKind::NO_PROPOSAL_CHOSEN => Failure::new(
+            Kind::NoProposal,
+            Fault::Mismatch,
+            format!("tunnel {name}: the peer answered {kind}; we offered {offered} for {selector}"),
+            format!("align `action` of tunnel `{name}` (line {line}) with the peer's transforms, and its selectors"),
+        ),
+        NotifyKind::INVALID_ID_INFORMATION => Failure::new(
+            Kind::Other,
+            Fault::Mismatch,
+            format!("the peer answered {kind}: it has no such selectors; our tunnel {name}: {selector}"),
+            format!("make source and destination of tunnel `{name}` (line {line}) the mirror image of the peer's"),
+        ),
+        kind => Failure::new(
+            Kind::Other,
+            Fault::Peer,
+            format!("tunnel {name}: the peer answered {kind}; we offered {offered} for {selector}"),
+            "look at the peer's log",
+        ),
+    }
+}

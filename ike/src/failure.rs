@@ -1,0 +1,125 @@
+//! Failures of negotiations: with whom, in which exchange, whose fault, both
+//! sides' values, and what to change.
+
+use core::fmt;
+use policy::audit::{AuditEvent, Entity, Level};
+use std::net::SocketAddr;
+
+/// Which side of an exchange we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// We sent the first message.
+    Initiator,
+    /// The peer did.
+    Responder,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Initiator => "initiator",
+            Self::Responder => "responder",
+        })
+    }
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Ours: configuration, keys.
+    Ours,
+    /// The peer's, or of the way to it.
+    Peer,
+    /// Nobody's alone: the two configurations differ.
+    Mismatch,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "our fault",
+            Self::Peer => "the peer's fault",
+            Self::Mismatch => "a mismatch",
+        })
+    }
+}
+
+/// The exchange that failed, and the HP-UX words for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    Main,
+    Quick { message_id: u32 },
+}
+
+/// One failure. Its text is complete but for addresses and role, which the
+/// negotiation adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) fault: Fault,
+    /// What happened, with both sides' values where there are two.
+    pub(crate) detail: String,
+    /// What to change or to look at.
+    pub(crate) remedy: String,
+}
+
+/// What HP-UX calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Msg 123.
+    NoProposal,
+    /// Msg 413 in main mode.
+    Timeout,
+    /// Msg 443: proxy IDs that no tunnel has.
+    NoSelector,
+    /// Msg 31 in main mode.
+    Other,
+}
+
+/// Between whom, and in which role.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) exchange: Exchange,
+    pub(crate) role: Role,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, fault: Fault, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { kind, fault, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    /// The audit event: HP-UX's number and words first, then everything else.
+    pub(crate) fn event(&self, place: &Place) -> AuditEvent {
+        let (local, remote) = (slashed(place.local), slashed(place.remote));
+        let (src, dst) = (place.local.ip(), place.remote.ip());
+        let (number, words) = match (self.kind, place.exchange) {
+            (Kind::NoProposal, Exchange::Main) => (123, format!("local {local} - remote {remote}:no proposal chosen")),
+            (Kind::NoProposal, Exchange::Quick { .. }) => {
+                (123, format!("local {local} - remote {remote}:no proposal chosen: Quick Mode processing failed"))
+            }
+            (Kind::Timeout, Exchange::Main) => (413, format!("MM negotiation timeout, src {src}, dst {dst}")),
+            (Kind::Timeout, Exchange::Quick { message_id }) => {
+                (0, format!("QM negotiation timeout, mess ID {message_id:08x}, src {src}, dst {dst}"))
+            }
+            (Kind::NoSelector, _) => (443, "can't find matching selector: Quick Mode processing failed".into()),
+            (Kind::Other, Exchange::Main) => (31, "Main Mode processing failed".into()),
+            (Kind::Other, Exchange::Quick { .. }) => (0, "Quick Mode processing failed".into()),
+        };
+        let name = match place.exchange {
+            Exchange::Main => "main mode",
+            Exchange::Quick { .. } => "quick mode",
+        };
+        let text = format!(
+            "{words}: {name} with {remote} as {}, {}: {}; {}",
+            place.role, self.fault, self.detail, self.remedy
+        );
+        AuditEvent { number, entity: Entity::Ikmpd, level: Level::Error, text }
+    }
+}
+
+/// `10.1.1.1/500`, as HP-UX writes an address with its port.
+pub(crate) fn slashed(address: SocketAddr) -> String {
+    format!("{}/{}", address.ip(), address.port())
+}

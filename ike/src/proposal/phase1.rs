@@ -1,0 +1,216 @@
+//! Proposals of main mode: one proposal with a transform per suite (RFC 2409 5).
+
+use super::{Field, Mismatch, OfferedLifetime, attribute, narrow, write_lifetime};
+use crate::wire::numbers::{KEY_IKE, ProtocolId, authentication_method, phase1_attribute as class};
+use crate::wire::{Attribute, Proposal, SecurityAssociation, Transform};
+use crypto::IkeSuite;
+use crypto::table::{Encryption, Group, Hash};
+use policy::config::{AuthMethod, IkePolicy};
+use policy::sa::Lifetime;
+
+/// What both sides agree on.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) suite: IkeSuite,
+    pub(crate) lifetime: Lifetime,
+    /// The responder's answer: the one transform it chose, as it was offered.
+    pub(crate) answer: SecurityAssociation,
+}
+
+/// The SA payload of message 1; `None` if no suite of the policy exists in IKEv1.
+pub(crate) fn offer(policy: &IkePolicy) -> Option<SecurityAssociation> {
+    let transforms: Vec<_> = policy
+        .proposals
+        .iter()
+        .filter_map(|suite| attributes(suite, policy))
+        .zip(1..=u8::MAX)
+        .map(|(attributes, number)| Transform { number, id: KEY_IKE, attributes })
+        .collect();
+    (!transforms.is_empty()).then(|| SecurityAssociation {
+        proposals: vec![Proposal { number: 1, protocol: ProtocolId::ISAKMP, spi: Vec::new(), transforms }],
+    })
+}
+
+fn attributes(suite: &IkeSuite, policy: &IkePolicy) -> Option<Vec<Attribute>> {
+    let encryption = suite.encryption;
+    let mut out = vec![Attribute::basic(class::ENCRYPTION, encryption.ikev1_phase1?)];
+    if encryption.key_length_attribute {
+        out.push(Attribute::basic(class::KEY_LENGTH, encryption.key_bits));
+    }
+    out.push(Attribute::basic(class::HASH, suite.hash.ikev1));
+    out.push(Attribute::basic(class::AUTHENTICATION, method_number(policy.method)));
+    out.push(Attribute::basic(class::GROUP, suite.group.number));
+    write_lifetime(&mut out, policy.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
+    Some(out)
+}
+
+fn method_number(method: AuthMethod) -> u16 {
+    match method {
+        AuthMethod::PreSharedKey => authentication_method::PRE_SHARED_KEY,
+    }
+}
+
+/// Chooses among a peer's proposals: its order, the first that the policy accepts.
+pub(crate) fn choose(policy: &IkePolicy, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+    for proposal in offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP) {
+        for transform in &proposal.transforms {
+            let read = Offered::read(transform);
+            let accepted = policy.proposals.iter().find(|suite| read.differences(suite, policy).is_empty());
+            if let (Some(&suite), Ok(lifetime)) = (accepted, read.lifetime.agree(policy.lifetime)) {
+                let answer = SecurityAssociation {
+                    proposals: vec![Proposal {
+                        number: proposal.number,
+                        protocol: proposal.protocol,
+                        spi: Vec::new(),
+                        transforms: vec![transform.clone()],
+                    }],
+                };
+                return Ok(Agreed { suite, lifetime, answer });
+            }
+        }
+    }
+    Err(mismatch(policy, offered, "offered"))
+}
+
+/// Checks the peer's answer: one transform, of those that the policy offers.
+pub(crate) fn verify(policy: &IkePolicy, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+    let single = matches!(answer.proposals.as_slice(), [p] if p.transforms.len() == 1);
+    if !single {
+        return Err(mismatch(policy, answer, "answered with more than one:"));
+    }
+    choose(policy, answer).map_err(|m| Mismatch { verb: "answered", ..m })
+}
+
+/// The suites of a policy that exist in IKEv1, for reports.
+pub(crate) fn suites(policy: &IkePolicy) -> Vec<String> {
+    policy.proposals.iter().map(IkeSuite::to_string).collect()
+}
+
+fn mismatch(policy: &IkePolicy, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
+    let read: Vec<_> = offered
+        .proposals
+        .iter()
+        .filter(|p| p.protocol == ProtocolId::ISAKMP)
+        .flat_map(|p| p.transforms.iter().map(Offered::read))
+        .collect();
+    let closest = read
+        .iter()
+        .flat_map(|o| policy.proposals.iter().map(|suite| o.differences(suite, policy)))
+        .min_by_key(Vec::len)
+        .unwrap_or_default();
+    let mut theirs: Vec<_> = read.iter().map(|o| o.describe(policy)).collect();
+    theirs.dedup();
+    Mismatch { ours: suites(policy), theirs, fields: closest, verb }
+}
+
+/// A transform as a peer offers it, whether known here or not.
+struct Offered {
+    encryption: Option<u16>,
+    key_length: Option<u16>,
+    hash: Option<u16>,
+    authentication: Option<u16>,
+    group: Option<u16>,
+    lifetime: OfferedLifetime,
+    /// The first attribute that is not known here: the transform must be refused (RFC 2409 appendix A).
+    unknown: Option<u16>,
+    id: u8,
+}
+
+impl Offered {
+    fn read(transform: &Transform) -> Self {
+        let a = &transform.attributes;
+        let known = [
+            class::ENCRYPTION,
+            class::HASH,
+            class::AUTHENTICATION,
+            class::GROUP,
+            class::LIFE_TYPE,
+            class::LIFE_DURATION,
+            class::KEY_LENGTH,
+        ];
+        Self {
+            encryption: narrow(attribute(a, class::ENCRYPTION)),
+            key_length: narrow(attribute(a, class::KEY_LENGTH)),
+            hash: narrow(attribute(a, class::HASH)),
+            authentication: narrow(attribute(a, class::AUTHENTICATION)),
+            // RFC 2409 4: group 1 where none is named.
+            group: narrow(attribute(a, class::GROUP).or(Some(1))),
+            lifetime: OfferedLifetime::read(a, class::LIFE_TYPE, class::LIFE_DURATION),
+            unknown: a.iter().map(|a| a.kind).find(|kind| !known.contains(kind)),
+            id: transform.id,
+        }
+    }
+
+    /// Fields in which it differs from a suite of ours; none if it is acceptable.
+    fn differences(&self, suite: &IkeSuite, policy: &IkePolicy) -> Vec<Field> {
+        let mut out = Vec::new();
+        let bits = suite.encryption.key_length_attribute.then_some(suite.encryption.key_bits);
+        if suite.encryption.ikev1_phase1.is_none()
+            || self.encryption != suite.encryption.ikev1_phase1
+            || self.key_length != bits
+        {
+            out.push(Field::new("encryption", suite.encryption, self.encryption_name()));
+        }
+        if self.hash != Some(suite.hash.ikev1) {
+            out.push(Field::new("hash", suite.hash, self.hash_name()));
+        }
+        let method = method_number(policy.method);
+        if self.authentication != Some(method) {
+            let theirs = self.authentication.map_or("none".into(), authentication_method::name);
+            out.push(Field::new("authentication method", authentication_method::name(method), theirs));
+        }
+        if self.group != Some(suite.group.number) {
+            out.push(Field::new("group", suite.group, self.group_name()));
+        }
+        if let Err(seconds) = self.lifetime.agree(policy.lifetime) {
+            out.push(Field::new(
+                "lifetime",
+                format_args!("{} s", policy.lifetime.seconds),
+                format_args!("{seconds} s"),
+            ));
+        }
+        if let Some(kind) = self.unknown {
+            out.push(Field::new("attribute", "none such", kind));
+        }
+        if self.id != KEY_IKE {
+            out.push(Field::new("transform", "KEY_IKE", self.id));
+        }
+        out
+    }
+
+    /// `aes256-sha256-modp2048`, with whatever else matters.
+    fn describe(&self, policy: &IkePolicy) -> String {
+        let mut out = format!("{}-{}-{}", self.encryption_name(), self.hash_name(), self.group_name());
+        if self.authentication != Some(method_number(policy.method)) {
+            out.push_str(" with ");
+            out.push_str(&self.authentication.map_or("no authentication".into(), authentication_method::name));
+        }
+        if let Err(seconds) = self.lifetime.agree(policy.lifetime) {
+            out.push_str(&format!(" for {seconds} s"));
+        }
+        out
+    }
+
+    fn encryption_name(&self) -> String {
+        match (self.encryption, self.key_length) {
+            (None, _) => "none".into(),
+            (Some(id), bits) => match (Encryption::from_ikev1_phase1(id, bits), bits) {
+                (Some(row), _) => row.keyword.into(),
+                (None, Some(bits)) => format!("encryption {id} of {bits} bits"),
+                (None, None) => format!("encryption {id} without key length"),
+            },
+        }
+    }
+
+    fn hash_name(&self) -> String {
+        self.hash.map_or("none".into(), |id| {
+            Hash::from_ikev1(id).map_or_else(|| format!("hash {id}"), |row| row.keyword.into())
+        })
+    }
+
+    fn group_name(&self) -> String {
+        self.group.map_or("none".into(), |id| {
+            Group::from_number(id).map_or_else(|| format!("group {id}"), |row| row.keyword.into())
+        })
+    }
+}

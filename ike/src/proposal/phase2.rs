@@ -1,0 +1,286 @@
+//! Proposals of quick mode: one ESP proposal with one SPI and a transform per
+//! suite (RFC 2407 4.4.1, 4.5).
+
+use super::{Field, Mismatch, OfferedLifetime, attribute, narrow, write_lifetime};
+use crate::wire::numbers::{DOI_IPSEC, NotifyKind, ProtocolId, encapsulation_mode, phase2_attribute as class};
+use crate::wire::{Attribute, Notification, Proposal, SecurityAssociation, Transform};
+use crypto::EspSuite;
+use crypto::table::{Encryption, Group, Integrity};
+use policy::config::TunnelPolicy;
+use policy::sa::Lifetime;
+use policy::transform::EspTransform;
+
+/// What a tunnel asks for under the circumstances of one ISAKMP SA.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) tunnel: &'a TunnelPolicy,
+    /// Encapsulation mode, by what is known of NATs.
+    pub(crate) mode: u16,
+    /// Group of the ISAKMP SA if it may protect one quick mode only: then
+    /// that mode must bring its own secrecy.
+    pub(crate) group: Option<&'static Group>,
+}
+
+impl Wanted<'_> {
+    /// The group of perfect forward secrecy, for a transform.
+    fn pfs(&self, transform: &EspTransform) -> Option<&'static Group> {
+        transform.pfs.or(self.group)
+    }
+
+    /// The group of our key exchange payload; the same for all transforms of a tunnel.
+    pub(crate) fn offered_group(&self) -> Option<&'static Group> {
+        self.tunnel.transforms.first().and_then(|t| self.pfs(t))
+    }
+
+    /// Our suites, for reports.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        self.tunnel.transforms.iter().map(|t| describe(t.suite, self.pfs(t))).collect()
+    }
+}
+
+fn describe(suite: EspSuite, pfs: Option<&Group>) -> String {
+    match pfs {
+        Some(group) => format!("{suite}-{group}"),
+        None => suite.to_string(),
+    }
+}
+
+/// What both sides agree on.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) suite: EspSuite,
+    pub(crate) pfs: Option<&'static Group>,
+    pub(crate) lifetime: Lifetime,
+    /// The peer's SPI.
+    pub(crate) spi: u32,
+    /// The responder's answer, still with the initiator's SPI.
+    answer: Proposal,
+    /// Our lifetime is shorter than the one that was offered.
+    shortened: bool,
+}
+
+impl Agreed {
+    /// The SA payload of message 2, with our SPI.
+    pub(crate) fn answer(&self, spi: u32) -> SecurityAssociation {
+        SecurityAssociation { proposals: vec![Proposal { spi: spi.to_be_bytes().to_vec(), ..self.answer.clone() }] }
+    }
+
+    /// RESPONDER-LIFETIME, if the initiator must be told that ours is shorter (RFC 2407 4.6.3.1).
+    pub(crate) fn responder_lifetime(&self, spi: u32) -> Option<Notification> {
+        self.shortened.then(|| {
+            let mut attributes = Vec::new();
+            write_lifetime(&mut attributes, self.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
+            Notification {
+                doi: DOI_IPSEC,
+                protocol: ProtocolId::ESP,
+                spi: spi.to_be_bytes().to_vec(),
+                kind: NotifyKind::RESPONDER_LIFETIME,
+                data: Attribute::encode_list(&attributes),
+            }
+        })
+    }
+}
+
+/// The SA payload of message 1.
+pub(crate) fn offer(wanted: &Wanted<'_>, spi: u32) -> Option<SecurityAssociation> {
+    let transforms: Vec<_> = wanted
+        .tunnel
+        .transforms
+        .iter()
+        .filter_map(|t| Some((t.suite.encryption.ikev1_esp?, attributes(wanted, t))))
+        .zip(1..=u8::MAX)
+        .map(|((id, attributes), number)| Transform { number, id, attributes })
+        .collect();
+    (!transforms.is_empty()).then(|| SecurityAssociation {
+        proposals: vec![Proposal { number: 1, protocol: ProtocolId::ESP, spi: spi.to_be_bytes().to_vec(), transforms }],
+    })
+}
+
+fn attributes(wanted: &Wanted<'_>, transform: &EspTransform) -> Vec<Attribute> {
+    let encryption = transform.suite.encryption;
+    let mut out = Vec::new();
+    if encryption.key_length_attribute {
+        out.push(Attribute::basic(class::KEY_LENGTH, encryption.key_bits));
+    }
+    if let Some(integrity) = transform.suite.integrity {
+        out.push(Attribute::basic(class::AUTHENTICATION, integrity.ikev1_auth));
+    }
+    out.push(Attribute::basic(class::ENCAPSULATION, wanted.mode));
+    if let Some(group) = wanted.pfs(transform) {
+        out.push(Attribute::basic(class::GROUP, group.number));
+    }
+    write_lifetime(&mut out, transform.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
+    out
+}
+
+/// Chooses among a peer's proposals: its order, the first that the tunnel
+/// accepts. Proposals that belong together (AH with ESP, compression) are
+/// passed over.
+pub(crate) fn choose(wanted: &Wanted<'_>, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+    for proposal in candidates(offered) {
+        let Some(spi) = spi_of(proposal) else { continue };
+        for transform in &proposal.transforms {
+            let read = Offered::read(transform);
+            let Some(accepted) = wanted.tunnel.transforms.iter().find(|t| read.differences(wanted, t).is_empty())
+            else {
+                continue;
+            };
+            if let Ok(lifetime) = read.lifetime.agree(accepted.lifetime) {
+                return Ok(Agreed {
+                    suite: accepted.suite,
+                    pfs: wanted.pfs(accepted),
+                    lifetime,
+                    spi,
+                    shortened: read.lifetime.stated() != lifetime,
+                    answer: Proposal { transforms: vec![transform.clone()], ..proposal.clone() },
+                });
+            }
+        }
+    }
+    Err(mismatch(wanted, offered, "offered"))
+}
+
+/// Checks the peer's answer: one transform, of those that we offered.
+pub(crate) fn verify(wanted: &Wanted<'_>, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+    if !matches!(answer.proposals.as_slice(), [p] if p.transforms.len() == 1) {
+        return Err(mismatch(wanted, answer, "answered with more than one:"));
+    }
+    choose(wanted, answer).map_err(|m| Mismatch { verb: "answered", ..m })
+}
+
+/// The lifetime in the data of a RESPONDER-LIFETIME notification.
+pub(crate) fn notified_lifetime(notification: &Notification) -> OfferedLifetime {
+    let attributes = Attribute::decode_list(&notification.data).unwrap_or_default();
+    OfferedLifetime::read(&attributes, class::LIFE_TYPE, class::LIFE_DURATION)
+}
+
+/// ESP proposals that stand alone.
+fn candidates(offered: &SecurityAssociation) -> impl Iterator<Item = &Proposal> {
+    offered.proposals.iter().filter(|p| {
+        p.protocol == ProtocolId::ESP && offered.proposals.iter().filter(|q| q.number == p.number).count() == 1
+    })
+}
+
+/// The SPI of an ESP proposal; 1 to 255 are reserved (RFC 4303 2.1).
+fn spi_of(proposal: &Proposal) -> Option<u32> {
+    let spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().ok()?);
+    (spi > 255).then_some(spi)
+}
+
+fn mismatch(wanted: &Wanted<'_>, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
+    let read: Vec<_> = candidates(offered).flat_map(|p| p.transforms.iter().map(Offered::read)).collect();
+    let closest = read
+        .iter()
+        .flat_map(|o| wanted.tunnel.transforms.iter().map(|t| o.differences(wanted, t)))
+        .min_by_key(Vec::len)
+        .unwrap_or_default();
+    let mut theirs: Vec<_> = read.iter().map(Offered::describe).collect();
+    if theirs.is_empty() {
+        theirs = offered
+            .proposals
+            .iter()
+            .map(|p| format!("{} of {} octets of SPI (proposal {})", p.protocol, p.spi.len(), p.number))
+            .collect();
+    }
+    theirs.dedup();
+    Mismatch { ours: wanted.describe(), theirs, fields: closest, verb }
+}
+
+/// A transform as a peer offers it, whether known here or not.
+struct Offered {
+    id: u8,
+    key_length: Option<u16>,
+    authentication: Option<u16>,
+    mode: Option<u16>,
+    group: Option<u16>,
+    lifetime: OfferedLifetime,
+    /// The first attribute that is not known here: the transform must be refused (RFC 2407 4.5).
+    unknown: Option<u16>,
+}
+
+impl Offered {
+    fn read(transform: &Transform) -> Self {
+        let a = &transform.attributes;
+        let known = [
+            class::LIFE_TYPE,
+            class::LIFE_DURATION,
+            class::GROUP,
+            class::ENCAPSULATION,
+            class::AUTHENTICATION,
+            class::KEY_LENGTH,
+        ];
+        Self {
+            id: transform.id,
+            key_length: narrow(attribute(a, class::KEY_LENGTH)),
+            authentication: narrow(attribute(a, class::AUTHENTICATION)),
+            mode: narrow(attribute(a, class::ENCAPSULATION)),
+            group: narrow(attribute(a, class::GROUP)),
+            lifetime: OfferedLifetime::read(a, class::LIFE_TYPE, class::LIFE_DURATION),
+            unknown: a.iter().map(|a| a.kind).find(|kind| !known.contains(kind)),
+        }
+    }
+
+    /// Fields in which it differs from a transform of ours; none if it is acceptable.
+    fn differences(&self, wanted: &Wanted<'_>, transform: &EspTransform) -> Vec<Field> {
+        let mut out = Vec::new();
+        let (encryption, integrity) = (transform.suite.encryption, transform.suite.integrity);
+        let bits = encryption.key_length_attribute.then_some(encryption.key_bits);
+        if encryption.ikev1_esp != Some(self.id) || self.key_length != bits {
+            out.push(Field::new("encryption", encryption, self.encryption_name()));
+        }
+        if self.authentication != integrity.map(|i| i.ikev1_auth) {
+            let ours = integrity.map_or("none", |i| i.keyword);
+            out.push(Field::new("authentication", ours, self.authentication_name()));
+        }
+        let pfs = wanted.pfs(transform);
+        if self.group != pfs.map(|g| g.number) {
+            out.push(Field::new("PFS group", pfs.map_or("none", |g| g.keyword), self.group_name()));
+        }
+        if self.mode != Some(wanted.mode) {
+            let theirs = self.mode.map_or("none".into(), encapsulation_mode::name);
+            out.push(Field::new("encapsulation mode", encapsulation_mode::name(wanted.mode), theirs));
+        }
+        if let Err(seconds) = self.lifetime.agree(transform.lifetime) {
+            let ours = format!("{} s", transform.lifetime.seconds);
+            out.push(Field::new("lifetime", ours, format_args!("{seconds} s")));
+        }
+        match self.unknown {
+            Some(class::EXTENDED_SEQUENCE) => out.push(Field::new("sequence numbers", "32 bits", "64 bits")),
+            Some(kind) => out.push(Field::new("attribute", "none such", kind)),
+            None => {}
+        }
+        out
+    }
+
+    /// `aes128-sha1-modp2048`.
+    fn describe(&self) -> String {
+        let mut out = self.encryption_name();
+        if self.authentication.is_some() {
+            out = format!("{out}-{}", self.authentication_name());
+        }
+        if self.group.is_some() {
+            out = format!("{out}-{}", self.group_name());
+        }
+        out
+    }
+
+    fn encryption_name(&self) -> String {
+        match (Encryption::from_ikev1_esp(self.id, self.key_length), self.key_length) {
+            (Some(row), _) => row.keyword.into(),
+            (None, Some(bits)) => format!("ESP transform {} of {bits} bits", self.id),
+            (None, None) => format!("ESP transform {} without key length", self.id),
+        }
+    }
+
+    fn authentication_name(&self) -> String {
+        self.authentication.map_or("none".into(), |id| {
+            Integrity::from_ikev1_auth(id).map_or_else(|| format!("authentication {id}"), |row| row.keyword.into())
+        })
+    }
+
+    fn group_name(&self) -> String {
+        self.group.map_or("none".into(), |id| {
+            Group::from_number(id).map_or_else(|| format!("group {id}"), |row| row.keyword.into())
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! Quick mode (RFC 2409 5.5): three messages under an ISAKMP SA, at the end of
+//! which both sides have a pair of ESP SAs.
+//!
+//! The responder can decrypt from message 2 on, but encrypts only after
+//! message 3 has shown that the initiator is there; the initiator does both
+//! from message 2 on.
+
+mod initiator;
+mod responder;
+pub(crate) mod table;
+
+pub(crate) use initiator::{InitiatorSent, begin};
+pub(crate) use responder::{Asked, ResponderSent, answer, notify_kind, read};
+
+use crate::failure::{Failure, Fault, Kind};
+use crate::keys::{Cookies, IsakmpKeys};
+use crate::proposal::phase2::Agreed;
+use crate::protection::{self, Iv, Opened};
+use crate::wire::numbers::{ExchangeType, PayloadKind, ProtocolId};
+use crate::wire::select;
+use crate::wire::{Body, Flags, Header, Message};
+use crypto::Secret;
+use policy::config::TunnelPolicy;
+use std::sync::Arc;
+use table::StateName;
+
+/// The ISAKMP SA that an exchange is under, and the exchange's name.
+#[derive(Clone, Copy)]
+pub(crate) struct Under<'a> {
+    pub(crate) keys: &'a IsakmpKeys,
+    pub(crate) cookies: Cookies,
+    pub(crate) message_id: u32,
+}
+
+/// A state of quick mode.
+pub(crate) enum QuickMode {
+    InitiatorSent(Box<InitiatorSent>),
+    ResponderSent(Box<ResponderSent>),
+    Finished,
+    Abandoned(Box<Abandoned>),
+}
+
+/// Our own exchange that gave way to the peer's.
+pub(crate) struct Abandoned {
+    /// The SPI that we offered in it.
+    pub(crate) spi: u32,
+}
+
+/// The outcome of an exchange, on either side: all that a pair is made of.
+pub(crate) struct Negotiated {
+    pub(crate) tunnel: Arc<TunnelPolicy>,
+    pub(crate) agreed: Agreed,
+    pub(crate) inbound_spi: u32,
+    pub(crate) inbound_keymat: Secret,
+    pub(crate) outbound_keymat: Secret,
+    /// Encapsulation mode on the wire.
+    pub(crate) mode: u16,
+}
+
+impl QuickMode {
+    pub(crate) fn name(&self) -> StateName {
+        match self {
+            Self::InitiatorSent(_) => StateName::InitiatorSent,
+            Self::ResponderSent(_) => StateName::ResponderSent,
+            Self::Finished => StateName::Finished,
+            Self::Abandoned(_) => StateName::Abandoned,
+        }
+    }
+}
+
+/// A message of quick mode whose hash was right. Only [`authenticate`] makes it.
+pub(crate) struct Authentic {
+    opened: Opened,
+}
+
+impl Authentic {
+    pub(crate) fn payloads(&self) -> select::Payloads<'_> {
+        select::Payloads(&self.opened.payloads)
+    }
+
+    /// IV for the next message of the exchange.
+    pub(crate) fn next_iv(&self) -> &Iv {
+        &self.opened.next_iv
+    }
+}
+
+/// Decrypts a message, checks what it must carry in state `from` and its hash,
+/// which `expected` computes of what follows the HASH payload.
+///
+/// # Errors
+/// Why it is not acceptable: it is to be ignored.
+fn authenticate(
+    keys: &IsakmpKeys,
+    iv: &Iv,
+    message: &Message,
+    from: StateName,
+    expected: impl FnOnce(&[u8]) -> Secret,
+) -> Result<Authentic, String> {
+    let Body::Encrypted(ciphertext) = &message.body else {
+        return Err("it is not encrypted".into());
+    };
+    let opened = protection::open(keys, iv, message.header.first, ciphertext).map_err(|e| e.to_string())?;
+    let (hash, rest) = opened.hash_and_rest().ok_or("it does not begin with a hash")?;
+    if !crypto::secret::equal(expected(rest).expose(), hash) {
+        return Err("its hash is wrong".into());
+    }
+    let transition = table::transition(from).ok_or("nothing is awaited")?;
+    select::check(&opened.payloads, transition.required, transition.optional)?;
+    Ok(Authentic { opened })
+}
+
+/// KEYMAT of both directions (RFC 2409 5.5): each under its receiver's SPI.
+fn keymats(
+    keys: &IsakmpKeys,
+    agreed: &Agreed,
+    shared: Option<&Secret>,
+    inbound_spi: u32,
+    nonces: (&[u8], &[u8]),
+) -> (Secret, Secret) {
+    let len = agreed.suite.keymat_len();
+    let of = |spi| keys.keymat(shared, ProtocolId::ESP.0, spi, nonces, len);
+    (of(inbound_spi), of(agreed.spi))
+}
+
+fn header(under: &Under<'_>) -> Header {
+    Header {
+        initiator: under.cookies.initiator,
+        responder: under.cookies.responder,
+        first: PayloadKind::NONE,
+        exchange: ExchangeType::QUICK_MODE,
+        flags: Flags::default(),
+        message_id: under.message_id,
+    }
+}
+
+fn crypto_failed(error: &crypto::table::Error, fault: Fault) -> Failure {
+    Failure::new(Kind::Other, fault, error.to_string(), "try again; if it persists, take another group or cipher")
+}
+
+fn peer_failed(what: impl Into<String>) -> Failure {
+    Failure::new(Kind::Other, Fault::Peer, what, "look at the peer's implementation")
+}
+
+/// What to change when proposals differ.
+fn align(tunnel: &TunnelPolicy) -> String {
+    format!("align `action` of tunnel `{}` (line {}) with the peer's transforms", tunnel.name, tunnel.line)
+}
