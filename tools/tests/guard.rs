@@ -6,7 +6,9 @@ mod support;
 use policy::config::{DefaultAction, HostAction};
 use policy::five_tuple::Direction;
 use policy::selector::{PortSelector, Selector};
-use support::{Host, between, config, neighbours, protect, reaches};
+use std::net::IpAddr;
+use std::time::Duration;
+use support::{Host, between, config, is_stopped, neighbours, protect, reaches, wait_for_the_link};
 use tools::guard::{DropName, Guard, GuardOptions, RuleSet};
 
 fn options() -> GuardOptions {
@@ -49,10 +51,10 @@ fn protected_clear_text_neither_leaves_nor_is_accepted() {
         let name = DropName::Protect("h1".to_owned());
 
         install(&a, &rules);
-        assert!(!reaches(&at_a, &at_b, 100), "it left in the clear");
+        assert!(is_stopped(&at_a, &at_b, 100), "it left in the clear");
         assert_eq!(count(&a, &name, Direction::Outbound), 1);
         assert_eq!(count(&a, &name, Direction::Inbound), 0);
-        assert!(!reaches(&at_b, &at_a, 100), "clear-text was accepted");
+        assert!(is_stopped(&at_b, &at_a, 100), "clear-text was accepted");
         assert_eq!(count(&a, &name, Direction::Inbound), 1);
 
         a.run(Guard::remove).unwrap();
@@ -69,11 +71,11 @@ fn our_own_sockets_and_other_addresses_pass() {
     let rules = Guard::plan(&config(vec![(selector.clone(), protect(&selector))], DefaultAction::Pass), &options());
     install(&a, &rules);
     let (at_a, at_b) = (a.udp("10.78.1.1:1000"), b.udp("10.78.2.1:2000"));
-    assert!(!reaches(&at_a, &at_b, 10));
+    assert!(is_stopped(&at_a, &at_b, 10));
     rustix_mark(&at_a, 0x0ca9);
     assert!(reaches(&at_a, &at_b, 10), "the mark of the packet path");
     rustix_mark(&at_a, 0x0ca8);
-    assert!(!reaches(&at_a, &at_b, 10), "another mark");
+    assert!(is_stopped(&at_a, &at_b, 10), "another mark");
     let (six_a, six_b) = (a.udp("[fd78::1:1]:1000"), b.udp("[fd78::2:1]:2000"));
     assert!(reaches(&six_a, &six_b, 10) && reaches(&six_b, &six_a, 10), "IPv6 is not protected here");
 }
@@ -96,15 +98,15 @@ fn ports_decide_and_fragments_cannot_hide_them() {
         install(&b, &Guard::plan(&config(hosts, DefaultAction::Pass), &options()));
         let sender = a.udp(&format!("{host_a}:1000"));
         let to = |port: u16| b.udp(&format!("{host_b}:{port}"));
-        assert!(!reaches(&sender, &to(80), 100));
+        assert!(is_stopped(&sender, &to(80), 100));
         assert!(reaches(&sender, &to(81), 100));
         assert!(reaches(&sender, &to(82), 100));
         // Of a datagram in three fragments the later two could be port 80's.
         let name = DropName::Protect("h1".to_owned());
         let before = count(&b, &name, Direction::Inbound);
-        assert!(!reaches(&sender, &to(80), 4000));
+        assert!(is_stopped(&sender, &to(80), 4000));
         assert_eq!(count(&b, &name, Direction::Inbound), before + 3);
-        assert!(!reaches(&sender, &to(81), 4000));
+        assert!(is_stopped(&sender, &to(81), 4000));
         assert_eq!(count(&b, &name, Direction::Inbound), before + 5, "its first fragment showed another port");
 
         // A policy that passes all of UDP before it speaks for the fragments too.
@@ -117,7 +119,7 @@ fn ports_decide_and_fragments_cannot_hide_them() {
         install(&b, &Guard::plan(&config(Vec::new(), DefaultAction::Pass), &options()));
         let out = port(between(net_a, net_b), UDP, 80);
         install(&a, &Guard::plan(&config(vec![(out, HostAction::Discard)], DefaultAction::Pass), &options()));
-        assert!(!reaches(&sender, &to(80), 4000));
+        assert!(is_stopped(&sender, &to(80), 4000));
         assert!(reaches(&sender, &to(81), 4000));
         a.run(Guard::remove).unwrap();
     }
@@ -125,7 +127,7 @@ fn ports_decide_and_fragments_cannot_hide_them() {
 
 #[test]
 fn a_header_too_short_to_judge_does_not_pass() {
-    let Some((a, b)) = neighbours() else { return };
+    let Some((a, _b)) = neighbours() else { return };
     let raw = |protocol: i32| {
         let socket = a.run(|| socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(protocol.into())));
         let to: std::net::SocketAddr = "10.78.2.1:0".parse().unwrap();
@@ -133,7 +135,6 @@ fn a_header_too_short_to_judge_does_not_pass() {
     };
     let selector = port(between("10.78.1.0/24", "10.78.2.0/24"), 6, 80);
     install(&a, &Guard::plan(&config(vec![(selector.clone(), protect(&selector))], DefaultAction::Pass), &options()));
-    drop(b);
     raw(6).ok();
     assert_eq!(count(&a, &DropName::Malformed, Direction::Outbound), 1);
     raw(47).ok();
@@ -146,7 +147,7 @@ fn the_default_policy_discards_but_neighbours_are_found() {
     install(&a, &Guard::plan(&config(Vec::new(), DefaultAction::Discard), &options()));
     for (from, to) in [("10.78.1.1:1000", "10.78.2.1:2000"), ("[fd78::1:1]:1000", "[fd78::2:1]:2000")] {
         let (at_a, at_b) = (a.udp(from), b.udp(to));
-        assert!(!reaches(&at_a, &at_b, 10));
+        assert!(is_stopped(&at_a, &at_b, 10));
         rustix_mark(&at_a, 0x0ca9);
         assert!(reaches(&at_a, &at_b, 10), "neighbour discovery is not in the way of our own packets");
     }
@@ -227,4 +228,77 @@ fn nft_reads_the_rules_as_we_print_them() {
     ] {
         assert!(installed.contains(line), "{line} is not in\n{installed}");
     }
+}
+
+/// A host behind a gateway behind a wire: `lan` 10.1.0.5 - 10.1.0.1 `inner` (gateway) `outer` 198.51.100.1 - 198.51.100.2.
+fn behind_a_gateway() -> Option<(Host, Host, Host)> {
+    let (lan, gateway, outside) = (Host::make()?, Host::make()?, Host::make()?);
+    for (far, near, name) in [(&lan, "inner", "lan"), (&outside, "outer", "wan")] {
+        gateway.net(async |net| {
+            net.add_veth(near, name).await?;
+            net.move_interface(name, &far.0).await
+        });
+    }
+    for (host, name, address) in [
+        (&lan, "lan", [10, 1, 0, 5]),
+        (&gateway, "inner", [10, 1, 0, 1]),
+        (&gateway, "outer", [198, 51, 100, 1]),
+        (&outside, "wan", [198, 51, 100, 2]),
+    ] {
+        host.net(async move |net| {
+            net.add_address(name, IpAddr::from(address), 24).await?;
+            net.set_up(name).await
+        });
+    }
+    gateway.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+    // `ip` and `nft` play the administrator.
+    lan.output("ip", &["route", "add", "default", "via", "10.1.0.1"], "")?;
+    outside.output("ip", &["route", "add", "10.1.0.0/24", "via", "198.51.100.1"], "")?;
+    wait_for_the_link(&lan.udp("10.1.0.5:0"), &gateway.udp("10.1.0.1:0"));
+    wait_for_the_link(&gateway.udp("198.51.100.1:0"), &outside.udp("198.51.100.2:0"));
+    Some((lan, gateway, outside))
+}
+
+#[test]
+fn address_translation_does_not_hide_what_is_protected() {
+    let Some((lan, gateway, outside)) = behind_a_gateway() else { return };
+    let nat = "table ip nat {
+        chain out { type nat hook postrouting priority 100; oifname \"outer\" masquerade; }
+        chain in { type nat hook prerouting priority -100; iifname \"outer\" udp dport 7000 dnat to 10.1.0.5; }
+    }";
+    if gateway.output("nft", &["-f", "-"], nat).is_none() {
+        return;
+    }
+    let (at_lan, at_wan) = (lan.udp("10.1.0.5:7000"), outside.udp("198.51.100.2:2000"));
+    let to_gateway = |patience| {
+        at_lan.set_read_timeout(Some(Duration::from_millis(patience))).unwrap();
+        at_wan.send_to(&[1; 10], "198.51.100.1:7000").unwrap();
+        at_lan.recv(&mut [0; 100]).is_ok()
+    };
+    assert!(reaches(&at_lan, &at_wan, 10), "translated on the way out");
+    assert!(to_gateway(5000), "and on the way in");
+
+    let inside = between("10.1.0.0/24", "198.51.100.0/24");
+    let protected = config(vec![(inside.clone(), protect(&inside))], DefaultAction::Pass);
+    install(&gateway, &Guard::plan(&protected, &options()));
+    let name = DropName::Protect("h1".to_owned());
+    assert!(is_stopped(&at_lan, &at_wan, 10), "masquerading made it look like something else");
+    assert_eq!(count(&gateway, &name, Direction::Outbound), 1);
+    assert!(!to_gateway(200), "so did the forwarded port");
+    assert_eq!(count(&gateway, &name, Direction::Inbound), 1);
+}
+
+#[test]
+fn what_was_decrypted_goes_on_to_the_hosts_behind_us() {
+    let Some((lan, gateway, outside)) = behind_a_gateway() else { return };
+    let inside = between("10.1.0.0/24", "198.51.100.0/24");
+    let discarding = config(vec![(inside.clone(), protect(&inside))], DefaultAction::Discard);
+    install(&gateway, &Guard::plan(&discarding, &options()));
+    let (at_lan, at_wan) = (lan.udp("10.1.0.5:1000"), outside.udp("198.51.100.2:2000"));
+    assert!(is_stopped(&at_wan, &at_lan, 10), "in the clear");
+    // With `outer` in the place of the TUN interface.
+    let options = GuardOptions { interface: "outer".to_owned(), ..options() };
+    install(&gateway, &Guard::plan(&discarding, &options));
+    assert!(reaches(&at_wan, &at_lan, 10));
+    assert!(reaches(&at_lan, &at_wan, 10), "what hosts behind us send into the tunnel comes in by another interface");
 }

@@ -24,6 +24,7 @@ const WITH_PORTS: [u8; 7] = [ICMP, 6, UDP, 33, ICMPV6, 132, 136];
 
 pub(super) const INBOUND: &str = "inbound";
 pub(super) const OUTBOUND: &str = "outbound";
+const FORWARDED: &str = "forwarded";
 const READABLE_IN: &str = "readable_inbound";
 pub(super) const READABLE_OUT: &str = "readable_outbound";
 
@@ -50,6 +51,9 @@ pub(super) fn rules(config: &Config, options: &GuardOptions) -> RuleSet {
             chains.push(readable(name));
             list.push(rule([], Verdict::Jump(name)));
         }
+    }
+    if discards_and_protects(config) {
+        chains.push(forwarded(config));
     }
     inbound.extend(policies(config, Direction::Inbound));
     outbound.extend(policies(config, Direction::Outbound));
@@ -127,22 +131,45 @@ fn link_control(config: &Config, direction: Direction) -> Vec<Rule> {
     out
 }
 
+/// What hosts behind us send into a tunnel: it comes in like any other packet,
+/// but is on its way out, where it can only take the TUN interface.
+fn forwarded(config: &Config) -> Chain {
+    let rules = selectors(config).map(|(selector, drop)| {
+        let outwards = selected(selector, Direction::Outbound);
+        rule(outwards, if matches!(drop, Some(DropName::Protect(_))) { Verdict::Accept } else { Verdict::Return })
+    });
+    Chain { name: FORWARDED, base: None, rules: rules.collect() }
+}
+
 /// The ordered policies, seen from one direction.
 fn policies(config: &Config, direction: Direction) -> Vec<Rule> {
+    let may_be_forwarded = direction == Direction::Inbound && discards_and_protects(config);
     let mut out = Vec::new();
+    let mut decide = |matches: Vec<Match>, drop: Option<&DropName>| {
+        if may_be_forwarded && matches!(drop, Some(DropName::Discard(_) | DropName::Default)) {
+            out.push(rule(matches.clone(), Verdict::Jump(FORWARDED)));
+        }
+        out.push(decided(matches, drop));
+    };
     for (selector, drop) in selectors(config) {
-        out.push(decided(selected(selector, direction), drop.as_ref()));
+        decide(selected(selector, direction), drop.as_ref());
         if drop.is_some() && selector.ports != PortSelector::Any {
             // RFC 4301 7.3: a fragment without ports that may belong to it goes the same way.
             let mut matches = addressed(selector, direction);
             matches.push(Match::LaterFragment { ipv4: selector.local.is_ipv4() });
-            out.push(decided(matches, drop.as_ref()));
+            decide(matches, drop.as_ref());
         }
     }
     if config.default_action == DefaultAction::Discard {
-        out.push(decided([], Some(&DropName::Default)));
+        decide(Vec::new(), Some(&DropName::Default));
     }
     out
+}
+
+fn discards_and_protects(config: &Config) -> bool {
+    let any = |wanted: fn(&HostAction) -> bool| config.hosts.iter().any(|h| wanted(&h.action));
+    let discards = config.default_action == DefaultAction::Discard || any(|a| matches!(a, HostAction::Discard));
+    discards && any(|a| matches!(a, HostAction::Tunnel(_)))
 }
 
 /// The selectors of all host policies in order, with the name under which what

@@ -51,12 +51,10 @@ impl Host {
         })
     }
 
-    /// A UDP socket bound in the namespace, with a receive timeout.
+    /// A UDP socket bound in the namespace.
     pub fn udp(&self, address: &str) -> UdpSocket {
         let address: SocketAddr = address.parse().unwrap();
-        let socket = self.run(|| UdpSocket::bind(address)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        socket
+        self.run(|| UdpSocket::bind(address)).unwrap()
     }
 
     /// The output of a program in the namespace; `None`, said aloud, if it is not installed.
@@ -98,11 +96,31 @@ pub fn neighbours() -> Option<(Host, Host)> {
             net.set_up(name).await
         });
     }
+    for (x, y) in [("10.78.1.1:0", "10.78.2.1:0"), ("[fd78::1:1]:0", "[fd78::2:1]:0")] {
+        wait_for_the_link(&a.udp(x), &b.udp(y));
+    }
     Some((a, b))
 }
 
-/// Whether a datagram from one socket reaches another.
+/// A new cable takes its time to carry something.
+pub fn wait_for_the_link(from: &UdpSocket, to: &UdpSocket) {
+    assert!((0..50).any(|_| !is_stopped(from, to, 1)), "the cable does not work");
+    // What was sent before it carried is not to be mistaken for something else.
+    while to.recv(&mut [0; 8]).is_ok() {}
+}
+
+/// Whether a datagram from one socket reaches another: waits long, for it should.
 pub fn reaches(from: &UdpSocket, to: &UdpSocket, len: usize) -> bool {
+    within(from, to, len, Duration::from_secs(5))
+}
+
+/// Whether it does not: does not wait long, for it should not.
+pub fn is_stopped(from: &UdpSocket, to: &UdpSocket, len: usize) -> bool {
+    !within(from, to, len, Duration::from_millis(200))
+}
+
+fn within(from: &UdpSocket, to: &UdpSocket, len: usize, time: Duration) -> bool {
+    to.set_read_timeout(Some(time)).unwrap();
     from.send_to(&vec![0x5a; len], to.local_addr().unwrap()).ok();
     let mut buffer = [0; 65536];
     to.recv(&mut buffer).is_ok_and(|n| n == len)
