@@ -81,14 +81,16 @@ impl EspTransform {
             return Err(TransformError::TooManyParts(text.to_owned()));
         }
         let (suite, pfs) = EspSuite::parse_with_group(name)?;
-        let number = |given: Option<&str>, unit: &'static str, lowest: u32, default: u32| match given {
-            None => Ok(default),
-            Some(digits) => {
-                digits.parse::<u32>().ok().filter(|n| *n == 0 || (lowest..=LONGEST).contains(n)).ok_or_else(|| {
-                    TransformError::Lifetime { transform: text.to_owned(), given: digits.to_owned(), unit, lowest }
-                })
-            }
-        };
+        let number =
+            |given: Option<&str>, unit: &'static str, lowest: u32, default: u32| match given {
+                None => Ok(default),
+                Some(digits) => {
+                    let number = digits.parse::<u32>().ok().filter(|_| !digits.starts_with('+'));
+                    number.filter(|n| *n == 0 || (lowest..=LONGEST).contains(n)).ok_or_else(|| {
+                        TransformError::Lifetime { transform: text.to_owned(), given: digits.to_owned(), unit, lowest }
+                    })
+                }
+            };
         let lifetime = Lifetime {
             seconds: number(seconds, "seconds", limits.seconds, DEFAULT_LIFETIME.seconds)?,
             kbytes: number(kbytes, "kilobytes", limits.kbytes, DEFAULT_LIFETIME.kbytes)?,
@@ -118,5 +120,51 @@ impl EspTransform {
 impl fmt::Display for EspTransform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.suite.hpux(), self.lifetime.seconds, self.lifetime.kbytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_mean_the_same() {
+        for suite in EspSuite::all() {
+            let transform = EspTransform { suite, pfs: None, lifetime: Lifetime { seconds: 3600, kbytes: 5120 } };
+            assert_eq!(EspTransform::parse(&transform.to_string()), Ok(transform));
+            assert_eq!(EspTransform::parse(&format!("{}/3600/5120", transform.keyword())), Ok(transform));
+        }
+    }
+
+    #[test]
+    fn what_is_left_out() {
+        let t = EspTransform::parse("aes128-sha1-modp2048").expect("a transform");
+        assert_eq!((t.lifetime, t.pfs.map(|g| g.number)), (DEFAULT_LIFETIME, Some(14)));
+        assert_eq!(t.to_string(), "ESP_AES128_HMAC_SHA1/28800/0");
+        assert_eq!(t.keyword(), "aes128-sha1-modp2048");
+        assert_eq!(EspTransform::parse("ESP_AES128_HMAC_SHA1/0").map(|t| t.lifetime.seconds), Ok(0));
+    }
+
+    #[test]
+    fn lifetimes_have_limits() {
+        let lifetime = |text: &str, limits| EspTransform::parse_within(text, limits).map(|t| t.lifetime);
+        for bad in
+            ["aes128-sha1/599", "aes128-sha1/600/5119", "aes128-sha1/4294967295", "aes128-sha1/", "aes128-sha1/+600"]
+        {
+            assert!(matches!(lifetime(bad, Limits::HPUX), Err(TransformError::Lifetime { .. })), "{bad}");
+        }
+        assert!(matches!(lifetime("aes128-sha1/600/5120/1", Limits::HPUX), Err(TransformError::TooManyParts(_))));
+        assert_eq!(lifetime("aes128-sha1/10/1", Limits::SHORT), Ok(Lifetime { seconds: 10, kbytes: 1 }));
+        assert!(lifetime("aes128-sha1/9/1", Limits::SHORT).is_err());
+    }
+
+    #[test]
+    fn legacy_parts_are_known() {
+        let legacy = |text: &str| {
+            let t = EspTransform::parse(text).expect(text);
+            t.legacy_parts().iter().map(|p| p.keyword).collect::<Vec<_>>()
+        };
+        assert_eq!(legacy("3des-md5-modp1024"), ["3des", "md5", "modp1024"]);
+        assert!(legacy("aes128-sha1-modp2048").is_empty());
     }
 }

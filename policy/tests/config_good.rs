@@ -5,7 +5,6 @@ use policy::config::{
     Checked, Config, DefaultAction, DfPolicy, HostAction, Identity, NatTraversal, StartMode, Startup,
 };
 use policy::selector::{AddressRange, PortSelector};
-use std::path::Path;
 
 /// The smallest configuration with a tunnel, without its host policy.
 const TUNNEL: &str = r#"
@@ -38,10 +37,9 @@ fn clean(text: &str) -> Config {
     config
 }
 
-fn example(name: &str) -> Config {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
-    clean(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
-}
+const A: &str = include_str!("../../examples/two-hosts/a.toml");
+const B: &str = include_str!("../../examples/two-hosts/b.toml");
+const REFERENCE: &str = include_str!("../../examples/reference.toml");
 
 /// Selectors of a host policy with these lines in it, as text.
 fn selectors(lines: &str) -> Vec<String> {
@@ -51,7 +49,7 @@ fn selectors(lines: &str) -> Vec<String> {
 
 #[test]
 fn two_hosts_mirror_each_other() {
-    let (a, b) = (example("two-hosts/a.toml"), example("two-hosts/b.toml"));
+    let (a, b) = (clean(A), clean(B));
     let (t, u) = (&a.tunnels[0], &b.tunnels[0]);
     assert_eq!((t.tsource, t.tdestination), (u.tdestination, u.tsource));
     assert_eq!((t.selector.local, t.selector.remote), (u.selector.remote, u.selector.local));
@@ -65,7 +63,7 @@ fn two_hosts_mirror_each_other() {
 
 #[test]
 fn the_reference_has_every_key_and_its_stated_default() {
-    let reference = example("reference.toml");
+    let reference = clean(REFERENCE);
     let (given, default) = (&reference.startup, Startup::default());
     assert_eq!(given.audit_level, default.audit_level);
     assert_eq!(given.audit_max_kbytes, default.audit_max_kbytes);

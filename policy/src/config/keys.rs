@@ -120,3 +120,28 @@ pub(super) fn is_public(key: &str) -> bool {
     let known = |k: &str| k != PRESHARED && SECTIONS.iter().any(|s| s.name == k || s.keys.contains(&k));
     key.split('.').all(|part| known(part.trim()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_explains_every_key() {
+        let reference = include_str!("../../../examples/reference.toml");
+        for section in SECTIONS {
+            // From the section's header to the next banner.
+            let header = header(section);
+            let start = reference.find(&format!("\n{header}\n")).unwrap_or_else(|| panic!("no {header}"));
+            let part = reference[start..].split("\n# ---").next().unwrap_or("");
+            for key in section.keys {
+                assert!(part.contains(&format!("{key} = ")), "{header} does not explain `{key}`");
+            }
+        }
+    }
+
+    #[test]
+    fn only_known_keys_are_public() {
+        assert!(is_public("source") && is_public("startup.mtu"));
+        assert!(!is_public(PRESHARED) && !is_public("auth.preshared") && !is_public("preshraed") && !is_public(""));
+    }
+}

@@ -24,7 +24,7 @@ pub struct Config {
     pub tunnels: Vec<Arc<TunnelPolicy>>,
     /// IKE policies by ascending priority.
     pub ikes: Vec<Arc<IkePolicy>>,
-    /// Authentication records by descending prefix length (the most specific wins), then file order.
+    /// Authentication records from the fewest addresses to the most (the most specific wins), then file order.
     pub auths: Vec<Arc<AuthRecord>>,
     /// Local addresses to which IPsec does not apply at all.
     pub bypass: Vec<AddressRange>,

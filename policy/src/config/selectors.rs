@@ -41,6 +41,13 @@ pub(super) fn read(object: &mut Object<'_, '_, '_>, families: &[AddressRange]) -
             selectors.push(Selector { local: source.range, remote: destination.range, protocol: number, ports });
         }
     }
+    if selectors.is_empty() {
+        let at = object.key_span("protocol");
+        object
+            .error(at, "the protocol is not one of the end points' family, which is what is inside unless named")
+            .suggest("add `source` and `destination`");
+        return None;
+    }
     Some(selectors)
 }
 

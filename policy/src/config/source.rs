@@ -30,12 +30,15 @@ pub(super) struct Source<'a> {
     pub(super) file: &'a str,
     text: &'a str,
     line_starts: Vec<usize>,
+    /// Whether there is, or seems to be, a string over several lines.
+    multi_line: bool,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
         let line_starts = core::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, text, line_starts }
+        let multi_line = text.contains("\"\"\"") || text.contains("'''");
+        Self { file, text, line_starts, multi_line }
     }
 
     /// Line of an offset, from 1.
@@ -80,8 +83,8 @@ impl<'a> Source<'a> {
     /// value only after a key that is known not to be a secret: a mistyped
     /// `preshraed` is masked too.
     pub(super) fn excerpt(&self, line: usize) -> Option<String> {
-        // A string over several lines has lines that look like anything.
-        if self.text.contains("\"\"\"") || self.text.contains("'''") {
+        // Lines inside such a string look like anything.
+        if self.multi_line {
             return None;
         }
         let text = self.line_text(line)?;
