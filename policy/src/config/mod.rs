@@ -21,7 +21,7 @@ mod host;
 mod ike;
 mod keys;
 pub mod model;
-mod names;
+pub mod names;
 mod nearest;
 mod object;
 mod priority;

@@ -23,16 +23,20 @@ pub(super) const PROTOCOLS: &[(&str, u8)] = &[
     ("UDPLITE", 136),
 ];
 
-pub(super) const ICMP: u8 = 1;
-pub(super) const ICMPV6: u8 = 58;
+/// IP protocol of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol of ICMPv6.
+pub const ICMPV6: u8 = 58;
 
 /// Whether a protocol has ports.
-pub(super) fn has_ports(protocol: u8) -> bool {
+#[must_use]
+pub fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 6 | 17 | 33 | 132 | 136)
 }
 
 /// `TCP`, or the number of a protocol without a name here.
-pub(super) fn protocol_name(protocol: u8) -> String {
+#[must_use]
+pub fn protocol_name(protocol: u8) -> String {
     PROTOCOLS.iter().find(|(_, n)| *n == protocol).map_or_else(|| protocol.to_string(), |(name, _)| (*name).to_owned())
 }
 
@@ -130,15 +134,25 @@ const UNREACHABLE_CODES_V6: &[(&str, u8)] =
 
 /// Why a name or number was refused.
 #[derive(Debug, PartialEq)]
-pub(super) struct Refused {
+pub struct Refused {
     /// What was expected.
-    pub(super) expected: String,
+    pub expected: String,
     /// What to do.
-    pub(super) suggestion: Option<String>,
+    pub suggestion: Option<String>,
 }
 
+/// `expected ...; did you mean ...?`
+impl core::fmt::Display for Refused {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "expected {}", self.expected)?;
+        self.suggestion.iter().try_for_each(|s| write!(f, "; {s}"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// An IP protocol by name or number; `ALL` and 0 (RFC 2407 4.6.2) are any.
-pub(super) fn protocol(text: &str) -> Result<Option<u8>, Refused> {
+pub fn protocol(text: &str) -> Result<Option<u8>, Refused> {
     if text.eq_ignore_ascii_case("ALL") {
         return Ok(None);
     }
@@ -155,7 +169,7 @@ pub(super) fn protocol(text: &str) -> Result<Option<u8>, Refused> {
 }
 
 /// Ports: `80`, `http`, `8000-8080`; 0 is any. As (lowest, highest).
-pub(super) fn ports(text: &str) -> Result<(u16, u16), Refused> {
+pub fn ports(text: &str) -> Result<(u16, u16), Refused> {
     if text == "0" {
         return Ok((0, u16::MAX));
     }
@@ -166,7 +180,7 @@ pub(super) fn ports(text: &str) -> Result<(u16, u16), Refused> {
 }
 
 /// An ICMP type: number, range or name, as (lowest, highest).
-pub(super) fn icmp_type(protocol: u8, text: &str) -> Result<(u8, u8), Refused> {
+pub fn icmp_type(protocol: u8, text: &str) -> Result<(u8, u8), Refused> {
     let names = if protocol == ICMPV6 { ICMPV6_TYPES } else { ICMP_TYPES };
     span(text, names, u8::MAX).map_err(|suggestion| Refused {
         expected: "a number from 0 to 255, a range such as 3-5, or a name such as echo-request".to_owned(),
@@ -175,7 +189,7 @@ pub(super) fn icmp_type(protocol: u8, text: &str) -> Result<(u8, u8), Refused> {
 }
 
 /// An ICMP code: number, range or, for destination-unreachable, name; as (lowest, highest).
-pub(super) fn icmp_code(protocol: u8, kind: (u8, u8), text: &str) -> Result<(u8, u8), Refused> {
+pub fn icmp_code(protocol: u8, kind: (u8, u8), text: &str) -> Result<(u8, u8), Refused> {
     let (names, expected) = match (protocol, kind) {
         (ICMP, (3, 3)) => (UNREACHABLE_CODES, ", or a name such as port-unreachable"),
         (ICMPV6, (1, 1)) => (UNREACHABLE_CODES_V6, ", or a name such as port-unreachable"),
