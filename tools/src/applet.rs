@@ -8,9 +8,11 @@ use std::process::ExitCode;
 pub type Run = fn(Vec<OsString>) -> ExitCode;
 
 /// Every applet by name.
-pub const APPLETS: [(&str, Run); 4] = [
+pub const APPLETS: [(&str, Run); 6] = [
     ("ipsec_admin", crate::commands::ipsec_admin::run),
+    ("ipsec_config", crate::commands::ipsec_config::run),
     (DEMO, crate::demo::run),
+    ("ipsec_policy", crate::commands::ipsec_policy::run),
     ("ipsec_report", crate::commands::ipsec_report::run),
     ("ipsecd", crate::ipsecd::run),
 ];

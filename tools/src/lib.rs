@@ -3,6 +3,7 @@
 pub mod applet;
 pub mod audit_log;
 pub mod commands;
+pub mod config_file;
 pub mod control;
 pub mod demo;
 pub mod guard;

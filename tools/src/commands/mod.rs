@@ -7,6 +7,8 @@
 mod audit_report;
 pub mod hpux;
 pub mod ipsec_admin;
+pub mod ipsec_config;
+pub mod ipsec_policy;
 pub mod ipsec_report;
 
 use crate::control::client;
@@ -22,6 +24,8 @@ pub(crate) enum Failure {
     Usage(clap::Error),
     /// It was tried and went wrong, as the text says.
     Failed(String),
+    /// It was done, and the answer is no; the output says why.
+    Negative,
     /// Nobody reads the output any more.
     ClosedPipe,
 }
@@ -77,6 +81,7 @@ pub(crate) fn execute<A: Parser>(args: Vec<OsString>, body: Body<A>, out: &mut d
     // Nothing can be done about a standard error that is gone.
     match result {
         Ok(()) | Err(Failure::ClosedPipe) => 0,
+        Err(Failure::Negative) => 1,
         Err(Failure::Failed(text)) => {
             let _ = writeln!(err, "{name}: {text}");
             1

@@ -100,12 +100,7 @@ pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
         selector: SelectorReport::from(&policy.selector),
         proposals: proposals(policy),
         pfs: policy.transforms.first().and_then(|t| t.pfs).map(|g| g.keyword.to_string()),
-        start: match policy.start {
-            StartMode::Traffic => "traffic",
-            StartMode::Boot => "boot",
-            StartMode::Respond => "respond",
-        }
-        .into(),
+        start: start_name(policy.start).into(),
         state: None,
         state_seconds: None,
         last_error: None,
@@ -115,6 +110,16 @@ pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
         ike_policy: config.ike_policy(policy.tdestination).map(|p| p.name.clone()),
         auth_record: config.auth_record(policy.tdestination).map(|a| a.name.clone()),
         line: Some(policy.line),
+    }
+}
+
+/// When a tunnel is negotiated, as the configuration spells it.
+#[must_use]
+pub const fn start_name(mode: StartMode) -> &'static str {
+    match mode {
+        StartMode::Traffic => "traffic",
+        StartMode::Boot => "boot",
+        StartMode::Respond => "respond",
     }
 }
 
@@ -159,12 +164,8 @@ pub fn bypass(config: &Config) -> Vec<BypassEntry> {
 
 impl From<&EspSuite> for TransformNames {
     fn from(suite: &EspSuite) -> Self {
-        let hpux = match suite.integrity {
-            Some(integrity) => format!("ESP_{}_{}", suite.encryption.hpux, integrity.hpux),
-            None => format!("ESP_{}", suite.encryption.hpux),
-        };
         Self {
-            hpux,
+            hpux: suite.hpux(),
             keyword: suite.to_string(),
             encryption: suite.encryption.hpux.into(),
             authentication: suite.integrity.map(|i| i.hpux.into()),

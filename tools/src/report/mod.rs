@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod document;
+pub mod explanation;
 mod form;
 pub mod from_model;
 pub mod policy;

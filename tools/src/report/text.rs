@@ -6,6 +6,7 @@ use super::{
     InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyAction, PolicyState, Record, Role, SaLife, SaPair, SaState,
     Section, SelectorReport, Status, TransformNames, TunnelReport, TunnelState,
 };
+use ::policy::config::names;
 use std::io::{self, Write};
 
 /// One record.
@@ -40,26 +41,8 @@ pub fn empty(out: &mut dyn Write, section: Section) -> io::Result<()> {
     writeln!(out, "{nothing}")
 }
 
-/// Name of an IP protocol, or its number.
-#[must_use]
-pub fn protocol_name(protocol: Option<u8>) -> String {
-    let name = match protocol {
-        None => "ALL",
-        Some(1) => "ICMP",
-        Some(2) => "IGMP",
-        Some(6) => "TCP",
-        Some(17) => "UDP",
-        Some(33) => "DCCP",
-        Some(47) => "GRE",
-        Some(50) => "ESP",
-        Some(51) => "AH",
-        Some(58) => "ICMPV6",
-        Some(89) => "OSPF",
-        Some(132) => "SCTP",
-        Some(136) => "UDPLITE",
-        Some(other) => return other.to_string(),
-    };
-    name.into()
+fn protocol_name(protocol: Option<u8>) -> String {
+    protocol.map_or_else(|| "ALL".to_owned(), names::protocol_name)
 }
 
 fn spi(value: u32) -> String {

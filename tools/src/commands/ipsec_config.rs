@@ -1,0 +1,238 @@
+//! `ipsec_config`: checks and shows configuration files.
+
+use super::Failure;
+use crate::config_file::{self, Unusable, count, listed};
+use crate::report::document::VERSION;
+use crate::report::from_model;
+use clap::{Parser, Subcommand};
+use policy::config::{
+    AuthRecord, Checked, Config, DefaultAction, DfPolicy, Diagnostic, HostAction, HostPolicy, TunnelPolicy,
+};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Verbs of HP-UX, or planned, that this version has not.
+const NOT_HERE: [&str; 6] = ["add", "batch", "commit", "delete", "export", "plan"];
+
+/// Runs the command.
+#[must_use]
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    super::run(args, configure)
+}
+
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ipsec_config", version, about = "Checks and shows a configuration file")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Report everything that is wrong or odd in a file; status 0 if ipsecd would take it, else 1
+    Check(Options),
+    /// Check a file and show what it means, one line per object, in the order of search
+    Show(Options),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Options {
+    /// The configuration file; nothing in it is changed, and no daemon is needed
+    file: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn configure(args: Args, out: &mut dyn Write) -> Result<(), Failure> {
+    match args.verb {
+        Verb::Check(options) => check(&options, out),
+        Verb::Show(options) => show(&options, out),
+        Verb::Other(words) => {
+            let verb = words.first().map(|w| w.display().to_string()).unwrap_or_default();
+            Err(Failure::Failed(if NOT_HERE.contains(&verb.as_str()) {
+                format!(
+                    "`{verb}` is not in this version: edit the file, then `ipsec_config check FILE` and `ipsec_admin -reload`"
+                )
+            } else {
+                format!("`{verb}` is no verb of ipsec_config: check, show")
+            }))
+        }
+    }
+}
+
+fn check(options: &Options, out: &mut dyn Write) -> Result<(), Failure> {
+    let (diagnostics, checked) = match config_file::read(&options.file) {
+        Ok(checked) => (checked.warnings.clone(), Some(checked)),
+        Err(Unusable::Invalid(diagnostics)) => (diagnostics, None),
+        Err(unreadable) => return Err(Failure::new(unreadable)),
+    };
+    if options.json {
+        #[derive(serde::Serialize)]
+        struct Document<'a> {
+            version: u32,
+            file: String,
+            valid: bool,
+            diagnostics: &'a [Diagnostic],
+        }
+        let file = options.file.display().to_string();
+        json(out, &Document { version: VERSION, file, valid: checked.is_some(), diagnostics: &diagnostics })?;
+    } else if !diagnostics.is_empty() {
+        writeln!(out, "{}", listed(&diagnostics))?;
+    }
+    match checked {
+        Some(checked) if !options.json => Ok(writeln!(out, "{}", contents(&options.file, &checked.config))?),
+        Some(_) => Ok(()),
+        None => Err(Failure::Negative),
+    }
+}
+
+/// `FILE: 2 host policies, ...`: so that an empty file is not mistaken for a good one.
+fn contents(file: &Path, config: &Config) -> String {
+    let policies = |n: usize, kind| if n == 1 { format!("1 {kind} policy") } else { format!("{n} {kind} policies") };
+    format!(
+        "{}: valid: {}, {}, {}, {}, {}",
+        file.display(),
+        policies(config.hosts.len(), "host"),
+        policies(config.tunnels.len(), "tunnel"),
+        policies(config.ikes.len(), "IKE"),
+        count(config.auths.len(), "authentication record"),
+        if config.bypass.len() == 1 {
+            "1 bypass entry".into()
+        } else {
+            format!("{} bypass entries", config.bypass.len())
+        },
+    )
+}
+
+fn show(options: &Options, out: &mut dyn Write) -> Result<(), Failure> {
+    let Checked { config, .. } = config_file::read(&options.file).map_err(Failure::new)?;
+    if options.json {
+        show_json(&config, out)?
+    } else {
+        show_lines(&config, out)?
+    }
+    Ok(())
+}
+
+fn json<T: serde::Serialize>(out: &mut dyn Write, document: &T) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, document)?;
+    writeln!(out)
+}
+
+fn show_json(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let auths: Vec<_> = config
+        .auths
+        .iter()
+        .map(|a| {
+            serde_json::json!({
+                "name": a.name,
+                "remote": a.remote.to_string(),
+                "preshared": a.preshared.is_some(),
+                "local_id": a.local_id.as_ref().map(ToString::to_string),
+                "remote_id": a.remote_id.as_ref().map(ToString::to_string),
+                "line": a.line,
+            })
+        })
+        .collect();
+    json(
+        out,
+        &serde_json::json!({
+            "version": VERSION,
+            "host": from_model::host_policies(config),
+            "tunnel": from_model::tunnels(config),
+            "ike": from_model::ike_policies(config),
+            "auth": auths,
+            "bypass": from_model::bypass(config),
+        }),
+    )
+}
+
+fn show_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    startup(config, out)?;
+    for address in &config.bypass {
+        writeln!(out, "bypass   {address}")?;
+    }
+    config.hosts.iter().try_for_each(|h| host(h, out))?;
+    let action = match config.default_action {
+        DefaultAction::Pass => "PASS",
+        DefaultAction::Discard => "DISCARD",
+    };
+    writeln!(out, "host     default: priority 0, searched last, cookie {}: {action}", from_model::DEFAULT_COOKIE)?;
+    config.tunnels.iter().try_for_each(|t| tunnel(t, out))?;
+    for report in from_model::ike_policies(config) {
+        let proposals: Vec<_> = report.proposals.iter().map(|p| p.keyword.as_str()).collect();
+        writeln!(
+            out,
+            "ike      {}: priority {}, remote {}, {}, {}, life {} s, maxqm {}, NAT traversal {}",
+            report.name,
+            report.priority,
+            report.remote,
+            report.authentication_method,
+            proposals.join(", "),
+            report.lifetime_seconds,
+            report.max_quick_modes,
+            report.nat_traversal,
+        )?;
+    }
+    config.auths.iter().try_for_each(|a| auth(a, out))
+}
+
+fn startup(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let s = &config.startup;
+    let df = match s.df {
+        DfPolicy::Copy => "copy",
+        DfPolicy::Set => "set",
+        DfPolicy::Clear => "clear",
+    };
+    let audit_dir = s.audit_dir.as_ref().map_or_else(|| "standard error".into(), |d| d.display().to_string());
+    writeln!(
+        out,
+        "startup  audit {} to {audit_dir}, files of {} KB; cache limits {} and {} thousand entries, idle {} s; SPIs {} to {}",
+        s.audit_level, s.audit_max_kbytes, s.spd_soft, s.spd_hard, s.cache_idle_seconds, s.spi_min, s.spi_max,
+    )?;
+    let mtu = s.mtu.map_or_else(|| "from the path".into(), |m| m.to_string());
+    writeln!(
+        out,
+        "startup  interface {}, MTU {mtu}, DF {df}, replay window {}, ports {} and {}, {} packets held",
+        s.interface, s.replay_window, s.ike_port, s.natt_port, s.hold_queue,
+    )?;
+    match &s.export_keys {
+        Some(dir) => writeln!(out, "startup  KEYS ARE WRITTEN to {}: for debugging only", dir.display()),
+        None => Ok(()),
+    }
+}
+
+fn host(policy: &HostPolicy, out: &mut dyn Write) -> io::Result<()> {
+    let selectors: Vec<_> = policy.selectors.iter().map(ToString::to_string).collect();
+    let action = match &policy.action {
+        HostAction::Pass => "PASS".to_string(),
+        HostAction::Discard => "DISCARD".to_string(),
+        HostAction::Tunnel(t) => format!("tunnel {}", t.name),
+    };
+    let (name, priority, cookie) = (&policy.name, policy.priority, policy.cookie);
+    writeln!(out, "host     {name}: priority {priority}, cookie {cookie}, {}: {action}", selectors.join("; "))
+}
+
+fn tunnel(policy: &TunnelPolicy, out: &mut dyn Write) -> io::Result<()> {
+    let transforms: Vec<_> = policy.transforms.iter().map(|t| format!("{t} ({})", t.keyword())).collect();
+    let (name, from, to) = (&policy.name, policy.tsource, policy.tdestination);
+    let start = from_model::start_name(policy.start);
+    writeln!(out, "tunnel   {name}: {from} to {to}, {}, {}, start {start}", policy.selector, transforms.join(", "))
+}
+
+fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {
+    let key = if record.preshared.is_some() { "pre-shared key" } else { "no key" };
+    write!(out, "auth     {}: remote {}, {key}", record.name, record.remote)?;
+    if let Some(id) = &record.local_id {
+        write!(out, ", local ID {id}")?;
+    }
+    if let Some(id) = &record.remote_id {
+        write!(out, ", remote ID {id}")?;
+    }
+    writeln!(out)
+}

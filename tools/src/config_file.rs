@@ -1,0 +1,78 @@
+//! The configuration file, read and checked.
+
+use policy::config::{Checked, Config, Diagnostic, Severity};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Octets of the longest configuration file.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It cannot be read.
+    #[error("cannot read configuration {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// It has errors: everything found, warnings too, in the order of the file.
+    #[error("{}", listed(.0))]
+    Invalid(Vec<Diagnostic>),
+}
+
+/// Reads and checks a file. What is odd but no error is in the result's warnings, among it that
+/// others can read the keys in it.
+pub fn read(path: &Path) -> Result<Checked, Unusable> {
+    let unreadable = |reason| Unusable::Unreadable { path: path.to_path_buf(), reason };
+    let file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
+    let mut text = String::new();
+    let octets = file.take(LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if octets as u64 > LONGEST {
+        let reason = format!("longer than {} megabytes", LONGEST >> 20);
+        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, reason)));
+    }
+    let name = path.display().to_string();
+    let mut checked = Config::parse(&text, &name).map_err(Unusable::Invalid)?;
+    if mode & 0o077 != 0 && checked.config.auths.iter().any(|a| a.preshared.is_some()) {
+        checked.warnings.insert(0, readable_keys(name, mode));
+    }
+    Ok(checked)
+}
+
+fn readable_keys(file: String, mode: u32) -> Diagnostic {
+    let suggestion = Some(format!("`chmod 600 {file}`"));
+    Diagnostic {
+        severity: Severity::Warning,
+        file,
+        line: 1,
+        column: 1,
+        object: String::new(),
+        message: format!("it holds pre-shared keys, and users other than its owner can open it (mode {mode:04o})"),
+        suggestion,
+        excerpt: None,
+        width: 1,
+    }
+}
+
+/// Diagnostics one after the other, then how many there are.
+#[must_use]
+pub fn listed(diagnostics: &[Diagnostic]) -> String {
+    let mut text: String = diagnostics.iter().map(|d| format!("{d}\n")).collect();
+    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+    text.push_str(&count(errors, "error"));
+    text.push_str(", ");
+    text.push_str(&count(diagnostics.len() - errors, "warning"));
+    text
+}
+
+/// `1 error`, `2 errors`.
+#[must_use]
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
