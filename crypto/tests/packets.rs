@@ -1,5 +1,6 @@
 //! Whole packets through every suite of the table: what is sealed opens, and
 //! nothing else does.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use aws_lc_rs::cipher::{
     AES_128, AES_256, Algorithm, EncryptingKey, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey,

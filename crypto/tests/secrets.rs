@@ -1,4 +1,5 @@
 //! Nothing that can be printed shows key octets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crypto::entropy::testing::SeededEntropy;
 use crypto::packet::{OpenJob, SealJob};

@@ -1,4 +1,5 @@
 //! Suites as people write them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crypto::suite::SuiteError;
 use crypto::table::Status;
