@@ -158,17 +158,40 @@ fn advance<N: ArraySize, B: BlockCipherEncBackend<BlockSize = N>>(
     lanes: &mut [Lane<'_, N>],
     steps: usize,
 ) {
-    for step in 0..steps {
-        for lane in &mut *lanes {
-            let block = &mut lane.rest[step];
-            for (chain, plain) in lane.chain.iter_mut().zip(block.iter()) {
-                *chain ^= plain;
+    if let [lane] = lanes {
+        // Alone, a chain that lives in a register nearly doubles the speed.
+        let mut chain = lane.chain.clone();
+        for block in &mut lane.rest[..steps] {
+            chain = encrypt_next(backend, chain, block);
+        }
+        lane.chain = chain;
+    } else {
+        for step in 0..steps {
+            for lane in &mut *lanes {
+                lane.chain = encrypt_next(backend, lane.chain.clone(), &mut lane.rest[step]);
             }
-            backend.encrypt_block_inplace(&mut lane.chain);
-            block.copy_from_slice(&lane.chain);
         }
     }
     for lane in lanes {
         lane.rest = &mut core::mem::take(&mut lane.rest)[steps..];
     }
+}
+
+/// Encrypts `block` after the ciphertext block `chain`; returns the next of those.
+///
+/// It works on values: references might overlap, and would cost stores between
+/// the rounds.
+#[inline(always)]
+fn encrypt_next<N: ArraySize, B: BlockCipherEncBackend<BlockSize = N>>(
+    backend: &B,
+    chain: Array<u8, N>,
+    block: &mut Array<u8, N>,
+) -> Array<u8, N> {
+    let mut work = block.clone();
+    for (octet, chain) in work.iter_mut().zip(chain) {
+        *octet ^= chain;
+    }
+    backend.encrypt_block_inplace(&mut work);
+    *block = work.clone();
+    work
 }
