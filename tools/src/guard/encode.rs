@@ -16,6 +16,8 @@ const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
+/// A destination of this host (rtnetlink.h).
+const RTN_LOCAL: u8 = 2;
 /// Bases of payload offsets (enum nft_payload_bases).
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
@@ -134,6 +136,9 @@ fn condition(m: &Match, family: &mut Option<bool>, out: &mut Vec<Expressions>) {
         Match::UpperHeader => {
             out.extend([load(TRANSPORT_HEADER, 0, 4), compare(Operator::GreatherThanEqual, vec![0; 4])]);
         }
+        Match::LocalDestination => {
+            out.extend([destination_type(), equal(u32::from(RTN_LOCAL).to_ne_bytes().to_vec())]);
+        }
     }
 }
 
@@ -185,6 +190,22 @@ fn fragment_header(offset: u32, len: u32) -> Expressions {
             DefaultNla::new(kind, vec![FRAGMENT]),
             DefaultNla::new(at, offset.to_be_bytes().to_vec()),
             DefaultNla::new(length, len.to_be_bytes().to_vec()),
+        ],
+    }
+}
+
+/// Loads what kind of address the destination is, by the routing tables.
+fn destination_type() -> Expressions {
+    const RESULT_ADDRTYPE: u32 = 3;
+    const BY_DESTINATION: u32 = 1 << 1;
+    let [dreg, result, flags] = [1, 2, 3];
+    let attribute = |kind: u16, value: u32| DefaultNla::new(kind, value.to_be_bytes().to_vec());
+    Expressions::Other {
+        expression_type: "fib".to_owned(),
+        attributes: vec![
+            attribute(dreg, Register::Reg1.into()),
+            attribute(result, RESULT_ADDRTYPE),
+            attribute(flags, BY_DESTINATION),
         ],
     }
 }

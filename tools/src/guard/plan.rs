@@ -134,36 +134,40 @@ fn link_control(config: &Config, direction: Direction) -> Vec<Rule> {
 /// What hosts behind us send into a tunnel: it comes in like any other packet,
 /// but is on its way out, where it can only take the TUN interface.
 fn forwarded(config: &Config) -> Chain {
-    let rules = selectors(config).map(|(selector, drop)| {
+    let mut rules = vec![rule([Match::LocalDestination], Verdict::Return)];
+    rules.extend(selectors(config).map(|(selector, drop)| {
         let outwards = selected(selector, Direction::Outbound);
         rule(outwards, if matches!(drop, Some(DropName::Protect(_))) { Verdict::Accept } else { Verdict::Return })
-    });
-    Chain { name: FORWARDED, base: None, rules: rules.collect() }
+    }));
+    Chain { name: FORWARDED, base: None, rules }
 }
 
 /// The ordered policies, seen from one direction.
 fn policies(config: &Config, direction: Direction) -> Vec<Rule> {
     let may_be_forwarded = direction == Direction::Inbound && discards_and_protects(config);
     let mut out = Vec::new();
-    let mut decide = |matches: Vec<Match>, drop: Option<&DropName>| {
-        if may_be_forwarded && matches!(drop, Some(DropName::Discard(_) | DropName::Default)) {
-            out.push(rule(matches.clone(), Verdict::Jump(FORWARDED)));
-        }
-        out.push(decided(matches, drop));
-    };
     for (selector, drop) in selectors(config) {
-        decide(selected(selector, direction), drop.as_ref());
+        decide(selected(selector, direction), drop.as_ref(), may_be_forwarded, &mut out);
         if drop.is_some() && selector.ports != PortSelector::Any {
-            // RFC 4301 7.3: a fragment without ports that may belong to it goes the same way.
+            // RFC 4301 7.3: a fragment without ports that may belong to it goes the same way, and
+            // nowhere else: where it would go, its first fragment might not.
             let mut matches = addressed(selector, direction);
             matches.push(Match::LaterFragment { ipv4: selector.local.is_ipv4() });
-            decide(matches, drop.as_ref());
+            out.push(decided(matches, drop.as_ref()));
         }
     }
     if config.default_action == DefaultAction::Discard {
-        decide(Vec::new(), Some(&DropName::Default));
+        decide(Vec::new(), Some(&DropName::Default), may_be_forwarded, &mut out);
     }
     out
+}
+
+/// What a policy says, but for what is discarded here and protected further on.
+fn decide(matches: Vec<Match>, drop: Option<&DropName>, may_be_forwarded: bool, out: &mut Vec<Rule>) {
+    if may_be_forwarded && matches!(drop, Some(DropName::Discard(_) | DropName::Default)) {
+        out.push(rule(matches.clone(), Verdict::Jump(FORWARDED)));
+    }
+    out.push(decided(matches, drop));
 }
 
 fn discards_and_protects(config: &Config) -> bool {

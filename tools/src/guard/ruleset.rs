@@ -114,6 +114,8 @@ pub enum Match {
     },
     /// The first four octets of the upper header are there: ports, or ICMP type and code.
     UpperHeader,
+    /// The receiver is an address of this host; on the way in only.
+    LocalDestination,
 }
 
 /// Which end of a packet.
@@ -192,6 +194,7 @@ impl fmt::Display for Match {
             Self::LaterFragment { ipv4: true } => f.write_str("ip frag-off & 0x1fff != 0"),
             Self::LaterFragment { ipv4: false } => f.write_str("frag frag-off != 0"),
             Self::UpperHeader => f.write_str("@th,0,32 >= 0"),
+            Self::LocalDestination => f.write_str("fib daddr type local"),
         }
     }
 }

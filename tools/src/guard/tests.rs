@@ -71,6 +71,8 @@ struct Packet {
     interface: &'static str,
     mark: u32,
     hop_limit: u8,
+    /// Whether the receiver is this host.
+    to_us: bool,
 }
 
 /// The kernel's walk through a chain, as far as the rules here need one.
@@ -114,6 +116,7 @@ fn holds(m: &Match, p: &Packet) -> bool {
         Match::HopLimit(n) => !ipv4 && p.hop_limit == *n,
         Match::LaterFragment { ipv4: v4 } => *v4 == ipv4 && p.later_fragment,
         Match::UpperHeader => p.upper.is_some(),
+        Match::LocalDestination => p.to_us,
     }
 }
 
@@ -150,7 +153,7 @@ fn forbidden(config: &Config, p: &Packet) -> Option<bool> {
         Decision::Protect { .. } => Some(true),
         Decision::Discard if p.direction == Direction::Outbound || by_tunnel => Some(true),
         // What comes in to leave through a tunnel is judged when it leaves.
-        Decision::Discard if !protected_outwards(config, &tuple) => Some(true),
+        Decision::Discard if p.to_us || !protected_outwards(config, &tuple) => Some(true),
         Decision::Discard if ports == Ports::Opaque => None,
         Decision::Discard => Some(false),
     }
@@ -178,6 +181,7 @@ fn packet(direction: Direction, source: &str, destination: &str) -> Packet {
         interface: "eth0",
         mark: 0,
         hop_limit: 64,
+        to_us: true,
     }
 }
 
@@ -226,6 +230,18 @@ fn ipsec_itself_is_received_at_our_end_points_only() {
     assert!(dropped(&rules, &Packet { upper: Some([1, 244, 0, 53]), ..ike.clone() }), "another port");
     assert!(dropped(&rules, &Packet { upper: Some([3, 1, 0, 0]), ..too_big }), "another ICMP error");
     assert!(dropped(&rules, &Packet { direction: Direction::Outbound, ..ike }), "nobody's IKE but ours leaves");
+}
+
+#[test]
+fn a_discarding_policy_is_not_fooled_by_a_tunnel_for_everything() {
+    let everything = Selector::between(AddressRange::ANY_V4, AddressRange::ANY_V4);
+    let ports = PortSelector::Ports { local: (22, 22), remote: (0, 65535) };
+    let ssh = Selector { protocol: Some(6), ports, ..everything.clone() };
+    let all = HostAction::Tunnel(tunnel("0.0.0.0/0", "0.0.0.0/0"));
+    let hosts = vec![(vec![ssh], HostAction::Discard), (vec![everything], all)];
+    let rules = Guard::plan(&config(hosts, Vec::new(), DefaultAction::Discard), &options());
+    let login = Packet { upper: Some([0x9c, 0x40, 0, 22]), ..packet(Direction::Inbound, "198.51.100.7", "10.78.1.5") };
+    assert!(dropped(&rules, &login), "seen the other way round it would go into the tunnel");
 }
 
 #[test]
@@ -366,8 +382,9 @@ fn any_packet() -> impl Strategy<Value = Packet> {
         prop_oneof![Just(Some(6)), Just(Some(17)), Just(Some(1)), Just(Some(58)), Just(Some(47)), Just(None)];
     let first = prop_oneof![0..2u8, 128..145u8];
     let upper = prop::option::weighted(0.7, [first.boxed(), (0..8u8).boxed(), (0..2u8).boxed(), (0..8u8).boxed()]);
-    (ends, any::<bool>(), protocol, upper, any::<bool>()).prop_map(
-        |((source, destination), out, protocol, upper, fragment)| Packet {
+    (ends, any::<bool>(), protocol, upper, any::<bool>(), any::<bool>()).prop_map(
+        |((source, destination), out, protocol, upper, fragment, to_us)| Packet {
+            to_us,
             direction: if out { Direction::Outbound } else { Direction::Inbound },
             source,
             destination,
