@@ -5,6 +5,7 @@
 //! once per pair, whichever direction reaches them first.
 
 use crate::replay::ReplayWindow;
+use arc_swap::ArcSwap;
 use core::ops::Range;
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
@@ -16,6 +17,7 @@ use policy::five_tuple::Direction;
 use policy::sa::SaSpec;
 use policy::selector::PortSelector;
 use policy::time::Timestamp;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What the daemon is to know of an SA pair.
@@ -294,6 +296,7 @@ pub struct OutboundSa {
     told: Arc<Told>,
     last_sequence: u64,
     path_mtu: AtomicU32,
+    remote: ArcSwap<SocketAddr>,
     spec: SaSpec,
 }
 
@@ -324,7 +327,9 @@ impl OutboundSa {
         // One short of the last ESN, so that the end of a range of them is a u64 as well.
         let last_sequence = if spec.esn { u64::MAX - 1 } else { u64::from(u32::MAX) };
         let path_mtu = AtomicU32::new(u32::from(DEFAULT_PATH_MTU));
-        Ok(Self { hot, sealer, told, last_sequence, path_mtu, spec: without_keys(spec) })
+        let remote = SocketAddr::new(spec.remote, spec.encapsulation.map_or(0, |e| e.remote_port));
+        let remote = ArcSwap::from_pointee(remote);
+        Ok(Self { hot, sealer, told, last_sequence, path_mtu, remote, spec: without_keys(spec) })
     }
 
     volume!();
@@ -356,6 +361,24 @@ impl OutboundSa {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.hot.sequence.load(Relaxed)
+    }
+
+    /// Where packets are sent; the port is 0 without UDP encapsulation.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        **self.remote.load()
+    }
+
+    /// Sends to another address or port from now on: a NAT has moved the peer
+    /// (RFC 3947 4). The caller has heard so from the peer itself, authenticated.
+    /// Returns whether it can be: an SA without UDP encapsulation, or to the other address
+    /// family, stays as it is.
+    pub fn move_remote(&self, remote: SocketAddr) -> bool {
+        let can = self.spec.encapsulation.is_some() && remote.is_ipv4() == self.spec.remote.is_ipv4();
+        if can {
+            self.remote.store(Arc::new(remote));
+        }
+        can
     }
 
     /// MTU of the path to the peer, in octets of the outer packet.

@@ -30,6 +30,7 @@ pub struct Shared {
     /// What became of every packet.
     pub counters: Counters,
     pairs: Mutex<HashMap<u64, Pair>>,
+    held: Mutex<HashMap<u32, u64>>,
 }
 
 /// Both SAs of a pair, for reports.
@@ -79,6 +80,7 @@ impl Shared {
             outbound: Outbound::new(),
             counters: Counters::new(WORKERS),
             pairs: Mutex::new(HashMap::new()),
+            held: Mutex::new(HashMap::new()),
         }
     }
 
@@ -152,6 +154,22 @@ impl Shared {
         let mut pairs: Vec<Pair> = self.pairs().values().cloned().collect();
         pairs.sort_unstable_by_key(|p| p.id);
         pairs
+    }
+
+    /// Packets that wait for an SA of a tunnel, with all workers.
+    #[must_use]
+    pub fn held(&self, tunnel: u32) -> u64 {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(&tunnel).copied().unwrap_or(0)
+    }
+
+    /// `added` more packets wait for a tunnel, and `taken` no longer do.
+    pub(crate) fn count_held(&self, tunnel: u32, added: u64, taken: u64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(tunnel).or_default();
+        *count = (*count + added).saturating_sub(taken);
+        if *count == 0 {
+            held.remove(&tunnel);
+        }
     }
 
     /// Each change of the map is one step, so a panic leaves nothing to repair.

@@ -7,6 +7,7 @@ use super::worker::outbound::{Command, OutboundWorker};
 use super::worker::{Clock, Events, Ports, Waker, housekeeping, spawn};
 use super::{PortKind, Tun, path_mtu};
 use crate::event::Event;
+use crate::mtu::interface_mtu;
 use crate::pipeline::inbound::{KEEPALIVE, NON_ESP_MARKER};
 use crate::shared::{Pair, PairError, Shared};
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -206,6 +207,30 @@ impl Datapath {
     /// Drops what waits for a tunnel: there will be no SA. The next packet asks again.
     pub fn fail(&self, tunnel: u32) {
         self.command(|| Command::Fail(tunnel));
+    }
+
+    /// A NAT has moved the peer of a pair, which the peer itself has shown by an
+    /// authenticated message: sends there from now on.
+    pub fn move_peer(&self, pair: u64, remote: SocketAddr) -> Result<Pair, PairError> {
+        let pair = self.shared.pair(pair).ok_or(PairError::Unknown(pair))?;
+        pair.outbound.move_remote(remote);
+        Ok(pair)
+    }
+
+    /// The MTU that the TUN interface should have, for the policies in force
+    /// and what the kernel knows of the paths now; see
+    /// [`interface_mtu`](crate::mtu::interface_mtu). It may change when
+    /// policies or paths do.
+    #[must_use]
+    pub fn interface_mtu(&self) -> u16 {
+        let spd = self.shared.spd.load();
+        interface_mtu(spd.config(), |local, remote| path_mtu(local, remote, self.mark).ok())
+    }
+
+    /// Packets that wait for an SA of a tunnel.
+    #[must_use]
+    pub fn held(&self, tunnel: u32) -> u64 {
+        self.shared.held(tunnel)
     }
 
     /// Replaces the policies under the running workers and decides anew on

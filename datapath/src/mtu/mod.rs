@@ -9,7 +9,9 @@ pub mod fragment;
 pub mod icmp;
 
 use crypto::EspSuite;
+use policy::config::{Config, NatTraversal};
 use policy::time::Timestamp;
+use std::net::IpAddr;
 
 /// Octets of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
@@ -21,6 +23,8 @@ const UDP_HEADER: usize = 8;
 const ESP_HEADER: usize = 8;
 /// Pad length and next header.
 const ESP_TRAILER: usize = 2;
+/// The MTU of Ethernet.
+const ETHERNET: u16 = 1500;
 /// What every IPv4 path carries (RFC 791 3.2).
 const SMALLEST: usize = 68;
 
@@ -37,6 +41,27 @@ pub fn inner_mtu(path_mtu: u16, suite: EspSuite, outer_ipv4: bool, udp: bool) ->
     let inner = aligned.saturating_sub(ESP_TRAILER).max(SMALLEST);
     // No larger than `path_mtu`, or 68.
     u16::try_from(inner).unwrap_or(u16::MAX)
+}
+
+/// The MTU of the TUN interface for a configuration: as it says, or else the
+/// smallest [`inner_mtu`] of any tunnel with any of its transforms. Where the
+/// policy leaves it to the path whether ESP travels in UDP, it is taken to.
+/// `path_mtu` tells the MTU of the path between two addresses; a path it does
+/// not know is left out. Without tunnels it is that of Ethernet.
+#[must_use]
+pub fn interface_mtu(config: &Config, mut path_mtu: impl FnMut(IpAddr, IpAddr) -> Option<u16>) -> u16 {
+    if let Some(mtu) = config.startup.mtu {
+        return mtu;
+    }
+    let mut smallest = None;
+    for tunnel in &config.tunnels {
+        let Some(path) = path_mtu(tunnel.tsource, tunnel.tdestination) else { continue };
+        let udp = config.ike_policy(tunnel.tdestination).is_none_or(|p| p.nat_traversal != NatTraversal::Off);
+        let inner =
+            tunnel.transforms.iter().map(|t| inner_mtu(path, t.suite, tunnel.tdestination.is_ipv4(), udp)).min();
+        smallest = smallest.into_iter().chain(inner).min();
+    }
+    smallest.unwrap_or(ETHERNET)
 }
 
 /// A token bucket: answers to packets that do not fit are limited, so that

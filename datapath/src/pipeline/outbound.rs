@@ -17,6 +17,7 @@ use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -128,14 +129,14 @@ impl Outbound {
 
     /// The SA of a tunnel is there: sends what waits for it, the oldest first.
     pub fn release(&mut self, tunnel: u32, now: Timestamp, out: &mut OutboundOutput) {
-        let packets = self.holds.answered(tunnel);
+        let packets = self.answered(tunnel);
         self.process(packets, now, out);
     }
 
     /// There will be no SA for a tunnel: drops what waits for it. The next
     /// packet asks again.
     pub fn fail(&mut self, tunnel: u32) {
-        let packets = self.holds.answered(tunnel);
+        let packets = self.answered(tunnel);
         for packet in packets {
             self.drop_packet(packet, DropReason::NegotiationFailed);
         }
@@ -146,7 +147,7 @@ impl Outbound {
         let spd = self.shared.spd.load_full();
         for tunnel in self.holds.tunnels() {
             let gone = spd.tunnel(tunnel).is_none();
-            let packets = if gone { self.holds.answered(tunnel) } else { self.holds.take(tunnel) };
+            let packets = if gone { self.answered(tunnel) } else { self.take_held(tunnel) };
             self.process(packets, now, out);
         }
     }
@@ -212,10 +213,22 @@ impl Outbound {
         }
         for tunnel in self.holds.tunnels() {
             if self.shared.outbound.current(tunnel).is_some() {
-                let packets = self.holds.take(tunnel);
+                let packets = self.take_held(tunnel);
                 self.process(packets, now, out);
             }
         }
+    }
+
+    fn answered(&mut self, tunnel: u32) -> VecDeque<Packet> {
+        let packets = self.holds.answered(tunnel);
+        self.shared.count_held(tunnel, 0, packets.len() as u64);
+        packets
+    }
+
+    fn take_held(&mut self, tunnel: u32) -> VecDeque<Packet> {
+        let packets = self.holds.take(tunnel);
+        self.shared.count_held(tunnel, 0, packets.len() as u64);
+        packets
     }
 
     /// Parse, look up, decide, act.
@@ -356,6 +369,7 @@ impl Outbound {
                 out.events.push(Event::Acquire { tunnel, tuple: headers.tuple });
             }
             if waits {
+                self.shared.count_held(tunnel, 1, 0);
                 self.pool.give(packet);
             } else {
                 self.drop_packet(packet, DropReason::HoldQueueFull);

@@ -27,9 +27,8 @@ pub(in crate::io) fn run(shared: &Arc<Shared>, stop: &Receiver<()>, clock: Clock
 fn refresh_paths(shared: &Shared, mark: u32) {
     let mut paths = BTreeMap::new();
     for pair in shared.all_pairs() {
-        let spec = pair.outbound.spec();
-        let mtu =
-            paths.entry((spec.local, spec.remote)).or_insert_with(|| path_mtu(spec.local, spec.remote, mark).ok());
+        let (local, remote) = (pair.outbound.spec().local, pair.outbound.remote().ip());
+        let mtu = paths.entry((local, remote)).or_insert_with(|| path_mtu(local, remote, mark).ok());
         if let Some(mtu) = mtu {
             pair.outbound.set_path_mtu(*mtu);
         }

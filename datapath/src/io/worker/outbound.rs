@@ -115,7 +115,7 @@ impl OutboundWorker {
                 if is_too_big(&e) {
                     // The path has become narrower: those that follow are cut, or their senders told.
                     let spec = sealed.sa.spec();
-                    if let Ok(mtu) = path_mtu(spec.local, spec.remote, self.mark) {
+                    if let Ok(mtu) = path_mtu(spec.local, sealed.sa.remote().ip(), self.mark) {
                         sealed.sa.set_path_mtu(mtu);
                     }
                 }

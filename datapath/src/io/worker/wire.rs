@@ -142,7 +142,7 @@ fn outgoing(sealed: &Sealed) -> Outgoing<'_> {
     let spec = sealed.sa.spec();
     Outgoing {
         payload: sealed.packet.as_slice(),
-        destination: SocketAddr::new(spec.remote, spec.encapsulation.map_or(0, |e| e.remote_port)),
+        destination: sealed.sa.remote(),
         source: Some(spec.local),
         tos: Some(sealed.outer.traffic_class),
     }
