@@ -13,3 +13,6 @@ pub use outbound::{Clear, Outbound, OutboundOutput};
 
 /// Packets that are worked on together.
 pub const BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests;

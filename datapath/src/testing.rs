@@ -1,13 +1,17 @@
 //! Packets, SAs and configurations for the crate's own tests.
 
 use crate::sa::{InboundSa, OutboundSa, pair};
+use crate::shared::Shared;
 use crypto::entropy::testing::SeededEntropy;
 use crypto::table::{ENCRYPTIONS, INTEGRITIES, Status};
 use crypto::{Entropy, EspSuite, Secret};
 use etherparse::PacketBuilder;
+use policy::cache::HashKey;
+use policy::config::{Config, DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
 use policy::five_tuple::Direction;
 use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec};
 use policy::selector::{AddressRange, Selector};
+use policy::transform::EspTransform;
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -132,4 +136,58 @@ impl Agreement {
             (Arc::new(i), Arc::new(o))
         })
     }
+}
+
+/// A configuration without policies; what no policy matches passes.
+pub(crate) fn empty_config() -> Config {
+    Config {
+        startup: Startup { hold_queue: 8, spd_soft: 10, spd_hard: 20, df: DfPolicy::Copy, ..Startup::default() },
+        hosts: Vec::new(),
+        default_action: DefaultAction::Pass,
+        tunnels: Vec::new(),
+        ikes: Vec::new(),
+        auths: Vec::new(),
+        bypass: Vec::new(),
+    }
+}
+
+/// A tunnel policy as one side of an agreement has it.
+pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPolicy> {
+    let (_, outbound) = agreement.specs(near);
+    Arc::new(TunnelPolicy {
+        name: Arc::clone(&agreement.tunnel),
+        tsource: outbound.local,
+        tdestination: outbound.remote,
+        selector: outbound.selector,
+        transforms: vec![EspTransform { suite: agreement.suite, pfs: None, lifetime: outbound.lifetime }],
+        start: StartMode::Traffic,
+        line: 1,
+    })
+}
+
+/// Adds a host policy behind those that are there.
+pub(crate) fn add_host(config: &mut Config, selectors: Vec<Selector>, action: HostAction) {
+    let n = config.hosts.len() as u32 + 1;
+    config.hosts.push(Arc::new(HostPolicy {
+        name: format!("h{n}"),
+        priority: n * 10,
+        cookie: n + 1,
+        selectors,
+        action,
+        line: 1,
+    }));
+}
+
+/// The configuration of one side of an agreement: its tunnel, and a host policy
+/// for all that the tunnel may carry.
+pub(crate) fn tunnel_config(agreement: &Agreement, near: bool) -> Config {
+    let mut config = empty_config();
+    let tunnel = tunnel_policy(agreement, near);
+    config.tunnels.push(Arc::clone(&tunnel));
+    add_host(&mut config, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+    config
+}
+
+pub(crate) fn shared(config: &Config) -> Arc<Shared> {
+    Arc::new(Shared::new(config, HashKey::draw(&mut SeededEntropy::new(9))))
 }

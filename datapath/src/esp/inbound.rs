@@ -63,7 +63,8 @@ pub fn check(
             dropped(packet, DropReason::SaExpired);
             continue;
         }
-        let len_fits = packet.len() >= suite.min_packet_len() && (packet.len() - around) % suite.alignment() == 0;
+        let len_fits =
+            packet.len() >= suite.min_packet_len() && (packet.len() - around).is_multiple_of(suite.alignment());
         match sequence_field(&packet).filter(|_| len_fits) {
             None => dropped(packet, DropReason::BadLength),
             Some(field) => match window.check(field) {
