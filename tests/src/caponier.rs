@@ -305,3 +305,42 @@ impl Caponier {
         self.daemon.is_running()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::CASES;
+    use policy::config::Config;
+
+    /// What the tests write is a good configuration: for every row, with all that tests add.
+    #[test]
+    fn configurations_are_accepted() {
+        for case in CASES {
+            let tunnel = |name: &str, source: &str, destination: &str| Tunnel {
+                name: name.into(),
+                local: [10, 77, 0, 1].into(),
+                remote: [10, 77, 0, 2].into(),
+                source: source.into(),
+                destination: destination.into(),
+                ike: vec![case.ike.into()],
+                esp: vec![format!("{}/20", case.esp)],
+                preshared: PRESHARED.into(),
+                more: "start = \"boot\"".into(),
+                more_ike: "nat_traversal = \"force\"\nlife = 60".into(),
+            };
+            let configuration = Configuration {
+                startup: "allow_short_lifetimes = true\nspd_soft = 1\nspd_hard = 2\nexport_keys = \"/tmp\"".into(),
+                tunnels: vec![
+                    tunnel("to_b", "10.78.1.0/24", "10.78.2.0/24"),
+                    tunnel("six", "fd78:1::/64", "fd78:2::/64"),
+                ],
+                more: "[[host]]\nname = \"web\"\nsource = \"10.99.0.1\"\ndestination = \"10.99.0.2\"\naction = \"PASS\""
+                    .into(),
+            };
+            let text = configuration.text();
+            let checked = Config::parse(&text, "caponier.toml");
+            let errors = checked.err().unwrap_or_default();
+            assert!(errors.is_empty(), "{}\n{text}", errors.iter().map(ToString::to_string).collect::<String>());
+        }
+    }
+}
