@@ -309,9 +309,6 @@ impl Engine {
     /// Deletes everything and begins nothing any more.
     pub(super) fn shutdown(&mut self, now: Timestamp, entropy: &mut dyn Entropy) {
         self.stopping = true;
-        for tunnel in self.tunnels.values_mut() {
-            tunnel.wanted = false;
-        }
         let names: Vec<_> = self.tunnels.keys().cloned().collect();
         for name in names {
             self.timers.cancel(&Timer::Tunnel(name));
@@ -326,8 +323,11 @@ impl Engine {
         reason: &str,
         entropy: &mut dyn Entropy,
     ) {
-        for tunnel in self.tunnels.values_mut().filter(|t| concerns(t.policy.tdestination)) {
-            tunnel.wanted = false;
+        let mut in_vain = Vec::new();
+        for (name, tunnel) in self.tunnels.iter_mut().filter(|(_, t)| concerns(t.policy.tdestination)) {
+            if std::mem::take(&mut tunnel.wanted) {
+                in_vain.push(Arc::clone(name));
+            }
         }
         let pairs: Vec<_> = self.pairs.values().filter(|p| concerns(p.remote.ip())).map(|p| p.id).collect();
         for pair in pairs {
@@ -336,11 +336,10 @@ impl Engine {
         let isakmp: Vec<_> = self.isakmp.values().filter(|sa| concerns(sa.setup.remote.ip())).map(|sa| sa.id).collect();
         for id in isakmp {
             let established = self.isakmp.get(&id).is_some_and(|sa| sa.established.is_some());
-            let waiting = self.waiting_for(id);
             self.delete_isakmp(now, id, reason, established, entropy);
-            for name in waiting {
-                self.output.push_back(Output::TunnelFailed { tunnel: name, reason: reason.into() });
-            }
+        }
+        for tunnel in in_vain {
+            self.output.push_back(Output::TunnelFailed { tunnel, reason: reason.into() });
         }
     }
 
