@@ -158,6 +158,10 @@ impl Engine {
             Err(failure) => {
                 self.inbound_spis.retain(|&used| Some(used) != spi);
                 self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+                if self.gave_way(&tunnel) {
+                    let reason = failure.event(&place).text;
+                    self.tunnel_failed(now, &tunnel.name, reason, entropy);
+                }
                 return;
             }
         };
@@ -249,6 +253,14 @@ impl Engine {
         exchange.request = None;
         self.timers.set(Timer::QuickMode(isakmp, message_id), now + GIVE_UP * 2);
         true
+    }
+
+    /// Whether our exchange for a tunnel gave way to one of the peer's: it will bring nothing.
+    fn gave_way(&self, tunnel: &TunnelPolicy) -> bool {
+        let attempt = self.tunnels.get(&tunnel.name).and_then(|t| t.attempt);
+        let Some(Attempt::Phase2 { isakmp, message_id, role: Role::Initiator }) = attempt else { return false };
+        let exchange = self.isakmp.get(&isakmp).and_then(|sa| sa.exchanges.get(&message_id));
+        exchange.is_some_and(|exchange| matches!(exchange.state, QuickMode::Abandoned(_)))
     }
 
     /// Message 2: the pair exists on both sides.
