@@ -334,8 +334,9 @@ mod tests {
                     tunnel("to_b", "10.78.1.0/24", "10.78.2.0/24"),
                     tunnel("six", "fd78:1::/64", "fd78:2::/64"),
                 ],
-                more: "[[host]]\nname = \"web\"\nsource = \"10.99.0.1\"\ndestination = \"10.99.0.2\"\naction = \"PASS\""
-                    .into(),
+                more:
+                    "[[host]]\nname = \"web\"\nsource = \"10.99.0.1\"\ndestination = \"10.99.0.2\"\naction = \"PASS\""
+                        .into(),
             };
             let text = configuration.text();
             let checked = Config::parse(&text, "caponier.toml");

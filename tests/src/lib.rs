@@ -15,6 +15,7 @@ pub mod judge;
 pub mod lab;
 pub mod need;
 pub mod process;
+pub mod simulation;
 pub mod strongswan;
 pub mod traffic;
 pub mod wait;

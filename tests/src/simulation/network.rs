@@ -1,0 +1,81 @@
+//! A network that loses, doubles, delays and reorders datagrams.
+
+use super::rng::Rng;
+use policy::time::Timestamp;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// A UDP datagram on its way.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// Sender.
+    pub source: SocketAddr,
+    /// Receiver.
+    pub destination: SocketAddr,
+    /// UDP payload.
+    pub payload: Vec<u8>,
+}
+
+/// How bad a network is.
+#[derive(Clone, Copy, Debug)]
+pub struct Quality {
+    /// Datagrams lost, of 100.
+    pub loss: u64,
+    /// Datagrams delivered twice, of 100.
+    pub duplication: u64,
+    /// Longest delay in milliseconds; the shortest is 1, so this is the reordering too.
+    pub delay: u64,
+}
+
+impl Quality {
+    /// Loses nothing.
+    pub const RELIABLE: Self = Self { loss: 0, duplication: 0, delay: 20 };
+
+    /// Any, from reliable to dreadful.
+    pub fn random(rng: &mut Rng) -> Self {
+        let delay = [20, 200, 1500, 4000][rng.below(4) as usize];
+        Self { loss: rng.below(5) * 10, duplication: rng.below(4) * 10, delay }
+    }
+}
+
+/// What is under way, in order of arrival.
+#[derive(Debug)]
+pub struct Network {
+    /// How bad it is at the moment.
+    pub quality: Quality,
+    queue: BTreeMap<(Timestamp, u64), InFlight>,
+    sent: u64,
+}
+
+impl Network {
+    /// An empty network.
+    #[must_use]
+    pub fn new(quality: Quality) -> Self {
+        Self { quality, queue: BTreeMap::new(), sent: 0 }
+    }
+
+    /// A datagram is sent.
+    pub fn send(&mut self, now: Timestamp, rng: &mut Rng, datagram: InFlight) {
+        if rng.chance(self.quality.loss) {
+            return;
+        }
+        let copies = 1 + usize::from(rng.chance(self.quality.duplication));
+        for _ in 0..copies {
+            self.sent += 1;
+            let arrival = now + rng.millis(1, self.quality.delay);
+            self.queue.insert((arrival, self.sent), datagram.clone());
+        }
+    }
+
+    /// When the next datagram arrives.
+    #[must_use]
+    pub fn next_arrival(&self) -> Option<Timestamp> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes a datagram that has arrived.
+    pub fn receive(&mut self, now: Timestamp) -> Option<InFlight> {
+        self.next_arrival().filter(|at| *at <= now)?;
+        self.queue.pop_first().map(|(_, datagram)| datagram)
+    }
+}
