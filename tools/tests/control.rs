@@ -164,6 +164,39 @@ fn the_socket_is_private_and_goes_with_the_daemon() {
     assert!(!socket_path(dir.path()).exists());
 }
 
+#[test]
+fn last_words_arrive_and_the_socket_stays_to_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run_dir = dir.path().to_path_buf();
+    let (up, is_up) = std::sync::mpsc::channel();
+    let clients = std::thread::spawn(move || {
+        is_up.recv().unwrap();
+        let first = client::ask_once(&run_dir, &Request::Stop).unwrap();
+        (first, client::ask_once(&run_dir, &Request::Status).unwrap_err())
+    });
+    runtime.block_on(async {
+        let server = Server::bind(dir.path()).unwrap();
+        let (requests, mut incoming) = tokio::sync::mpsc::channel(4);
+        tokio::spawn(server.run(requests));
+        up.send(()).unwrap();
+        let (request, responder) = incoming.recv().await.unwrap();
+        assert_eq!(request, Request::Stop);
+        drop(incoming);
+        responder.done_at_last("farewell").await;
+        // The daemon is still cleaning up.
+        while !clients.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(socket_path(dir.path()).exists());
+    });
+    drop(runtime);
+    let (first, second) = clients.join().unwrap();
+    assert_eq!(first, [Answer::Done("farewell".into())]);
+    assert!(matches!(&second, Error::Refused(r) if r.kind == RefusalKind::Busy), "{second}");
+    assert!(!socket_path(dir.path()).exists());
+}
+
 fn bind(dir: &Path) -> Result<(), BindError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { Server::bind(dir).map(drop) })

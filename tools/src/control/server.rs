@@ -96,15 +96,12 @@ impl Server {
         &self.socket
     }
 
-    /// Serves clients until `requests` is closed. Dropping the future ends it at once.
+    /// Serves clients until the future is dropped. Once nobody receives `requests` any more, clients
+    /// are told that the daemon is ending, which is not over while there is a socket.
     pub async fn run(self, requests: mpsc::Sender<(Request, Responder)>) {
         let places = Arc::new(Semaphore::new(MAX_CLIENTS));
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = requests.closed() => return,
-            };
-            match accepted {
+            match self.listener.accept().await {
                 Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => {
                         let requests = requests.clone();
@@ -309,6 +306,14 @@ impl Responder {
     /// An answer in words.
     pub fn done(self, text: impl Into<String>) {
         self.answer(vec![Answer::Done(text.into())]);
+    }
+
+    /// An answer in words that is with the client, or as lost as the client is, when this returns:
+    /// for a daemon that is about to end. Waits for [`CLIENT_PATIENCE`] at most.
+    pub async fn done_at_last(self, text: impl Into<String>) {
+        let connection = self.to_client.clone();
+        self.done(text);
+        connection.closed().await;
     }
 
     /// No answer. Never waits.
