@@ -63,6 +63,36 @@ fn each_section_as_json_which_reads_back() {
     }
 }
 
+/// Names of all members, but for those of maps, whose names are data.
+fn names(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, value) in members {
+                into.insert(name.clone());
+                if !["counters", "drops"].contains(&name.as_str()) {
+                    names(value, into);
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|v| names(v, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/reports.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    for section in EVERY {
+        let document = written(Format::Json, &[section], &common::of(section));
+        names(&serde_json::from_str(&document).unwrap(), &mut found);
+    }
+    let missing: Vec<_> =
+        found.iter().filter(|n| !text.contains(&format!("`{n}`")) && !text.contains(&format!("\"{n}\""))).collect();
+    assert!(found.len() > 80 && missing.is_empty(), "not in docs/reports.md: {missing:?}");
+}
+
 #[test]
 fn sections_without_records_are_there_all_the_same() {
     let sections = [Section::Mad, Section::Sad, Section::Cache];
