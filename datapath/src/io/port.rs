@@ -49,12 +49,14 @@ impl Port {
             set_int_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
             set_int_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
         } else {
-            socket.set_only_v6(true)?;
             set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
         }
         match kind {
             PortKind::Udp(port) => {
+                if !ipv4 {
+                    socket.set_only_v6(true)?;
+                }
                 let any = if ipv4 {
                     SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
                 } else {
