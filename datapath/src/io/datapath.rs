@@ -8,7 +8,6 @@ use super::worker::{Clock, Events, Ports, Waker, housekeeping, spawn};
 use super::{PortKind, Tun, path_mtu};
 use crate::event::Event;
 use crate::mtu::interface_mtu;
-use crate::pipeline::inbound::{KEEPALIVE, NON_ESP_MARKER};
 use crate::shared::{Pair, PairError, Shared};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use policy::config::Config;
@@ -243,15 +242,14 @@ impl Datapath {
         orphans
     }
 
-    /// Sends an IKE message from the port that ESP shares, behind a non-ESP
-    /// marker. A failure comes back as [`Event::SendFailed`].
-    pub fn send_ike(&self, local: SocketAddr, remote: SocketAddr, message: &[u8]) {
-        self.send(local, remote, [&NON_ESP_MARKER, message].concat());
-    }
-
-    /// Sends a NAT keepalive.
-    pub fn send_keepalive(&self, local: SocketAddr, remote: SocketAddr) {
-        self.send(local, remote, KEEPALIVE.to_vec());
+    /// Sends a datagram from the port that ESP in UDP shares: an IKE message
+    /// behind its non-ESP marker, or a NAT keepalive. `payload` is the whole UDP
+    /// payload. A failure comes back as [`Event::SendFailed`].
+    pub fn send_udp(&self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
+        // One worker does for what is no flow.
+        if let Some(outbox) = self.outbound.first() {
+            outbox.send(Command::Send { local, remote, payload });
+        }
     }
 
     /// The sums of all workers' counters.
@@ -269,13 +267,6 @@ impl Datapath {
     fn command(&self, command: impl Fn() -> Command) {
         for outbox in &self.outbound {
             outbox.send(command());
-        }
-    }
-
-    fn send(&self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
-        // One worker does for what is no flow.
-        if let Some(outbox) = self.outbound.first() {
-            outbox.send(Command::Send { local, remote, payload });
         }
     }
 }
