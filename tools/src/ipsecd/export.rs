@@ -31,7 +31,8 @@ impl KeyExport {
             Direction::Inbound => (sa.remote, sa.local),
         };
         let family = if source.is_ipv4() { "IPv4" } else { "IPv6" };
-        let (encryption, integrity) = sa.keymat.expose().split_at(sa.suite.encryption.keymat_len().min(sa.keymat.len()));
+        let (encryption, integrity) =
+            sa.keymat.expose().split_at(sa.suite.encryption.keymat_len().min(sa.keymat.len()));
         let line = format!(
             "\"{family}\",\"{source}\",\"{destination}\",\"0x{:08x}\",\"{}\",\"{}\",\"{}\",\"{}\"\n",
             sa.spi,

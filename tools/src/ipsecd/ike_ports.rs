@@ -1,11 +1,12 @@
 //! UDP port 500: IKE datagrams to and from the network. Those on the NAT-T port
 //! come and go through the packet path, which shares that port with ESP.
 
-use datapath::io::{Outgoing, Port, PortKind, ReceiveBatch, SendBatch};
+use datapath::io::{Outgoing, Port, PortKind, ReceiveBatch, Received, SendBatch};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 
 /// Datagrams taken from a socket at a time.
 const BATCH: usize = 16;
@@ -26,42 +27,69 @@ pub(super) struct Arrived {
 /// The IKE port, for IPv4 and, where the host has it, IPv6.
 pub(super) struct IkePorts {
     port: u16,
-    v4: AsyncFd<Port>,
-    v6: Option<AsyncFd<Port>>,
+    v4: Watched,
+    v6: Option<Watched>,
     send: SendBatch,
     receive: ReceiveBatch,
+}
+
+/// A port, and what tells when something has arrived at it.
+struct Watched {
+    port: Port,
+    /// The same socket once more: only its readiness is used.
+    readiness: UdpSocket,
+}
+
+impl Watched {
+    fn open(port: u16, ipv4: bool, mark: u32) -> io::Result<Self> {
+        let port = Port::open(PortKind::Udp(port), ipv4, mark)?;
+        let again = std::net::UdpSocket::from(port.as_fd().try_clone_to_owned()?);
+        Ok(Self { readiness: UdpSocket::from_std(again)?, port })
+    }
+
+    fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        let received = self.readiness.try_io(Interest::READABLE, || match self.port.receive(batch)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        });
+        match received {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            other => other,
+        }
+    }
 }
 
 impl IkePorts {
     /// Binds UDP `port`. Call within a tokio runtime.
     pub(super) fn bind(port: u16, mark: u32) -> io::Result<Self> {
-        let open = |ipv4| AsyncFd::with_interest(Port::open(PortKind::Udp(port), ipv4, mark)?, Interest::READABLE);
-        let v6 = match open(false) {
+        let v6 = match Watched::open(port, false, mark) {
             Ok(v6) => Some(v6),
             // A kernel with IPv6 switched off.
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => None,
             Err(e) => return Err(e),
         };
-        Ok(Self { port, v4: open(true)?, v6, send: SendBatch::new(1), receive: ReceiveBatch::new(BATCH, LONGEST) })
+        let v4 = Watched::open(port, true, mark)?;
+        Ok(Self { port, v4, v6, send: SendBatch::new(1), receive: ReceiveBatch::new(BATCH, LONGEST) })
     }
 
-    /// Waits for datagrams; those that do not fit a UDP payload do not exist.
-    /// Cancel safe: nothing is taken from a socket before this returns.
+    /// Waits for datagrams; there may be none after all. Cancel safe: nothing
+    /// is taken from a socket before this returns.
     pub(super) async fn arrived(&mut self) -> io::Result<Vec<Arrived>> {
         let Self { port, v4, v6, receive, .. } = self;
-        let mut ready = match v6 {
-            Some(v6) => tokio::select! { r = v4.readable() => r?, r = v6.readable() => r? },
-            None => v4.readable().await?,
+        let ready = match v6 {
+            Some(v6) => tokio::select! {
+                r = v4.readiness.readable() => r.map(|()| &*v4),
+                r = v6.readiness.readable() => r.map(|()| &*v6),
+            }?,
+            None => v4.readiness.readable().await.map(|()| &*v4)?,
         };
-        if ready.get_inner().receive(receive)? < BATCH {
-            ready.clear_ready();
+        if ready.receive(receive)? == 0 {
+            return Ok(Vec::new());
         }
-        let local = |d: &datapath::io::Received<'_>| Some(SocketAddr::new(d.local?, *port));
-        Ok(receive
-            .iter_mut()
-            .filter(|d| !d.truncated)
-            .filter_map(|d| Some(Arrived { local: local(&d)?, remote: d.source, payload: d.payload.to_vec() }))
-            .collect())
+        let arrived = |d: Received<'_>| {
+            Some(Arrived { local: SocketAddr::new(d.local?, *port), remote: d.source, payload: d.payload.to_vec() })
+        };
+        Ok(receive.iter_mut().filter(|d| !d.truncated).filter_map(arrived).collect())
     }
 
     /// Sends one datagram. A full socket buffer or a missing route is an error
@@ -70,6 +98,6 @@ impl IkePorts {
         let port = if remote.is_ipv4() { Some(&self.v4) } else { self.v6.as_ref() };
         let Some(port) = port else { return Err(io::ErrorKind::Unsupported.into()) };
         let datagram = Outgoing { payload, destination: remote, source: Some(local.ip()), tos: None };
-        port.get_ref().send(&mut self.send, &[datagram]).map(drop)
+        port.port.send(&mut self.send, &[datagram]).map(drop)
     }
 }

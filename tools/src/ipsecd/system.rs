@@ -14,6 +14,15 @@ impl Clock {
         Self(Instant::now() - Duration::from_secs(1))
     }
 
+    /// The instant that timestamps count from.
+    pub(super) fn origin(&self) -> Instant {
+        self.0
+    }
+
+    pub(super) fn started(&self) -> Timestamp {
+        Timestamp::from_micros(1_000_000)
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         Timestamp::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
@@ -50,11 +59,6 @@ pub(super) fn forbid_core_dumps() -> rustix::io::Result<()> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-}
-
-/// Local calendar time for audit lines, in UTC: `Sat Nov 21 02:30:00 2026`.
-pub(super) fn unix_seconds() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 /// Tells systemd, if it started us, about our state (sd_notify(3)).

@@ -1,0 +1,341 @@
+//! The daemon's main loop: whatever happens is handed to the IKE engine, the
+//! packet path or the network, and what they want in return is done at once.
+
+use super::export::KeyExport;
+use super::ike_ports::{Arrived, IkePorts};
+use super::network::Network;
+use super::startup::StartError;
+use super::system::{Clock, SystemEntropy, notify_service_manager};
+use super::tun_mtu::tun_mtu;
+use super::waiting::Waiting;
+use crate::audit_log::AuditLog;
+use crate::control::Request;
+use crate::control::server::{Responder, Server};
+use crate::wall_clock::Date;
+use crypto::Entropy;
+use datapath::sa::SaEvent;
+use datapath::{Datapath, Event, PairError, Shared};
+use ike::{Command, Datagram, Engine, Output};
+use keys::PresharedKeys;
+use policy::audit::{AuditEvent, PolicyEvent};
+use policy::config::Config;
+use policy::sa::SaSpec;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// How often the daemon looks whether the outside has changed: addresses, path MTUs, the guard.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// Events of the packet path that wait for the daemon; more are counted as lost by the packet path's sender.
+const EVENTS: usize = 1024;
+/// Commands that wait for the daemon.
+const REQUESTS: usize = 32;
+/// Far enough away for a timer that is not set.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What a daemon is made of.
+pub(super) struct Parts {
+    pub(super) config_file: PathBuf,
+    pub(super) config: Arc<Config>,
+    pub(super) preshared: PresharedKeys,
+    pub(super) clock: Clock,
+    pub(super) entropy: SystemEntropy,
+    pub(super) ike_ports: IkePorts,
+    pub(super) datapath: Datapath,
+    pub(super) audit: AuditLog,
+    pub(super) export: Option<KeyExport>,
+}
+
+pub(super) struct Daemon {
+    pub(super) config_file: PathBuf,
+    pub(super) config: Arc<Config>,
+    pub(super) config_loaded: Date,
+    pub(super) preshared: PresharedKeys,
+    pub(super) clock: Clock,
+    entropy: SystemEntropy,
+    pub(super) engine: Engine,
+    pub(super) datapath: Datapath,
+    pub(super) shared: Arc<Shared>,
+    pub(super) audit: AuditLog,
+    pub(super) export: Option<KeyExport>,
+    pub(super) tun_mtu: u16,
+    pub(super) waiting: Waiting,
+    ike_ports: IkePorts,
+    /// Told to stop.
+    pub(super) stopping: bool,
+    /// Why it cannot go on.
+    fatal: Option<StartError>,
+}
+
+impl Daemon {
+    pub(super) fn new(parts: Parts) -> Self {
+        let engine = Engine::new(Arc::clone(&parts.config), parts.clock.now());
+        Self {
+            tun_mtu: tun_mtu(&parts.config),
+            shared: Arc::clone(parts.datapath.shared()),
+            config_file: parts.config_file,
+            config: parts.config,
+            config_loaded: Date::now(),
+            preshared: parts.preshared,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            engine,
+            datapath: parts.datapath,
+            audit: parts.audit,
+            export: parts.export,
+            waiting: Waiting::default(),
+            ike_ports: parts.ike_ports,
+            stopping: false,
+            fatal: None,
+        }
+    }
+
+    /// Leads traffic in, and works until told to stop; then says goodbye to the peers.
+    pub(super) async fn run(&mut self, control: Server, network: &mut Network) -> Result<(), StartError> {
+        network.open_tunnel(&self.config, tun_mtu(&self.config)).await?;
+        self.warn_of_deafness(network).await;
+        let (to_requests, mut requests) = mpsc::channel(REQUESTS);
+        let socket = control.socket().display().to_string();
+        tokio::spawn(control.run(to_requests));
+        let mut events = forward(self.datapath.events());
+        let on = |kind| signal(kind).map_err(StartError::Signals);
+        let (mut terminate, mut interrupt, mut hangup) =
+            (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.say(&PolicyEvent::PoliciesInForce {
+            epoch: self.shared.spd.load().epoch(),
+            hosts: self.config.hosts.len(),
+            tunnels: self.config.tunnels.len(),
+        });
+        tracing::info!("ready; control socket {socket}");
+        notify_service_manager("READY=1");
+        let mut now = self.clock.now();
+        self.engine.handle_timeout(now, &mut self.entropy);
+        while !self.stopping && self.fatal.is_none() {
+            self.do_what_the_engine_wants();
+            let wake = self.engine.next_timeout().unwrap_or(now + LONG);
+            tokio::select! {
+                arrived = self.ike_ports.arrived() => self.arrived(arrived),
+                Some(event) = events.recv() => self.event(event),
+                Some((request, responder)) = requests.recv() => self.request(request, responder, network).await,
+                () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
+                _ = housekeeping.tick() => self.keep_house(network).await,
+                _ = terminate.recv() => self.stopping = true,
+                _ = interrupt.recv() => self.stopping = true,
+                _ = hangup.recv() => self.reload_and_tell(network).await,
+            }
+            now = self.clock.now();
+            if self.engine.next_timeout().is_some_and(|t| t <= now) {
+                self.engine.handle_timeout(now, &mut self.entropy);
+            }
+        }
+        notify_service_manager("STOPPING=1");
+        self.command(Command::Shutdown);
+        self.do_what_the_engine_wants();
+        self.fatal.take().map_or(Ok(()), Err)
+    }
+
+    /// Hands a command to the engine.
+    pub(super) fn command(&mut self, command: Command) {
+        self.engine.handle_command(self.clock.now(), command, &mut self.entropy);
+    }
+
+    /// Records an event of the policy engine.
+    pub(super) fn say(&self, event: &PolicyEvent) {
+        self.audit.record(&AuditEvent::from(event));
+    }
+
+    fn arrived(&mut self, arrived: std::io::Result<Vec<Arrived>>) {
+        match arrived {
+            Ok(datagrams) => {
+                for d in datagrams {
+                    self.datagram(d.local, d.remote, &d.payload);
+                }
+            }
+            // ICMP errors of earlier datagrams and the like: retransmissions make up for them.
+            Err(e) => tracing::debug!("IKE port: {e}"),
+        }
+    }
+
+    fn datagram(&mut self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) {
+        self.engine.handle_datagram(self.clock.now(), Datagram { local, remote, payload }, &mut self.entropy);
+        // One at a time, so that an answer is not held up by what comes behind it.
+        self.do_what_the_engine_wants();
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Acquire { tunnel, .. } => {
+                let name = self.shared.spd.load().tunnel(tunnel).map(|t| Arc::clone(&t.name));
+                if let Some(tunnel) = name {
+                    self.command(Command::Initiate { tunnel });
+                }
+            }
+            Event::Ike(d) => self.datagram(d.local, d.remote, &d.message),
+            Event::Sa(SaEvent::SoftLimit { pair, .. }) => self.command(Command::Rekey { pair }),
+            Event::Sa(SaEvent::HardLimit { pair, .. }) => self.command(Command::Expired { pair }),
+            Event::Cache(event) => self.say(&event.into()),
+            Event::UnknownSpi { spi, local, remote } => {
+                self.say(&PolicyEvent::NoSpi { spi, source: remote, destination: local, protocol: 50 });
+                self.command(Command::UnknownSpi { peer: remote, spi });
+            }
+            Event::SendFailed { remote, error } => tracing::debug!("IKE datagram to {remote}: {error}"),
+            Event::WorkerStopped { worker, error } => self.fatal = Some(StartError::Worker { worker, error }),
+        }
+    }
+
+    /// Does everything that the engine has asked for, until it asks for nothing more.
+    pub(super) fn do_what_the_engine_wants(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit { local, remote, payload } => self.transmit(local, remote, &payload),
+                Output::NeedSecret { token, auth_record, .. } => {
+                    let secret = self.preshared.secret(&auth_record);
+                    self.command(Command::Secret { token, secret });
+                }
+                Output::InstallPair { inbound, outbound, use_outbound } => {
+                    self.install(&inbound, &outbound, use_outbound);
+                }
+                Output::ActivateOutbound { pair } => self.activate(pair),
+                Output::PeerMoved { pair, remote } => {
+                    if let Err(e) = self.datapath.move_peer(pair, remote) {
+                        tracing::error!("the peer of pair {pair} moved to {remote}, but {e}");
+                    }
+                }
+                Output::RemovePair { pair, inbound_spi, outbound_spi, reason } => {
+                    tracing::info!("SAs {inbound_spi:#x} and {outbound_spi:#x} are gone: {reason}");
+                    // One that could not be installed is not there to be removed.
+                    if let Err(e) = self.datapath.remove_pair(pair) {
+                        tracing::debug!("{e}");
+                    }
+                }
+                Output::TunnelFailed { tunnel, reason } => {
+                    if let Some(index) = self.shared.spd.load().tunnel_index(&tunnel) {
+                        self.datapath.fail(index);
+                    }
+                    self.waiting.failed(&tunnel, &reason);
+                }
+                Output::Audit(event) => self.audit.record(&event),
+                Output::IsakmpKeys { initiator_cookie, encryption_key } => {
+                    self.exported(|export| export.isakmp(initiator_cookie, &encryption_key));
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) {
+        if local.port() == self.config.startup.natt_port {
+            self.datapath.send_udp(local, remote, payload.to_vec());
+        } else if let Err(e) = self.ike_ports.send(local, remote, payload) {
+            // A retransmission may fare better; if none does, the negotiation says so.
+            tracing::debug!("IKE datagram from {local} to {remote}: {e}");
+        }
+    }
+
+    fn install(&mut self, inbound: &SaSpec, outbound: &SaSpec, use_outbound: bool) {
+        let mut iv_key = [0; 16];
+        self.entropy.fill(&mut iv_key);
+        for sa in [inbound, outbound] {
+            self.exported(|export| export.esp_sa(sa));
+        }
+        match self.datapath.install_pair(inbound, outbound, &iv_key) {
+            Ok(_) if use_outbound => self.activate(inbound.pair),
+            Ok(_) => {}
+            Err(e) => {
+                self.say(&match &e {
+                    PairError::Duplicate(duplicate) => (*duplicate).into(),
+                    other => PolicyEvent::InvalidSa { spi: inbound.spi, reason: other.to_string() },
+                });
+                self.waiting.failed(&inbound.tunnel, &e.to_string());
+                // The peer must not send into a void.
+                self.command(Command::Expired { pair: inbound.pair });
+            }
+        }
+    }
+
+    /// Sends with a pair from now on: only now is a tunnel up, both ways.
+    fn activate(&mut self, pair: u64) {
+        match self.datapath.activate_outbound(pair) {
+            Ok(pair) => {
+                let (inbound, outbound) = (pair.inbound.spec(), pair.outbound.spec());
+                self.waiting.up(&outbound.tunnel, inbound.spi, outbound.spi);
+            }
+            Err(e) => tracing::error!("{e}"),
+        }
+    }
+
+    fn exported(&mut self, write: impl FnOnce(&KeyExport) -> std::io::Result<()>) {
+        if let Some(Err(e)) = self.export.as_ref().map(write) {
+            tracing::error!("cannot export keys: {e}; no more are exported until the next reload");
+            self.export = None;
+        }
+    }
+
+    async fn keep_house(&mut self, network: &mut Network) {
+        match network.restore_guard(&self.config) {
+            Ok(false) => {}
+            Ok(true) => tracing::error!(
+                "the nftables table `caponier` was taken away by somebody and has been put back; \
+                 protected traffic could have left in the clear meanwhile"
+            ),
+            Err(e) => tracing::error!("{e}"),
+        }
+        if let Err(e) = network.follow(&self.config).await {
+            tracing::error!("{e}");
+        }
+        let mtu = tun_mtu(&self.config);
+        if mtu != self.tun_mtu {
+            match network.set_mtu(&self.config, mtu).await {
+                Ok(()) => self.tun_mtu = mtu,
+                Err(e) => tracing::error!("{e}"),
+            }
+        }
+    }
+
+    async fn warn_of_deafness(&self, network: &Network) {
+        match network.deaf_interfaces().await {
+            Ok(names) if !names.is_empty() => tracing::warn!(
+                "rp_filter is strict (1) on {}: a peer whose own address is protected by a policy is not heard \
+                 there; set net.ipv4.conf.*.rp_filter to 2",
+                names.join(", ")
+            ),
+            Ok(_) => {}
+            Err(e) => tracing::warn!("{e}"),
+        }
+    }
+}
+
+/// Brings the packet path's events, which threads send, to the main loop.
+fn forward(events: crossbeam::channel::Receiver<Event>) -> mpsc::Receiver<Event> {
+    let (to_daemon, received) = mpsc::channel(EVENTS);
+    let forward = move || {
+        for event in events {
+            if to_daemon.blocking_send(event).is_err() {
+                return;
+            }
+        }
+    };
+    // Without this thread no first packet and no datagram on the NAT-T port would ever be heard of.
+    if let Err(e) = std::thread::Builder::new().name("events".into()).spawn(forward) {
+        tracing::error!("cannot start a thread: {e}");
+    }
+    received
+}
+
+impl Daemon {
+    async fn reload_and_tell(&mut self, network: &mut Network) {
+        notify_service_manager("RELOADING=1");
+        if let Err(refusal) = self.reload(network).await {
+            tracing::error!("{refusal}");
+        }
+        notify_service_manager("READY=1");
+    }
+
+    async fn request(&mut self, request: Request, responder: Responder, network: &mut Network) {
+        super::requests::answer(self, request, responder, network).await;
+    }
+}

@@ -1,0 +1,466 @@
+//! What the daemon knows, as the records of `ipsec_report`.
+
+use super::daemon::Daemon;
+use super::network::Network;
+use crate::control::server::{RecordStream, Responder};
+use crate::control::{Refusal, RefusalKind};
+use crate::net::Interface;
+use crate::report::from_model;
+use crate::report::{
+    BypassEntry, CacheAction, CacheRecord, CacheSa, CacheSaState, CacheSelection, CounterMap, Direction, Filters,
+    HostPolicyReport, HostScope, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyState, Record, Role, SaLife,
+    SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelError, TunnelReport, TunnelState,
+};
+use crate::wall_clock::Date;
+use ike::report::{IsakmpReport, PairReport, PairState};
+use policy::cache::CacheRecord as Cached;
+use policy::config::HostAction;
+use policy::counters::Counter;
+use policy::five_tuple::Ports;
+use policy::sa::Lifetime;
+use policy::spd::{Decision, Spd};
+use policy::time::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Sends the records of some sections. The cache, which may be long, is walked
+/// by a thread of its own at the client's pace.
+pub(super) async fn answer(
+    daemon: &Daemon,
+    network: &Network,
+    sections: &[Section],
+    filters: Filters,
+    responder: Responder,
+) {
+    let interfaces = match network.interfaces().await {
+        Ok(interfaces) => interfaces,
+        Err(e) => return responder.refuse(Refusal::new(RefusalKind::Failed, e.to_string())),
+    };
+    let mut before = Vec::new();
+    let mut after = Vec::new();
+    let mut cache = false;
+    for section in sections {
+        let records = match section {
+            Section::Status => vec![Record::Status(Box::new(status(daemon)))],
+            Section::Ip => interface_reports(daemon, network, &interfaces),
+            Section::Bypass => bypass(daemon, &interfaces),
+            Section::Host => hosts(daemon, &interfaces, filters.host),
+            Section::Tunnel => tunnels(daemon).map(|t| Record::Tunnel(Box::new(t))).collect(),
+            Section::Ike => from_model::ike_policies(&daemon.config).into_iter().map(Record::Ike).collect(),
+            Section::Mad => isakmp_sas(daemon),
+            Section::Sad => ipsec_sas(daemon),
+            Section::Cache => {
+                cache = true;
+                continue;
+            }
+        };
+        if cache { after.extend(records) } else { before.extend(records) }
+    }
+    if !cache {
+        return responder.answer(before.into_iter().map(Into::into).collect());
+    }
+    let walk = CacheWalk {
+        policies: daemon.shared.spd.load_full(),
+        shared: Arc::clone(&daemon.shared),
+        now: daemon.clock.now(),
+        current: current_pairs(daemon),
+    };
+    tokio::task::spawn_blocking(move || {
+        let mut stream = responder.stream();
+        // A client that hangs up ends the walk; nobody is left to be told.
+        let _ = send(&mut stream, before)
+            .and_then(|()| walk.send(&mut stream, filters.cache))
+            .and_then(|()| send(&mut stream, after))
+            .and_then(|()| stream.blocking_finish());
+    });
+}
+
+fn send(stream: &mut RecordStream, records: Vec<Record>) -> Result<(), crate::control::server::Gone> {
+    records.into_iter().try_for_each(|r| stream.blocking_send(r))
+}
+
+/// `ipsec_admin -status`.
+pub(super) fn status(daemon: &Daemon) -> Status {
+    let limits = daemon.shared.cache.limits();
+    let thousands = |entries: u64| u32::try_from(entries / 1000).unwrap_or(u32::MAX);
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let counters = daemon.datapath.counters();
+    Status {
+        daemon_version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        uptime_seconds: daemon.clock.now().since(daemon.clock.started()).as_secs(),
+        config: daemon.config_file.display().to_string(),
+        config_loaded: Some(daemon.config_loaded.rfc3339()),
+        audit_level: daemon.audit.level(),
+        audit_dir: daemon.config.startup.audit_dir.as_ref().map(|d| d.display().to_string()),
+        audit_lost: daemon.audit.lost(),
+        cache_entries: daemon.shared.cache.len(),
+        spd_soft: thousands(limits.soft),
+        spd_hard: thousands(limits.hard),
+        isakmp_sas: count(daemon.engine.isakmp_sas().iter().filter(|s| s.established.is_some()).count()),
+        ipsec_sas: count(2 * daemon.engine.pairs().len()),
+        tunnels_up: count(daemon.engine.tunnels().iter().filter(|t| t.state == ike::report::TunnelState::Up).count()),
+        tunnels_configured: count(daemon.config.tunnels.len()),
+        cleartext_leaks: counters.counter(Counter::ClearTextLeaks),
+        counters: counters.iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_string(), n)).collect(),
+    }
+}
+
+fn interface_reports(daemon: &Daemon, network: &Network, interfaces: &[Interface]) -> Vec<Record> {
+    let guard = network.guard_counters().unwrap_or_else(|e| {
+        tracing::error!("{e}");
+        Vec::new()
+    });
+    interfaces
+        .iter()
+        .map(|i| {
+            let tun = i.name == daemon.config.startup.interface;
+            let addresses: Vec<_> = i.addresses.iter().map(|a| a.address).collect();
+            let bypassed: Vec<_> =
+                addresses.iter().copied().filter(|a| daemon.config.bypass.iter().any(|b| b.contains(*a))).collect();
+            let mut counters = CounterMap::new();
+            let mut leaks = None;
+            if tun {
+                let totals = daemon.datapath.counters();
+                counters.extend(totals.iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_string(), n)));
+                for c in guard.iter().filter(|c| c.packets > 0) {
+                    let direction = Direction::from(c.direction);
+                    *counters.entry(format!("guard_{direction}_{}", c.name)).or_default() += c.packets;
+                }
+                leaks = Some(totals.counter(Counter::ClearTextLeaks));
+            }
+            Record::Ip(InterfaceReport {
+                name: i.name.clone(),
+                index: Some(i.index),
+                up: i.up,
+                ipsec: !i.loopback && (addresses.is_empty() || bypassed.len() < addresses.len()),
+                tun,
+                mtu: Some(i.mtu),
+                addresses,
+                bypassed,
+                features: if tun { vec!["guard".into()] } else { Vec::new() },
+                cleartext_leaks: leaks,
+                counters,
+            })
+        })
+        .collect()
+}
+
+fn bypass(daemon: &Daemon, interfaces: &[Interface]) -> Vec<Record> {
+    let ranges = &daemon.config.bypass;
+    let has = |i: &Interface, at: usize| i.addresses.iter().any(|a| ranges[at].contains(a.address));
+    from_model::bypass(&daemon.config)
+        .into_iter()
+        .enumerate()
+        .map(|(at, entry)| {
+            let names = interfaces.iter().filter(|i| has(i, at)).map(|i| i.name.clone()).collect();
+            Record::Bypass(BypassEntry { interfaces: Some(names), ..entry })
+        })
+        .collect()
+}
+
+fn hosts(daemon: &Daemon, interfaces: &[Interface], scope: HostScope) -> Vec<Record> {
+    let by_name: HashMap<&str, _> = daemon.config.hosts.iter().map(|h| (h.name.as_str(), h)).collect();
+    let tunnels: HashMap<String, TunnelReport> = tunnels(daemon).map(|t| (t.name.clone(), t)).collect();
+    let addresses: Vec<_> = interfaces.iter().filter(|i| i.up).flat_map(|i| &i.addresses).collect();
+    from_model::host_policies(&daemon.config)
+        .into_iter()
+        .map(|report| {
+            let Some(policy) = by_name.get(report.name.as_str()) else { return report };
+            let active = policy.selectors.iter().any(|s| addresses.iter().any(|a| s.local.contains(a.address)));
+            let mut report = HostPolicyReport { active: Some(active), ..report };
+            if let (HostAction::Tunnel(t), Direction::Outbound) = (&policy.action, report.direction)
+                && let Some(tunnel) = tunnels.get(&*t.name)
+            {
+                report.state = Some(match tunnel.state {
+                    Some(TunnelState::Up) => PolicyState::Ready,
+                    Some(TunnelState::Negotiating) => PolicyState::SpisBeingEstablished,
+                    _ => PolicyState::SpisNotEstablished,
+                });
+                report.kernel_requests_queued = tunnel.packets_held;
+                report.sa_pairs.clone_from(&tunnel.sa_pairs);
+            }
+            report
+        })
+        .filter(|report| scope == HostScope::Configured || report.active != Some(false))
+        .map(|report| Record::Host(Box::new(report)))
+        .collect()
+}
+
+fn tunnels(daemon: &Daemon) -> impl Iterator<Item = TunnelReport> {
+    let now = daemon.clock.now();
+    let spd = daemon.shared.spd.load_full();
+    let mut known: HashMap<String, _> = daemon.engine.tunnels().into_iter().map(|t| (t.name.to_string(), t)).collect();
+    let mut pairs = daemon.engine.pairs();
+    pairs.sort_by_key(|p| std::cmp::Reverse(p.created));
+    from_model::tunnels(&daemon.config).into_iter().map(move |mut report| {
+        let Some(state) = known.remove(&report.name) else { return report };
+        report.state = Some(match state.state {
+            ike::report::TunnelState::Down => TunnelState::Down,
+            ike::report::TunnelState::Negotiating => TunnelState::Negotiating,
+            ike::report::TunnelState::Up => TunnelState::Up,
+        });
+        report.last_error = state.last_error.map(|(at, text)| {
+            let age = now.since(at);
+            let date = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            TunnelError { text, date: Date::of(date).rfc3339(), age_seconds: age.as_secs() }
+        });
+        let index = spd.tunnel_index(&report.name);
+        report.packets_held = index.map(|i| daemon.datapath.held(i));
+        report.sa_pairs = pairs
+            .iter()
+            .filter(|p| *p.tunnel == *report.name)
+            .map(|p| SaPair {
+                sa_type: "ESP".into(),
+                transform: TransformNames::from(&p.suite),
+                outbound_spi: Some(p.outbound_spi),
+                inbound_spi: Some(p.inbound_spi),
+            })
+            .collect();
+        report
+    })
+}
+
+fn life(
+    agreed: Lifetime,
+    now: Timestamp,
+    begun: Option<Timestamp>,
+    rekey: Option<Timestamp>,
+    ends: Option<Timestamp>,
+) -> SaLife {
+    SaLife {
+        seconds: Some(agreed.seconds).filter(|n| *n > 0),
+        kbytes: Some(agreed.kbytes).filter(|n| *n > 0),
+        age_seconds: begun.map(|t| now.since(t).as_secs()),
+        remaining_seconds: ends.map(|t| t.since(now).as_secs()),
+        rekey_in_seconds: rekey.filter(|t| *t > now).map(|t| t.since(now).as_secs()),
+    }
+}
+
+fn role(role: ike::Role) -> Role {
+    match role {
+        ike::Role::Initiator => Role::Initiator,
+        ike::Role::Responder => Role::Responder,
+    }
+}
+
+fn nat(state: ike::NatState) -> &'static str {
+    match (state.forced, state.local, state.remote) {
+        (true, ..) => "forced",
+        (_, true, true) => "both",
+        (_, true, false) => "local",
+        (_, false, true) => "remote",
+        (_, false, false) => "none",
+    }
+}
+
+fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
+    let now = daemon.clock.now();
+    let record = |(sequence_number, sa): (u32, IsakmpReport)| {
+        let hexadecimal = |cookie: [u8; 8]| format!("{:016x}", u64::from_be_bytes(cookie));
+        let auth = daemon.config.auths.iter().find(|a| a.name == sa.auth_record);
+        let local_id =
+            auth.and_then(|a| a.local_id.as_ref()).map_or_else(|| sa.local.ip().to_string(), ToString::to_string);
+        let max = daemon.config.ikes.iter().find(|p| p.name == sa.policy).map(|p| p.max_quick_modes);
+        Record::Mad(Box::new(IsakmpSa {
+            sequence_number,
+            state: match (sa.established, sa.retiring) {
+                (_, true) => IsakmpState::Dying,
+                (Some(_), false) => IsakmpState::Established,
+                (None, false) => IsakmpState::Negotiating,
+            },
+            role: role(sa.role),
+            ike_version: 1,
+            exchange: "Main Mode".into(),
+            local: sa.local.into(),
+            remote: sa.remote.into(),
+            initiator_cookie: hexadecimal(sa.initiator_cookie),
+            responder_cookie: Some(sa.responder_cookie).filter(|c| *c != [0; 8]).map(hexadecimal),
+            authentication_method: Some("PSK".into()),
+            proposal: sa.suite.as_ref().map(Into::into),
+            local_id: Some(local_id),
+            remote_id: sa.peer_identity.as_ref().map(ToString::to_string),
+            nat: sa.established.map(|_| nat(sa.nat).into()),
+            lifetime: sa.lifetime.map(|l| life(l, now, sa.established, None, sa.expires)).unwrap_or_default(),
+            quick_modes: Some(sa.quick_modes),
+            max_quick_modes: max.filter(|n| *n > 0),
+            ike_policy: Some(sa.policy),
+            auth_record: Some(sa.auth_record),
+        }))
+    };
+    (1..).zip(daemon.engine.isakmp_sas()).map(record).collect()
+}
+
+fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
+    let now = daemon.clock.now();
+    let mut number = 0;
+    let mut records = Vec::new();
+    for pair in daemon.engine.pairs() {
+        let Some(sas) = daemon.shared.pair(pair.pair) else { continue };
+        let (here, there) = (pair.local.ip(), pair.remote.ip());
+        let udp = sas.outbound.spec().encapsulation.map(|e| (e.local_port, sas.outbound.remote().port()));
+        let common = IpsecSa {
+            sequence_number: 0,
+            spi: 0,
+            state: state(&pair),
+            sa_type: "ESP".into(),
+            direction: Direction::Outbound,
+            mode: "Tunnel".into(),
+            src: here,
+            dst: there,
+            udp_encapsulation: None,
+            transform: TransformNames::from(&pair.suite),
+            pfs: pair.pfs.map(|g| g.keyword.into()),
+            selector: Some(SelectorReport::from(&pair.selector)),
+            tunnel: Some(pair.tunnel.to_string()),
+            pair: Some(pair.pair),
+            esn: sas.inbound.spec().esn,
+            replay_window: None,
+            last_sequence: None,
+            lifetime: life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires),
+            packets: None,
+            bytes: None,
+            idle_seconds: None,
+            drops: CounterMap::new(),
+        };
+        let idle = |packets: u64, last: Timestamp| (packets > 0).then(|| now.since(last).as_secs());
+        let dead = |expired| if expired { SaState::Dead } else { common.state };
+        let outbound = IpsecSa {
+            sequence_number: number + 1,
+            spi: pair.outbound_spi,
+            state: dead(sas.outbound.is_expired()),
+            udp_encapsulation: udp,
+            last_sequence: Some(sas.outbound.sequence()),
+            packets: Some(sas.outbound.packets()),
+            bytes: Some(sas.outbound.octets()),
+            idle_seconds: idle(sas.outbound.packets(), sas.outbound.last_use()),
+            ..common.clone()
+        };
+        let inbound = IpsecSa {
+            sequence_number: number + 2,
+            spi: pair.inbound_spi,
+            state: dead(sas.inbound.is_expired()),
+            direction: Direction::Inbound,
+            src: there,
+            dst: here,
+            udp_encapsulation: udp.map(|(local, remote)| (remote, local)),
+            replay_window: Some(sas.inbound.window().size()),
+            last_sequence: Some(sas.inbound.window().top()),
+            packets: Some(sas.inbound.packets()),
+            bytes: Some(sas.inbound.octets()),
+            idle_seconds: idle(sas.inbound.packets(), sas.inbound.last_use()),
+            ..common
+        };
+        number += 2;
+        records.extend([outbound, inbound].map(|sa| Record::Sad(Box::new(sa))));
+    }
+    records
+}
+
+fn state(pair: &PairReport) -> SaState {
+    match pair.state {
+        PairState::Larval => SaState::Larval,
+        PairState::Mature => SaState::Mature,
+        PairState::Dying => SaState::Dying,
+    }
+}
+
+/// The pair in use of each tunnel that is up, by name.
+fn current_pairs(daemon: &Daemon) -> HashMap<Arc<str>, PairReport> {
+    let pairs: HashMap<u64, PairReport> = daemon.engine.pairs().into_iter().map(|p| (p.pair, p)).collect();
+    let tunnels = daemon.engine.tunnels().into_iter();
+    tunnels.filter_map(|t| Some((t.name, pairs.get(&t.pair?)?.clone()))).collect()
+}
+
+/// What a walk of the cache needs, apart from the daemon that goes on.
+struct CacheWalk {
+    policies: Arc<Spd>,
+    shared: Arc<datapath::Shared>,
+    now: Timestamp,
+    current: HashMap<Arc<str>, PairReport>,
+}
+
+impl CacheWalk {
+    fn send(
+        &self,
+        stream: &mut RecordStream,
+        filter: crate::report::CacheFilter,
+    ) -> Result<(), crate::control::server::Gone> {
+        let mut selection = CacheSelection::new(filter);
+        let mut outcome = Ok(());
+        self.shared.cache.for_each(|cached| {
+            // Stale entries decide nothing any more.
+            if outcome.is_ok()
+                && cached.epoch == self.policies.epoch()
+                && let Some(record) = selection.offer(self.record(&cached))
+            {
+                outcome = stream.blocking_send(Record::Cache(Box::new(record)));
+            }
+        });
+        outcome?;
+        selection.finish().into_iter().try_for_each(|r| stream.blocking_send(Record::Cache(Box::new(r))))
+    }
+
+    fn record(&self, cached: &Cached) -> CacheRecord {
+        let tuple = cached.key.tuple;
+        let direction = Direction::from(cached.key.direction);
+        let (src_port, dst_port) = match tuple.ports {
+            Ports::Pair { source, destination } => (Some(source), Some(destination)),
+            Ports::None | Ports::Opaque | Ports::Icmp { .. } => (None, None),
+        };
+        let (icmp_type, icmp_code) = match tuple.ports {
+            Ports::Icmp { kind, code } => (Some(kind), Some(code)),
+            _ => (None, None),
+        };
+        let tunnel = match cached.entry.decision {
+            Decision::Protect { tunnel } => self.policies.tunnel(tunnel),
+            _ => None,
+        };
+        CacheRecord {
+            record: 0,
+            cookie: cached.entry.cookie,
+            policy: self.policy_name(cached.entry.cookie),
+            src: tuple.source,
+            src_port,
+            dst: tuple.destination,
+            dst_port,
+            icmp_type,
+            icmp_code,
+            fragment: tuple.ports == Ports::Opaque,
+            protocol: tuple.protocol,
+            direction,
+            action: match cached.entry.decision {
+                Decision::Bypass | Decision::Pass => CacheAction::Pass,
+                Decision::Discard => CacheAction::Discard,
+                Decision::Protect { .. } => CacheAction::Secure,
+            },
+            reason: cached.entry.reason.map(|r| r.name().to_string()),
+            tunnel: tunnel.map(|t| t.name.to_string()),
+            sas: match tunnel {
+                Some(t) if direction == Direction::Outbound => {
+                    let pair = self.current.get(&t.name);
+                    vec![CacheSa {
+                        state: if pair.is_some() { CacheSaState::Created } else { CacheSaState::Requested },
+                        sa_type: "ESP".into(),
+                        tunnel: true,
+                        spi: pair.map(|p| p.outbound_spi),
+                        src: t.tsource,
+                        dst: t.tdestination,
+                    }]
+                }
+                _ => Vec::new(),
+            },
+            packets: Some(cached.packets),
+            idle_seconds: Some(self.now.since(cached.last_use).as_secs()),
+        }
+    }
+
+    fn policy_name(&self, cookie: u32) -> Option<String> {
+        match cookie {
+            policy::spd::COOKIE_NONE => None,
+            policy::spd::COOKIE_DEFAULT => Some("default".into()),
+            _ => self.policies.config().hosts.iter().find(|h| h.cookie == cookie).map(|h| h.name.clone()),
+        }
+    }
+}

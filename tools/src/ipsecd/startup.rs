@@ -1,0 +1,148 @@
+//! From a configuration file to a running daemon, and back.
+//!
+//! The order is the point. The configuration is checked whole, the guard closes
+//! the gates, and only then does anything that carries traffic start. At a clean
+//! stop the guard goes last.
+
+use super::daemon::{Daemon, Parts};
+use super::export::KeyExport;
+use super::ike_ports::IkePorts;
+use super::network::{Network, NetworkError};
+use super::system::{Clock, SystemEntropy, forbid_core_dumps};
+use crate::audit_log::{AuditLog, AuditOptions};
+use crate::control::run_dir;
+use crate::control::server::{BindError, Server};
+use crate::net::MARK;
+use datapath::{Datapath, DatapathConfig, Shared};
+use keys::PresharedKeys;
+use policy::cache::HashKey;
+use policy::config::{Checked, Config};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("cannot read the configuration {}: {reason}\nName a readable file with --config FILE.", file.display())]
+    ReadConfig { file: PathBuf, reason: io::Error },
+    #[error("the configuration has errors; nothing was started\n{0}")]
+    Config(String),
+    #[error("cannot keep secrets out of core dumps: {0}")]
+    CoreDumps(rustix::io::Errno),
+    #[error(transparent)]
+    Control(#[from] BindError),
+    #[error(transparent)]
+    Audit(#[from] crate::audit_log::StartError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(
+        "cannot use UDP port {port} for IKE: {reason}\nIs another IKE daemon running? It needs CAP_NET_ADMIN and CAP_NET_BIND_SERVICE, usually root."
+    )]
+    IkePort { port: u16, reason: io::Error },
+    #[error("cannot write keys for Wireshark to {}: {reason}\nChange startup.export_keys, or leave it out.", directory.display())]
+    Export { directory: PathBuf, reason: io::Error },
+    #[error("cannot start the packet path: {0}")]
+    Datapath(#[from] datapath::StartError),
+    #[error(
+        "{0}\nThe guard stays: what the configuration protects is blocked until ipsecd runs, or `ipsecd --withdraw` takes the guard away."
+    )]
+    Guarded(Box<StartError>),
+    #[error("the packet path's worker `{worker}` cannot go on: {error}")]
+    Worker { worker: &'static str, error: String },
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Starts the daemon, runs it until it is told to stop, and cleans up.
+pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<PathBuf>) -> Result<(), StartError> {
+    forbid_core_dumps().map_err(StartError::CoreDumps)?;
+    let checked = read_config(config_file)?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = Arc::new(checked.config);
+    let control = Server::bind(&run_dir(named_run_dir))?;
+    let audit = AuditLog::start(&AuditOptions {
+        level: config.startup.audit_level,
+        dir: config.startup.audit_dir.clone(),
+        max_kbytes: config.startup.audit_max_kbytes,
+    })?;
+    let export = export(&config)?;
+    let mut network = Network::open()?;
+    network.close(&config).await?;
+    match carry_traffic(config_file, config, control, audit, export, &mut network).await {
+        Ok(()) => Ok(network.withdraw().await?),
+        // What is to be protected must not go in the clear because of, say, a port in use.
+        Err(e) => Err(StartError::Guarded(Box::new(e))),
+    }
+}
+
+/// Takes away what a killed daemon left, unless one runs.
+pub(super) async fn withdraw(named_run_dir: Option<PathBuf>) -> Result<(), StartError> {
+    let _nobody_else = Server::bind(&run_dir(named_run_dir))?;
+    Ok(Network::open()?.withdraw().await?)
+}
+
+async fn carry_traffic(
+    config_file: &Path,
+    config: Arc<Config>,
+    control: Server,
+    audit: AuditLog,
+    export: Option<KeyExport>,
+    network: &mut Network,
+) -> Result<(), StartError> {
+    let clock = Clock::start();
+    let mut entropy = SystemEntropy;
+    let ike_ports = IkePorts::bind(config.startup.ike_port, MARK)
+        .map_err(|reason| StartError::IkePort { port: config.startup.ike_port, reason })?;
+    let shared = Arc::new(Shared::new(&config, HashKey::draw(&mut entropy)));
+    let datapath = Datapath::start(
+        &DatapathConfig {
+            interface: config.startup.interface.clone(),
+            natt_port: config.startup.natt_port,
+            mark: MARK,
+            origin: clock.origin(),
+        },
+        shared,
+    )?;
+    let mut daemon = Daemon::new(Parts {
+        config_file: config_file.to_path_buf(),
+        preshared: PresharedKeys::from_config(&config),
+        config,
+        clock,
+        entropy,
+        ike_ports,
+        datapath,
+        audit,
+        export,
+    });
+    daemon.run(control, network).await?;
+    // The last deletes go out before the sockets close.
+    drop(daemon);
+    Ok(())
+}
+
+/// Reads and checks a configuration file.
+pub(super) fn read_config(file: &Path) -> Result<Checked, StartError> {
+    let text =
+        fs::read_to_string(file).map_err(|reason| StartError::ReadConfig { file: file.to_path_buf(), reason })?;
+    Config::parse(&text, &file.display().to_string()).map_err(|diagnostics| {
+        let mut text = String::new();
+        for d in diagnostics {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{d}");
+        }
+        StartError::Config(text.trim_end().to_string())
+    })
+}
+
+/// Opens the files that keys are exported to, if the configuration names a directory.
+pub(super) fn export(config: &Config) -> Result<Option<KeyExport>, StartError> {
+    let Some(directory) = &config.startup.export_keys else { return Ok(None) };
+    match KeyExport::to(directory) {
+        Ok(export) => Ok(Some(export)),
+        Err(reason) => Err(StartError::Export { directory: directory.clone(), reason }),
+    }
+}
