@@ -21,6 +21,10 @@ const REKEY_AGAIN: Duration = Duration::from_secs(10);
 /// deleted its SAs may be about to come back itself.
 const RESTART: Duration = Duration::from_secs(1);
 
+/// Attempts in a row that may be lost with their ISAKMP SA before the tunnel is given up: a peer
+/// that deletes one SA after the other must not keep packets waiting for ever.
+const LOSSES: u32 = 8;
+
 /// What is under way for a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -36,13 +40,15 @@ pub(super) struct Tunnel {
     /// A new pair is wanted.
     pub(super) wanted: bool,
     pub(super) attempt: Option<Attempt>,
+    /// Attempts lost since it was wanted.
+    losses: u32,
     failures: u32,
     last_error: Option<(Timestamp, String)>,
 }
 
 impl Tunnel {
     pub(super) fn new(policy: Arc<TunnelPolicy>) -> Self {
-        Self { policy, wanted: false, attempt: None, failures: 0, last_error: None }
+        Self { policy, wanted: false, attempt: None, losses: 0, failures: 0, last_error: None }
     }
 
     pub(super) fn report(&self, pair: Option<u64>, next_attempt: Option<Timestamp>) -> TunnelReport {
@@ -101,7 +107,9 @@ impl Engine {
             return;
         }
         if let Some(tunnel) = self.tunnels.get_mut(name) {
-            tunnel.wanted = true;
+            if !std::mem::replace(&mut tunnel.wanted, true) {
+                tunnel.losses = 0;
+            }
             self.timers.cancel(&Timer::Tunnel(Arc::clone(name)));
             self.pursue(now, name, entropy);
         }
@@ -248,12 +256,20 @@ impl Engine {
     }
 
     /// The ISAKMP SA or quick mode that a tunnel waited for is gone through no
-    /// fault of the tunnel: go on with another one.
+    /// fault of the tunnel: go on with another one, but not for ever.
     pub(super) fn attempt_lost(&mut self, now: Timestamp, name: &Arc<str>, entropy: &mut dyn Entropy) {
-        if let Some(tunnel) = self.tunnels.get_mut(name) {
-            tunnel.attempt = None;
-        }
-        if !self.stopping {
+        let Some(tunnel) = self.tunnels.get_mut(name) else { return };
+        tunnel.attempt = None;
+        tunnel.losses = tunnel.losses.saturating_add(1);
+        if tunnel.wanted && tunnel.losses > LOSSES {
+            let peer = tunnel.policy.tdestination;
+            let reason = format!(
+                "tunnel {name} to {peer} given up: its ISAKMP SA went away {LOSSES} times before quick mode was done; \
+                 look at the audit log of {peer} for why it deletes them"
+            );
+            self.audit(Level::Error, 0, reason.clone());
+            self.tunnel_failed(now, name, reason, entropy);
+        } else if !self.stopping {
             self.pursue(now, name, entropy);
         }
     }
