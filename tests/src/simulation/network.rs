@@ -7,32 +7,32 @@ use std::net::SocketAddr;
 
 /// A UDP datagram on its way.
 #[derive(Clone, Debug)]
-pub struct InFlight {
+pub(super) struct InFlight {
     /// Sender.
-    pub source: SocketAddr,
+    pub(super) source: SocketAddr,
     /// Receiver.
-    pub destination: SocketAddr,
+    pub(super) destination: SocketAddr,
     /// UDP payload.
-    pub payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
 }
 
 /// How bad a network is.
 #[derive(Clone, Copy, Debug)]
-pub struct Quality {
+pub(super) struct Quality {
     /// Datagrams lost, of 100.
-    pub loss: u64,
+    pub(super) loss: u64,
     /// Datagrams delivered twice, of 100.
-    pub duplication: u64,
+    pub(super) duplication: u64,
     /// Longest delay in milliseconds; the shortest is 1, so this is the reordering too.
-    pub delay: u64,
+    pub(super) delay: u64,
 }
 
 impl Quality {
     /// Loses nothing.
-    pub const RELIABLE: Self = Self { loss: 0, duplication: 0, delay: 20 };
+    pub(super) const RELIABLE: Self = Self { loss: 0, duplication: 0, delay: 20 };
 
     /// Any, from reliable to dreadful.
-    pub fn random(rng: &mut Rng) -> Self {
+    pub(super) fn random(rng: &mut Rng) -> Self {
         let delay = [20, 200, 1500, 4000][rng.below(4) as usize];
         Self { loss: rng.below(5) * 10, duplication: rng.below(4) * 10, delay }
     }
@@ -40,9 +40,9 @@ impl Quality {
 
 /// What is under way, in order of arrival.
 #[derive(Debug)]
-pub struct Network {
+pub(super) struct Network {
     /// How bad it is at the moment.
-    pub quality: Quality,
+    pub(super) quality: Quality,
     queue: BTreeMap<(Timestamp, u64), InFlight>,
     sent: u64,
 }
@@ -50,12 +50,12 @@ pub struct Network {
 impl Network {
     /// An empty network.
     #[must_use]
-    pub fn new(quality: Quality) -> Self {
+    pub(super) fn new(quality: Quality) -> Self {
         Self { quality, queue: BTreeMap::new(), sent: 0 }
     }
 
     /// A datagram is sent.
-    pub fn send(&mut self, now: Timestamp, rng: &mut Rng, datagram: InFlight) {
+    pub(super) fn send(&mut self, now: Timestamp, rng: &mut Rng, datagram: InFlight) {
         if rng.chance(self.quality.loss) {
             return;
         }
@@ -69,12 +69,12 @@ impl Network {
 
     /// When the next datagram arrives.
     #[must_use]
-    pub fn next_arrival(&self) -> Option<Timestamp> {
+    pub(super) fn next_arrival(&self) -> Option<Timestamp> {
         self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Takes a datagram that has arrived.
-    pub fn receive(&mut self, now: Timestamp) -> Option<InFlight> {
+    pub(super) fn receive(&mut self, now: Timestamp) -> Option<InFlight> {
         self.next_arrival().filter(|at| *at <= now)?;
         self.queue.pop_first().map(|(_, datagram)| datagram)
     }

@@ -8,7 +8,7 @@ use policy::config::Config;
 use policy::sa::SaSpec;
 use policy::time::Timestamp;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,19 +26,19 @@ const NATT_PORT: u16 = 4500;
 
 /// A pair as the packet path holds it.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub(super) struct Pair {
     /// What we receive with.
-    pub inbound: SaSpec,
+    pub(super) inbound: SaSpec,
     /// What we send with.
-    pub outbound: SaSpec,
+    pub(super) outbound: SaSpec,
     /// When it began to be used for sending, as a rising number; `None`: not yet.
     activated: Option<u64>,
 }
 
 /// A host.
-pub struct Node {
+pub(super) struct Node {
     /// Its outer address.
-    pub address: IpAddr,
+    pub(super) address: IpAddr,
     config: Arc<Config>,
     engine: Option<Engine>,
     entropy: SeededEntropy,
@@ -47,15 +47,15 @@ pub struct Node {
     wanted: BTreeMap<Arc<str>, Timestamp>,
     secrets: Vec<(Timestamp, u64, String)>,
     /// Texts of [`Output::TunnelFailed`].
-    pub failures: Vec<String>,
+    pub(super) failures: Vec<String>,
     /// Audit lines, with their time: printed when a run fails.
-    pub audit: Vec<(Timestamp, String)>,
+    pub(super) audit: Vec<(Timestamp, String)>,
 }
 
 impl Node {
     /// A host that does not run yet.
     #[must_use]
-    pub fn new(address: IpAddr, config: Arc<Config>, seed: u64) -> Self {
+    pub(super) fn new(address: IpAddr, config: Arc<Config>, seed: u64) -> Self {
         Self {
             address,
             config,
@@ -72,18 +72,18 @@ impl Node {
 
     /// Whether the engine runs.
     #[must_use]
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.engine.is_some()
     }
 
     /// Starts the engine, which knows nothing of an earlier life.
-    pub fn start(&mut self, now: Timestamp, rng: &mut Rng) -> Vec<InFlight> {
+    pub(super) fn start(&mut self, now: Timestamp, rng: &mut Rng) -> Vec<InFlight> {
         self.engine = Some(Engine::new(Arc::clone(&self.config), now));
         self.input(now, rng, |engine, entropy| engine.handle_timeout(now, entropy))
     }
 
     /// The process dies.
-    pub fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.engine = None;
         self.pairs.clear();
         self.wanted.clear();
@@ -94,7 +94,7 @@ impl Node {
     ///
     /// # Panics
     /// If it leaves an SA.
-    pub fn stop(&mut self, now: Timestamp, rng: &mut Rng) -> Vec<InFlight> {
+    pub(super) fn stop(&mut self, now: Timestamp, rng: &mut Rng) -> Vec<InFlight> {
         let sent = self.command(now, rng, Command::Shutdown);
         assert!(self.pairs.is_empty(), "{}: pairs left after shutdown: {:?}", self.address, self.pairs.keys());
         self.crash();
@@ -102,12 +102,12 @@ impl Node {
     }
 
     /// A command, if the engine runs.
-    pub fn command(&mut self, now: Timestamp, rng: &mut Rng, command: Command) -> Vec<InFlight> {
+    pub(super) fn command(&mut self, now: Timestamp, rng: &mut Rng, command: Command) -> Vec<InFlight> {
         self.input(now, rng, |engine, entropy| engine.handle_command(now, command, entropy))
     }
 
     /// A packet that a tunnel protects: it goes out, or asks for a pair.
-    pub fn traffic(&mut self, now: Timestamp, rng: &mut Rng, tunnel: &Arc<str>) -> Vec<InFlight> {
+    pub(super) fn traffic(&mut self, now: Timestamp, rng: &mut Rng, tunnel: &Arc<str>) -> Vec<InFlight> {
         if self.engine.is_none() || self.current(tunnel).is_some() || self.wanted.contains_key(tunnel) {
             return Vec::new();
         }
@@ -116,7 +116,7 @@ impl Node {
     }
 
     /// A datagram arrives.
-    pub fn receive(&mut self, now: Timestamp, rng: &mut Rng, datagram: &InFlight) -> Vec<InFlight> {
+    pub(super) fn receive(&mut self, now: Timestamp, rng: &mut Rng, datagram: &InFlight) -> Vec<InFlight> {
         let mut payload = &datagram.payload[..];
         if datagram.destination.port() == NATT_PORT {
             // A keepalive, or ESP, which is not simulated, has no marker.
@@ -130,7 +130,7 @@ impl Node {
     }
 
     /// What is due: secrets that were asked for, then the engine's timers.
-    pub fn timeout(&mut self, now: Timestamp, rng: &mut Rng) -> Vec<InFlight> {
+    pub(super) fn timeout(&mut self, now: Timestamp, rng: &mut Rng) -> Vec<InFlight> {
         let mut sent = Vec::new();
         let (due, later) = std::mem::take(&mut self.secrets).into_iter().partition(|(at, ..)| *at <= now);
         self.secrets = later;
@@ -151,7 +151,7 @@ impl Node {
 
     /// When [`Node::timeout`] is due.
     #[must_use]
-    pub fn next_timeout(&self) -> Option<Timestamp> {
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
         let secret = self.secrets.iter().map(|(at, ..)| *at).min();
         let engine = self.engine.as_ref().and_then(Engine::next_timeout);
         secret.into_iter().chain(engine).min()
@@ -159,25 +159,25 @@ impl Node {
 
     /// The pair that packets of a tunnel leave by: the one activated last.
     #[must_use]
-    pub fn current(&self, tunnel: &str) -> Option<&Pair> {
+    pub(super) fn current(&self, tunnel: &str) -> Option<&Pair> {
         let of = self.pairs.values().filter(|pair| &*pair.outbound.tunnel == tunnel && pair.activated.is_some());
         of.max_by_key(|pair| pair.activated)
     }
 
     /// All pairs of a tunnel.
-    pub fn pairs<'a>(&'a self, tunnel: &'a str) -> impl Iterator<Item = &'a Pair> {
+    pub(super) fn pairs<'a>(&'a self, tunnel: &'a str) -> impl Iterator<Item = &'a Pair> {
         self.pairs.values().filter(move |pair| &*pair.outbound.tunnel == tunnel)
     }
 
     /// The inbound SA of an SPI.
     #[must_use]
-    pub fn inbound(&self, spi: u32) -> Option<&SaSpec> {
+    pub(super) fn inbound(&self, spi: u32) -> Option<&SaSpec> {
         self.pairs.values().map(|pair| &pair.inbound).find(|sa| sa.spi == spi)
     }
 
     /// Identifiers of the pairs of a tunnel.
     #[must_use]
-    pub fn pair_ids(&self, tunnel: &str) -> Vec<u64> {
+    pub(super) fn pair_ids(&self, tunnel: &str) -> Vec<u64> {
         self.pairs.iter().filter(|(_, pair)| &*pair.outbound.tunnel == tunnel).map(|(id, _)| *id).collect()
     }
 
@@ -185,7 +185,7 @@ impl Node {
     ///
     /// # Panics
     /// If something is.
-    pub fn assert_answers(&self, now: Timestamp) {
+    pub(super) fn assert_answers(&self, now: Timestamp) {
         for (tunnel, since) in &self.wanted {
             assert!(now.since(*since) <= PATIENCE, "{}: no answer for {tunnel} since {since:?}", self.address);
         }
@@ -193,13 +193,13 @@ impl Node {
 
     /// ISAKMP SAs that the engine lists.
     #[must_use]
-    pub fn isakmp_sas(&self) -> usize {
+    pub(super) fn isakmp_sas(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.isakmp_sas().len())
     }
 
     /// What the engine itself says about its state: printed when a run fails.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let engine = self.engine.as_ref().map(|e| (e.isakmp_sas(), e.pairs(), e.tunnels(), e.next_timeout()));
         let pairs =
             self.pairs.iter().map(|(id, p)| (id, &p.outbound.tunnel, p.inbound.spi, p.outbound.spi, p.activated));
@@ -270,10 +270,4 @@ impl Node {
         let tunnel = Arc::clone(&pair.outbound.tunnel);
         self.wanted.remove(&tunnel);
     }
-}
-
-/// A host's address with the port of IKE.
-#[must_use]
-pub fn ike_port(address: IpAddr) -> SocketAddr {
-    SocketAddr::new(address, 500)
 }
