@@ -2,6 +2,7 @@
 //! sides' values, and what to change.
 
 use core::fmt;
+use policy::audit::number::{NONE, ikmpd};
 use policy::audit::{AuditEvent, Entity, Level};
 use std::net::SocketAddr;
 
@@ -66,13 +67,13 @@ pub(crate) struct Failure {
 /// What HP-UX calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Msg 123.
+    /// `no proposal chosen`.
     NoProposal,
-    /// Msg 413 in main mode.
+    /// The time is up.
     Timeout,
-    /// Msg 443: proxy IDs that no tunnel has.
+    /// Proxy IDs that no tunnel has.
     NoSelector,
-    /// Msg 31 in main mode.
+    /// Whatever else.
     Other,
 }
 
@@ -95,17 +96,24 @@ impl Failure {
         let (local, remote) = (slashed(place.local), slashed(place.remote));
         let (src, dst) = (place.local.ip(), place.remote.ip());
         let (number, words) = match (self.kind, place.exchange) {
-            (Kind::NoProposal, Exchange::Main) => (123, format!("local {local} - remote {remote}:no proposal chosen")),
-            (Kind::NoProposal, Exchange::Quick { .. }) => {
-                (123, format!("local {local} - remote {remote}:no proposal chosen: Quick Mode processing failed"))
+            (Kind::NoProposal, Exchange::Main) => {
+                (ikmpd::NO_PROPOSAL_CHOSEN, format!("local {local} - remote {remote}:no proposal chosen"))
             }
-            (Kind::Timeout, Exchange::Main) => (413, format!("MM negotiation timeout, src {src}, dst {dst}")),
+            (Kind::NoProposal, Exchange::Quick { .. }) => (
+                ikmpd::NO_PROPOSAL_CHOSEN,
+                format!("local {local} - remote {remote}:no proposal chosen: Quick Mode processing failed"),
+            ),
+            (Kind::Timeout, Exchange::Main) => {
+                (ikmpd::MAIN_MODE_TIMEOUT, format!("MM negotiation timeout, src {src}, dst {dst}"))
+            }
             (Kind::Timeout, Exchange::Quick { message_id }) => {
-                (0, format!("QM negotiation timeout, mess ID {message_id:08x}, src {src}, dst {dst}"))
+                (NONE, format!("QM negotiation timeout, mess ID {message_id:08x}, src {src}, dst {dst}"))
             }
-            (Kind::NoSelector, _) => (443, "can't find matching selector: Quick Mode processing failed".into()),
-            (Kind::Other, Exchange::Main) => (31, "Main Mode processing failed".into()),
-            (Kind::Other, Exchange::Quick { .. }) => (0, "Quick Mode processing failed".into()),
+            (Kind::NoSelector, _) => {
+                (ikmpd::NO_MATCHING_SELECTOR, "can't find matching selector: Quick Mode processing failed".into())
+            }
+            (Kind::Other, Exchange::Main) => (ikmpd::MAIN_MODE_FAILED, "Main Mode processing failed".into()),
+            (Kind::Other, Exchange::Quick { .. }) => (NONE, "Quick Mode processing failed".into()),
         };
         let name = match place.exchange {
             Exchange::Main => "main mode",

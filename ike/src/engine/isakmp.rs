@@ -122,6 +122,17 @@ pub(super) struct Probe {
     pub(super) sent: u32,
 }
 
+impl Quick {
+    /// The SPI of ours that is offered in it and belongs to no pair yet.
+    pub(super) fn offered_spi(&self) -> Option<u32> {
+        match &self.state {
+            QuickMode::InitiatorSent(state) => Some(state.spi),
+            QuickMode::Abandoned(state) => Some(state.spi),
+            QuickMode::ResponderSent(_) | QuickMode::Finished => None,
+        }
+    }
+}
+
 impl IsakmpSa {
     pub(super) fn new(id: u64, role: Role, setup: Setup, state: MainMode, now: Timestamp) -> Self {
         Self {

@@ -200,7 +200,8 @@ impl Engine {
         let attributes = Attribute::decode_list(&notification.data).unwrap_or_default();
         let told = OfferedLifetime::read(&attributes, class::LIFE_TYPE, class::LIFE_DURATION);
         let agreed = shorter_lifetime(established.lifetime, told.stated_only());
-        if agreed.seconds != 0 && agreed != established.lifetime && agreed.seconds >= 60 {
+        let absurd = agreed.seconds < 60 && !sa.setup.short_lifetimes;
+        if agreed.seconds != 0 && agreed != established.lifetime && !absurd {
             established.lifetime = agreed;
             let hard = Duration::from_secs(u64::from(agreed.seconds));
             self.timers.set(Timer::IsakmpHard(id), since + hard);
@@ -210,10 +211,8 @@ impl Engine {
 
     /// Deletes an ISAKMP SA; `tell` the peer.
     fn delete_isakmp(&mut self, now: Timestamp, id: u64, reason: &str, tell: bool, entropy: &mut dyn Entropy) {
-        if tell {
-            if let Some(cookies) = self.isakmp.get(&id).map(|sa| sa.setup.cookies) {
-                self.send_informational(now, id, vec![informational::isakmp_delete(cookies)], true, entropy);
-            }
+        if tell && let Some(cookies) = self.isakmp.get(&id).map(|sa| sa.setup.cookies) {
+            self.send_informational(now, id, vec![informational::isakmp_delete(cookies)], true, entropy);
         }
         self.isakmp_gone(now, id, reason, entropy);
     }
@@ -233,19 +232,11 @@ impl Engine {
             }
         }
         for (message_id, exchange) in sa.exchanges {
-            match &exchange.state {
-                QuickMode::InitiatorSent(state) => {
-                    self.inbound_spis.remove(&state.spi);
-                }
-                QuickMode::Abandoned(state) => {
-                    self.inbound_spis.remove(&state.spi);
-                }
-                QuickMode::ResponderSent(_) => {
-                    if let Some(pair) = exchange.pair {
-                        self.remove_pair(now, pair, "its ISAKMP SA is gone", false, entropy);
-                    }
-                }
-                QuickMode::Finished => {}
+            if let Some(spi) = exchange.offered_spi() {
+                self.inbound_spis.remove(&spi);
+            }
+            if let (QuickMode::ResponderSent(_), Some(pair)) = (&exchange.state, exchange.pair) {
+                self.remove_pair(now, pair, "its ISAKMP SA is gone", false, entropy);
             }
             let attempt = Attempt::Phase2 { isakmp: id, message_id, role: exchange.role };
             if self.tunnels.get(&exchange.tunnel).is_some_and(|t| t.attempt == Some(attempt)) {
@@ -390,13 +381,9 @@ impl Engine {
             .values()
             .flat_map(|sa| sa.exchanges.iter().map(move |(&message_id, x)| (sa.id, message_id, x)))
             .filter(|(_, _, x)| x.tunnel == *name)
-            .map(|(id, message_id, x)| match &x.state {
-                QuickMode::InitiatorSent(state) => (id, message_id, Some(state.spi)),
-                _ => (id, message_id, None),
-            })
+            .map(|(id, message_id, x)| (id, message_id, x.offered_spi()))
             .collect();
-        let pairs: Vec<_> = self.pairs.values().filter(|p| p.tunnel == *name).map(|p| p.id).collect();
-        for pair in pairs {
+        for pair in self.pairs_of(name) {
             self.remove_pair(now, pair, reason, true, entropy);
         }
         for (id, message_id, spi) in exchanges {

@@ -99,6 +99,7 @@ pub enum Command {
 
 /// What the engine wants of others, in the order in which it must happen.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the queue is short, and its items are moved once")]
 pub enum Output {
     /// Send a datagram: the exact UDP payload, with the non-ESP marker or
     /// being a keepalive where the NAT-T port asks for it.
@@ -209,6 +210,7 @@ pub struct Engine {
     isakmp: BTreeMap<u64, IsakmpSa>,
     by_cookie: BTreeMap<Cookie, Vec<u64>>,
     pairs: BTreeMap<u64, Pair>,
+    by_tunnel: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// SPIs of ours that are in use or offered.
     inbound_spis: BTreeSet<u32>,
     tunnels: BTreeMap<Arc<str>, Tunnel>,
@@ -234,6 +236,7 @@ impl Engine {
             isakmp: BTreeMap::new(),
             by_cookie: BTreeMap::new(),
             pairs: BTreeMap::new(),
+            by_tunnel: BTreeMap::new(),
             inbound_spis: BTreeSet::new(),
             tunnels: BTreeMap::new(),
             timers: Schedule::new(),

@@ -88,9 +88,14 @@ impl Pair {
 }
 
 impl Engine {
+    /// Every pair of a tunnel.
+    pub(super) fn pairs_of(&self, tunnel: &str) -> Vec<u64> {
+        self.by_tunnel.get(tunnel).into_iter().flatten().copied().collect()
+    }
+
     /// The pair that a tunnel encrypts with.
     pub(super) fn current_pair(&self, tunnel: &str) -> Option<u64> {
-        let of_tunnel = self.pairs.values().filter(|p| &*p.tunnel == tunnel);
+        let of_tunnel = self.by_tunnel.get(tunnel)?.iter().filter_map(|id| self.pairs.get(id));
         of_tunnel.filter_map(|p| Some((p.active?, p.id))).max().map(|(_, id)| id)
     }
 
@@ -168,6 +173,7 @@ impl Engine {
             self.timers.set(Timer::PairSoft(id), now + soft_limit(hard, role, entropy));
         }
         let path = (pair.nat.local || pair.nat.forced).then_some((pair.local, pair.remote));
+        self.by_tunnel.entry(Arc::clone(&pair.tunnel)).or_default().insert(id);
         self.pairs.insert(id, pair);
         if let Some((local, remote)) = path {
             self.keep_alive(now, local, remote);
@@ -193,13 +199,10 @@ impl Engine {
         );
         self.audit(Level::Informative, 0, text);
         let grace = if role == Role::Initiator { GRACE } else { GRACE_OF_THE_OTHER };
-        let older: Vec<_> = self
-            .pairs
-            .values()
-            .filter(|p| p.tunnel == tunnel && p.id != id && p.active.is_some())
-            .map(|p| p.id)
-            .collect();
-        for old in older {
+        for old in self.pairs_of(&tunnel) {
+            if old == id || self.pairs.get(&old).is_none_or(|p| p.active.is_none()) {
+                continue;
+            }
             self.timers.cancel(&Timer::PairSoft(old));
             let earlier = self.timers.at(&Timer::PairRetire(old)).is_some_and(|at| at <= now + grace);
             if !earlier {
@@ -240,6 +243,12 @@ impl Engine {
     /// Removes both SAs of a pair; `tell` the peer, if an ISAKMP SA with it exists.
     pub(super) fn remove_pair(&mut self, now: Timestamp, id: u64, reason: &str, tell: bool, entropy: &mut dyn Entropy) {
         let Some(pair) = self.pairs.remove(&id) else { return };
+        if let Some(siblings) = self.by_tunnel.get_mut(&pair.tunnel) {
+            siblings.remove(&id);
+            if siblings.is_empty() {
+                self.by_tunnel.remove(&pair.tunnel);
+            }
+        }
         for timer in [Timer::PairSoft(id), Timer::PairHard(id), Timer::PairRetire(id)] {
             self.timers.cancel(&timer);
         }
@@ -250,11 +259,9 @@ impl Engine {
             outbound_spi: pair.outbound_spi,
             reason: reason.into(),
         });
-        if tell {
-            if let Some(isakmp) = self.isakmp_with(pair.local.ip(), pair.remote.ip()) {
-                let content = vec![informational::esp_delete(&[pair.inbound_spi])];
-                self.send_informational(now, isakmp, content, true, entropy);
-            }
+        if tell && let Some(isakmp) = self.isakmp_with(pair.local.ip(), pair.remote.ip()) {
+            let content = vec![informational::esp_delete(&[pair.inbound_spi])];
+            self.send_informational(now, isakmp, content, true, entropy);
         }
         let text = format!(
             "IPsec SA pair of tunnel {} with {} removed: {reason}; SPI 0x{:08x} in, 0x{:08x} out",

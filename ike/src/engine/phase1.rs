@@ -11,6 +11,7 @@ use crate::retransmit::{GIVE_UP, Request};
 use crate::wire::{Body, Cookie, Message};
 use crypto::{Entropy, Secret};
 use policy::audit::{Level, number::ikmpd};
+use policy::config::AuthRecord;
 use policy::time::Timestamp;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -52,7 +53,8 @@ impl Engine {
             format!("found ikev1 policy: {} for {}<=>{}", policy.name, slashed(local), slashed(remote)),
         );
         let cookies = Cookies { initiator: self.cookie(entropy), responder: Cookie::ZERO };
-        let setup = Setup { cookies, policy, auth, local, remote };
+        let short_lifetimes = self.config.startup.allow_short_lifetimes;
+        let setup = Setup { cookies, policy, auth, local, remote, short_lifetimes };
         let id = self.id();
         let auth_record = setup.auth.name.clone();
         let state = MainMode::InitiatorAwaitingSecret(Box::new(InitiatorAwaitingSecret { offer }));
@@ -105,8 +107,13 @@ impl Engine {
             self.discard(Discarded::Refused);
             return;
         };
-        self.audit(Level::Informative, ikmpd::FOUND_IKE_POLICY, format!("found ikev1 policy: {}", policy.name));
-        let setup = Setup { cookies, policy: Arc::clone(policy), auth, local, remote };
+        self.audit(
+            Level::Informative,
+            ikmpd::FOUND_IKE_POLICY,
+            format!("found ikev1 policy: {} for {}<=>{}", policy.name, slashed(local), slashed(remote)),
+        );
+        let short_lifetimes = self.config.startup.allow_short_lifetimes;
+        let setup = Setup { cookies, policy: Arc::clone(policy), auth, local, remote, short_lifetimes };
         let mut context = Context { entropy, initial_contact: false };
         match main_mode::first_message(&setup, message, &mut context).map_err(|stop| *stop) {
             Ok(step) => {
@@ -250,7 +257,7 @@ impl Engine {
                 let event = (at_once && !sa.reported).then(|| failure.event(&sa.place()));
                 sa.reported |= at_once;
                 sa.hint = Some(failure);
-                let tell = event.is_some().then(|| (sa.setup.cookies, sa.setup.local, sa.setup.remote));
+                let tell = event.is_some().then_some((sa.setup.cookies, sa.setup.local, sa.setup.remote));
                 self.isakmp.insert(id, sa);
                 self.discard(if at_once { Discarded::NotAuthentic } else { Discarded::Unexpected });
                 self.output.extend(event.map(Output::Audit));
@@ -457,71 +464,64 @@ fn same_port(a: SocketAddr, b: SocketAddr) -> bool {
     (a.ip(), a.port()) == (b.ip(), b.port())
 }
 
-/// The failure of a main mode whose time is up: where it stood tells most.
+/// The failure of a main mode whose time is up: where it stood tells most,
+/// unless the peer gave an explanation before.
 fn timed_out(sa: &IsakmpSa) -> Failure {
     let setup = &sa.setup;
     let (ike, auth) = (&setup.policy, &setup.auth);
-    let offered = || listed(&phase1::suites(ike));
-    let sent = sa.request.as_ref().map_or(1, Request::transmissions);
-    let exceeded = format!("sent {sent} times, retransmission count exceeded the limit");
+    let awaited = match sa.state.name() {
+        StateName::InitiatorSaSent => "no answer to message 1",
+        StateName::InitiatorKeSent => "no answer to message 3",
+        StateName::InitiatorAuthSent => "no answer to message 5",
+        StateName::ResponderSaSent => "message 3 did not come after our message 2",
+        _ => "message 5 did not come after our message 4",
+    };
+    let exceeded = match &sa.request {
+        Some(request) => {
+            format!("{awaited}, sent {} times: retransmission count exceeded the limit", request.transmissions())
+        }
+        None => awaited.into(),
+    };
+    if let Some(hint) = &sa.hint {
+        let detail = format!("{} ({exceeded})", hint.detail);
+        return Failure::new(Kind::Timeout, hint.fault, detail, hint.remedy.clone());
+    }
+    let port = setup.remote.port();
     let (fault, detail, remedy) = match sa.state.name() {
-        StateName::InitiatorAwaitingSecret => (
-            Fault::Ours,
-            format!("the pre-shared key of auth record `{}` did not come in time", auth.name),
-            "look at where the keys are kept".into(),
-        ),
+        StateName::InitiatorAwaitingSecret => return late_secret(auth),
+        StateName::ResponderKeSent if sa.held.is_some() => return late_secret(auth),
         StateName::InitiatorSaSent => (
             Fault::Peer,
-            format!("no answer to message 1, {exceeded}; we offered {}", offered()),
+            format!("{exceeded}; we offered {}", listed(&phase1::suites(ike))),
             format!(
-                "see that the peer runs and UDP port {} gets through, and compare `proposals` of ike policy `{}` \
+                "see that the peer runs and UDP port {port} gets through, and compare `proposals` of ike policy `{}` \
                  (line {}) with the peer's, which may refuse in silence",
-                setup.remote.port(),
-                ike.name,
-                ike.line
+                ike.name, ike.line
             ),
         ),
-        StateName::InitiatorKeSent => {
-            (Fault::Peer, format!("no answer to message 3, {exceeded}"), "look at the peer's log".into())
-        }
         StateName::InitiatorAuthSent => (
             Fault::Mismatch,
             format!(
-                "no answer to message 5, the first that depends on the pre-shared key, {exceeded}: the pre-shared \
-                 key differs, or the peer does not accept our identity"
+                "{exceeded}; that message is the first that depends on the pre-shared key: it differs, or the peer \
+                 does not accept our identity"
             ),
             format!(
-                "compare the pre-shared key and `lid` of auth record `{}` (line {}) with the peer's, and see that \
-                 UDP port {} gets through",
-                auth.name,
-                auth.line,
-                setup.remote.port()
+                "compare the pre-shared key and `lid` of auth record `{}` (line {}) with the peer's, and see that UDP \
+                 port {port} gets through",
+                auth.name, auth.line
             ),
-        ),
-        StateName::ResponderSaSent => (
-            Fault::Peer,
-            "message 3 did not come after our message 2".into(),
-            "see that our answers reach the peer, and look at its log".into(),
-        ),
-        StateName::ResponderKeSent if sa.held.is_some() => (
-            Fault::Ours,
-            format!("the pre-shared key of auth record `{}` did not come in time", auth.name),
-            "look at where the keys are kept".into(),
         ),
         _ => (
             Fault::Peer,
-            "message 5 did not come after our message 4".into(),
-            format!(
-                "see that our answers reach the peer and UDP port {} gets through, and look at its log",
-                setup.local.port()
-            ),
+            exceeded,
+            format!("see that UDP port {} gets through both ways, and look at the peer's log", setup.local.port()),
         ),
     };
-    let mut failure = Failure::new(Kind::Timeout, fault, detail, remedy);
-    if let Some(hint) = &sa.hint {
-        failure.detail = format!("{}; before that: {}", failure.detail, hint.detail);
-        failure.remedy.clone_from(&hint.remedy);
-        failure.fault = hint.fault;
-    }
-    failure
+    Failure::new(Kind::Timeout, fault, detail, remedy)
+}
+
+/// The pre-shared key was asked for, and no answer came.
+fn late_secret(auth: &AuthRecord) -> Failure {
+    let detail = format!("the pre-shared key of auth record `{}` (line {}) did not come in time", auth.name, auth.line);
+    Failure::new(Kind::Timeout, Fault::Ours, detail, "look at where the keys are kept")
 }

@@ -9,6 +9,7 @@ use crate::informational;
 use crate::nat;
 use crate::proposal::phase2::Wanted;
 use crate::protection::Iv;
+use crate::quick_mode::table::StateName;
 use crate::quick_mode::{self, Abandoned, Asked, QuickMode, Under};
 use crate::retransmit::{GIVE_UP, Request};
 use crate::wire::numbers::NotifyKind;
@@ -178,7 +179,7 @@ impl Engine {
         sa.exchanges.insert(
             message_id,
             Quick {
-                state: QuickMode::ResponderSent(Box::new(state)),
+                state: QuickMode::ResponderSent(Box::new(state)).after(StateName::Start),
                 role: Role::Responder,
                 tunnel: Arc::clone(&tunnel.name),
                 request: Some(request),
@@ -249,7 +250,8 @@ impl Engine {
         if ours.nonce > asked.nonce {
             return false;
         }
-        exchange.state = QuickMode::Abandoned(Box::new(Abandoned { spi: ours.spi }));
+        let before = exchange.state.name();
+        exchange.state = QuickMode::Abandoned(Box::new(Abandoned { spi: ours.spi })).after(before);
         exchange.request = None;
         self.timers.set(Timer::QuickMode(isakmp, message_id), now + GIVE_UP * 2);
         true
@@ -276,6 +278,7 @@ impl Engine {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let Some(established) = sa.state.established() else { return };
         let Some(mut exchange) = sa.exchanges.remove(&message_id) else { return };
+        let before = exchange.state.name();
         let QuickMode::InitiatorSent(state) = exchange.state else { return };
         let authentic = match state.authenticate(&established.keys, message) {
             Ok(authentic) => authentic,
@@ -290,7 +293,7 @@ impl Engine {
         let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
         match state.finish(&under, &authentic) {
             Ok((negotiated, reply)) => {
-                exchange.state = QuickMode::Finished;
+                exchange.state = QuickMode::Finished.after(before);
                 exchange.request = None;
                 exchange.last_received = Some(datagram.payload.to_vec());
                 exchange.reply = Some(reply.clone());
@@ -331,18 +334,18 @@ impl Engine {
             self.discard(Discarded::NotAuthentic);
             return;
         }
-        exchange.state = QuickMode::Finished;
+        exchange.state = QuickMode::Finished.after(exchange.state.name());
         exchange.request = None;
         exchange.last_received = Some(datagram.payload.to_vec());
         exchange.reply = None;
         let pair = exchange.pair;
         self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
         self.heard(now, id, datagram);
-        if let Some(pair) = pair {
-            if self.pairs.contains_key(&pair) {
-                self.output.push_back(Output::ActivateOutbound { pair });
-                self.pair_active(now, pair);
-            }
+        if let Some(pair) = pair
+            && self.pairs.contains_key(&pair)
+        {
+            self.output.push_back(Output::ActivateOutbound { pair });
+            self.pair_active(now, pair);
         }
     }
 
@@ -408,13 +411,11 @@ impl Engine {
             return;
         }
         match &exchange.state {
-            QuickMode::Finished => {
+            QuickMode::Finished | QuickMode::Abandoned(_) => {
+                if let Some(spi) = exchange.offered_spi() {
+                    self.inbound_spis.remove(&spi);
+                }
                 sa.exchanges.remove(&message_id);
-            }
-            QuickMode::Abandoned(abandoned) => {
-                let spi = abandoned.spi;
-                sa.exchanges.remove(&message_id);
-                self.inbound_spis.remove(&spi);
             }
             QuickMode::InitiatorSent(_) | QuickMode::ResponderSent(_) => {
                 let reused = sa.established.is_some_and(|at| now.since(at) > GIVE_UP * 2);
@@ -449,8 +450,8 @@ impl Engine {
             return;
         }
         let Some(exchange) = sa.exchanges.remove(&message_id) else { return };
-        if let QuickMode::InitiatorSent(state) = &exchange.state {
-            self.inbound_spis.remove(&state.spi);
+        if let Some(spi) = exchange.offered_spi() {
+            self.inbound_spis.remove(&spi);
         }
         self.audit(
             Level::Warning,
@@ -480,8 +481,8 @@ impl Engine {
         let event = failure.event(&place);
         let reason = event.text.clone();
         self.output.push_back(Output::Audit(event));
-        if let QuickMode::InitiatorSent(state) = &exchange.state {
-            self.inbound_spis.remove(&state.spi);
+        if let Some(spi) = exchange.offered_spi() {
+            self.inbound_spis.remove(&spi);
         }
         if let Some(pair) = exchange.pair {
             self.remove_pair(now, pair, "the quick mode was not confirmed by its initiator", true, entropy);
@@ -542,7 +543,8 @@ fn wanted<'a>(sa: &IsakmpSa, tunnel: &'a TunnelPolicy) -> Wanted<'a> {
     let established = sa.state.established();
     let mode = established.map_or(0, |e| nat::encapsulation(e.nat, e.nat_support));
     let alone = sa.setup.policy.max_quick_modes == 1;
-    Wanted { tunnel, mode, group: established.filter(|_| alone).map(|e| e.keys.suite.group) }
+    let group = established.filter(|_| alone).map(|e| e.keys.suite.group);
+    Wanted { tunnel, mode, group, short: sa.setup.short_lifetimes }
 }
 
 fn no_spi() -> Failure {
@@ -563,18 +565,18 @@ fn timed_out(sa: &IsakmpSa, message_id: u32) -> Failure {
         Some(Role::Responder) => ("message 3 did not come after our message 2", "message 2"),
         _ => ("no answer to message 1", "message 1"),
     };
-    let mut failure = Failure::new(
-        Kind::Timeout,
-        Fault::Peer,
-        format!("tunnel {name}: {awaited}; {ours} sent {sent} times, retransmission count exceeded the limit"),
-        "look at the peer's log: it may refuse in silence, or have lost its ISAKMP SA",
-    );
-    if let Some(hint) = exchange.and_then(|x| x.hint.as_ref()) {
-        failure.detail = format!("{}; before that: {}", failure.detail, hint.detail);
-        failure.remedy.clone_from(&hint.remedy);
-        failure.fault = hint.fault;
+    let exceeded = format!("{awaited}, {ours} sent {sent} times: retransmission count exceeded the limit");
+    match exchange.and_then(|x| x.hint.as_ref()) {
+        Some(hint) => {
+            Failure::new(Kind::Timeout, hint.fault, format!("{} ({exceeded})", hint.detail), hint.remedy.clone())
+        }
+        None => Failure::new(
+            Kind::Timeout,
+            Fault::Peer,
+            format!("tunnel {name}: {exceeded}"),
+            "look at the peer's log: it may refuse in silence, or have lost its ISAKMP SA",
+        ),
     }
-    failure
 }
 
 /// The failure that a peer's authenticated error notification means for a quick mode of ours.

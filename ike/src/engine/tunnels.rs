@@ -93,7 +93,8 @@ impl Engine {
     pub(super) fn tunnel_due(&mut self, now: Timestamp, name: &Arc<str>, entropy: &mut dyn Entropy) {
         let start = self.tunnels.get(name).map(|t| t.policy.start);
         let rekey = self.current_pair(name).is_some();
-        let soft_passed = self.pairs.values().any(|p| p.tunnel == *name && p.rekey_wanted);
+        let wanted = |id: &u64| self.pairs.get(id).is_some_and(|p| p.rekey_wanted);
+        let soft_passed = self.pairs_of(name).iter().any(wanted);
         match start {
             Some(StartMode::Boot) if !rekey => self.want(now, name, entropy),
             Some(StartMode::Boot | StartMode::Traffic) if rekey && soft_passed => self.want(now, name, entropy),

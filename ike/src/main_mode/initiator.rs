@@ -55,7 +55,7 @@ pub(crate) struct AuthSent {
 
 impl InitiatorAwaitingSecret {
     /// Message 1: SA, vendor IDs.
-    pub(super) fn secret(self: Box<Self>, setup: &Setup, secret: Secret) -> Step {
+    pub(super) fn secret(self, setup: &Setup, secret: Secret) -> Step {
         let mut payloads = vec![Payload::SecurityAssociation(self.offer.clone())];
         payloads.extend(vendor_ids(traverses_nat(&setup.policy).then_some(RFC_3947)));
         let datagram = clear(setup.cookies, payloads);
@@ -72,7 +72,7 @@ impl SaSent {
         let Some(answer) = Payloads(payloads).sa() else {
             return Err(ignored(MainMode::InitiatorSaSent(self), malformed("a message 2 without SA")));
         };
-        let agreed = match phase1::verify(&setup.policy, answer) {
+        let agreed = match phase1::verify(&setup.policy, setup.short_lifetimes, answer) {
             Ok(agreed) => agreed,
             Err(mismatch) => return Err(ignored(MainMode::InitiatorSaSent(self), no_proposal(setup, &mismatch))),
         };
@@ -162,8 +162,8 @@ impl AuthSent {
     pub(super) fn handle(self: Box<Self>, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let opened = match open(&self.keys, &self.iv, message, StateName::InitiatorAuthSent) {
             Ok(opened) => opened,
-            Err(what) => {
-                let failure = undecryptable(setup, 6, &what);
+            Err(_) => {
+                let failure = undecryptable(setup, 6);
                 return Err(ignored(MainMode::InitiatorAuthSent(self), failure));
             }
         };

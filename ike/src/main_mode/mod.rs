@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) auth: Arc<AuthRecord>,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
+    /// Lifetimes of less than a minute are accepted.
+    pub(crate) short_lifetimes: bool,
 }
 
 /// A state of main mode.
@@ -125,13 +127,15 @@ impl MainMode {
         };
         let encrypted = matches!(message.body, Body::Encrypted(_));
         if encrypted != transition.encrypted {
-            let what = if encrypted { "encrypted" } else { "in the clear" };
-            return Err(ignored(self, malformed(&format!("a message {what} where it must not be"))));
+            let what = if encrypted { "an encrypted message" } else { "a message in the clear" };
+            let awaited = transition.message.map_or("the pre-shared key".into(), |n| format!("message {n}"));
+            return Err(ignored(self, malformed(&format!("{what} where {awaited} is awaited"))));
         }
-        if let Body::Clear(payloads) = &message.body {
-            if let Err(what) = select::check(payloads, transition.required, &[]) {
-                return Err(ignored(self, malformed(&what)));
-            }
+        if let Body::Clear(payloads) = &message.body
+            && let Err(what) = select::check(payloads, transition.required, &[])
+        {
+            let number = transition.message.unwrap_or_default();
+            return Err(ignored(self, malformed(&format!("a message {number} that is not acceptable: {what}"))));
         }
         let outcome = match self {
             Self::InitiatorSaSent(state) => state.handle(setup, message, context),
@@ -275,16 +279,15 @@ fn open(keys: &IsakmpKeys, iv: &Iv, message: &Message, from: StateName) -> Resul
 }
 
 /// The failure of a message that does not decrypt: almost always the key.
-fn undecryptable(setup: &Setup, message: u8, what: &str) -> Failure {
+fn undecryptable(setup: &Setup, message: u8) -> Failure {
+    let auth = &setup.auth;
     Failure::new(
         Kind::Other,
         Fault::Mismatch,
-        format!(
-            "the pre-shared key differs: message {message}, the first that depends on it, cannot be decrypted ({what})"
-        ),
+        format!("the pre-shared key differs: message {message}, which depends on it, does not decrypt"),
         format!(
             "compare the pre-shared key of auth record `{}` (line {}) with the peer's, hexadecimal or ASCII, quotes",
-            setup.auth.name, setup.auth.line
+            auth.name, auth.line
         ),
     )
 }

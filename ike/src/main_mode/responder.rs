@@ -61,7 +61,7 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let Some(offered) = Payloads(payloads).sa() else {
         return Err(failed(malformed("a message 1 without SA")));
     };
-    let agreed = match phase1::choose(&setup.policy, offered) {
+    let agreed = match phase1::choose(&setup.policy, setup.short_lifetimes, offered) {
         Ok(agreed) => agreed,
         Err(mismatch) => {
             let message_id = informational::message_id(context.entropy);
@@ -146,8 +146,8 @@ impl KeSent {
             Ok(opened) => opened,
             // Anybody can send octets that do not decrypt: the negotiation
             // stays open for the true message 5 until its time is up.
-            Err(what) => {
-                let failure = undecryptable(setup, 5, &what);
+            Err(_) => {
+                let failure = undecryptable(setup, 5);
                 let state = MainMode::ResponderKeSent(Box::new(Self { keys: Some(keys), ..this }));
                 return Err(Box::new(Stop::Ignored { state, failure, now: true }));
             }

@@ -11,7 +11,8 @@ use policy::sa::Lifetime;
 
 /// Seconds of an SA whose offer names no lifetime (RFC 2407 4.5).
 const DEFAULT_SECONDS: u32 = 28_800;
-/// Offered lifetimes below this are refused, unless our own is shorter still.
+/// Offered lifetimes below this are refused, unless our own is shorter still
+/// or the configuration allows short ones.
 const SHORTEST_SECONDS: u32 = 60;
 /// As many alternatives are listed in a report.
 const LISTED: usize = 6;
@@ -130,10 +131,15 @@ impl OfferedLifetime {
     /// The lifetime to use, given ours: the shorter of each kind.
     ///
     /// # Errors
-    /// The offered seconds, if they are absurd (zero, or below a minute while ours are not).
-    pub(crate) fn agree(&self, ours: Lifetime) -> Result<Lifetime, u32> {
+    /// The offered seconds, if they are absurd: zero, or below a minute while
+    /// ours are not and `short` ones are not allowed.
+    pub(crate) fn agree(&self, ours: Lifetime, short: bool) -> Result<Lifetime, u32> {
         let seconds = self.seconds.unwrap_or(DEFAULT_SECONDS);
-        let floor = if ours.seconds == 0 { SHORTEST_SECONDS } else { SHORTEST_SECONDS.min(ours.seconds) };
+        let floor = match ours.seconds {
+            _ if short => 1,
+            0 => SHORTEST_SECONDS,
+            seconds => SHORTEST_SECONDS.min(seconds),
+        };
         if seconds < floor || self.conflicting {
             return Err(seconds);
         }

@@ -50,13 +50,14 @@ fn method_number(method: AuthMethod) -> u16 {
     }
 }
 
-/// Chooses among a peer's proposals: its order, the first that the policy accepts.
-pub(crate) fn choose(policy: &IkePolicy, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+/// Chooses among a peer's proposals: its order, the first that the policy
+/// accepts; with `short` lifetimes or without.
+pub(crate) fn choose(policy: &IkePolicy, short: bool, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
     for proposal in offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP) {
         for transform in &proposal.transforms {
             let read = Offered::read(transform);
-            let accepted = policy.proposals.iter().find(|suite| read.differences(suite, policy).is_empty());
-            if let (Some(&suite), Ok(lifetime)) = (accepted, read.lifetime.agree(policy.lifetime)) {
+            let accepted = policy.proposals.iter().find(|suite| read.differences(suite, policy, short).is_empty());
+            if let (Some(&suite), Ok(lifetime)) = (accepted, read.lifetime.agree(policy.lifetime, short)) {
                 let answer = SecurityAssociation {
                     proposals: vec![Proposal {
                         number: proposal.number,
@@ -69,16 +70,16 @@ pub(crate) fn choose(policy: &IkePolicy, offered: &SecurityAssociation) -> Resul
             }
         }
     }
-    Err(mismatch(policy, offered, "offered"))
+    Err(mismatch(policy, short, offered, "offered"))
 }
 
 /// Checks the peer's answer: one transform, of those that the policy offers.
-pub(crate) fn verify(policy: &IkePolicy, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+pub(crate) fn verify(policy: &IkePolicy, short: bool, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
     let single = matches!(answer.proposals.as_slice(), [p] if p.transforms.len() == 1);
     if !single {
-        return Err(mismatch(policy, answer, "answered with more than one:"));
+        return Err(mismatch(policy, short, answer, "answered with more than one:"));
     }
-    choose(policy, answer).map_err(|m| Mismatch { verb: "answered", ..m })
+    choose(policy, short, answer).map_err(|m| Mismatch { verb: "answered", ..m })
 }
 
 /// The suites of a policy that exist in IKEv1, for reports.
@@ -86,7 +87,7 @@ pub(crate) fn suites(policy: &IkePolicy) -> Vec<String> {
     policy.proposals.iter().map(IkeSuite::to_string).collect()
 }
 
-fn mismatch(policy: &IkePolicy, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
+fn mismatch(policy: &IkePolicy, short: bool, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
     let read: Vec<_> = offered
         .proposals
         .iter()
@@ -95,10 +96,10 @@ fn mismatch(policy: &IkePolicy, offered: &SecurityAssociation, verb: &'static st
         .collect();
     let closest = read
         .iter()
-        .flat_map(|o| policy.proposals.iter().map(|suite| o.differences(suite, policy)))
+        .flat_map(|o| policy.proposals.iter().map(|suite| o.differences(suite, policy, short)))
         .min_by_key(Vec::len)
         .unwrap_or_default();
-    let mut theirs: Vec<_> = read.iter().map(|o| o.describe(policy)).collect();
+    let mut theirs: Vec<_> = read.iter().map(|o| o.describe(policy, short)).collect();
     theirs.dedup();
     Mismatch { ours: suites(policy), theirs, fields: closest, verb }
 }
@@ -142,7 +143,7 @@ impl Offered {
     }
 
     /// Fields in which it differs from a suite of ours; none if it is acceptable.
-    fn differences(&self, suite: &IkeSuite, policy: &IkePolicy) -> Vec<Field> {
+    fn differences(&self, suite: &IkeSuite, policy: &IkePolicy, short: bool) -> Vec<Field> {
         let mut out = Vec::new();
         let bits = suite.encryption.key_length_attribute.then_some(suite.encryption.key_bits);
         if suite.encryption.ikev1_phase1.is_none()
@@ -162,7 +163,7 @@ impl Offered {
         if self.group != Some(suite.group.number) {
             out.push(Field::new("group", suite.group, self.group_name()));
         }
-        if let Err(seconds) = self.lifetime.agree(policy.lifetime) {
+        if let Err(seconds) = self.lifetime.agree(policy.lifetime, short) {
             out.push(Field::new(
                 "lifetime",
                 format_args!("{} s", policy.lifetime.seconds),
@@ -179,13 +180,13 @@ impl Offered {
     }
 
     /// `aes256-sha256-modp2048`, with whatever else matters.
-    fn describe(&self, policy: &IkePolicy) -> String {
+    fn describe(&self, policy: &IkePolicy, short: bool) -> String {
         let mut out = format!("{}-{}-{}", self.encryption_name(), self.hash_name(), self.group_name());
         if self.authentication != Some(method_number(policy.method)) {
             out.push_str(" with ");
             out.push_str(&self.authentication.map_or("no authentication".into(), authentication_method::name));
         }
-        if let Err(seconds) = self.lifetime.agree(policy.lifetime) {
+        if let Err(seconds) = self.lifetime.agree(policy.lifetime, short) {
             out.push_str(&format!(" for {seconds} s"));
         }
         out

@@ -19,6 +19,8 @@ pub(crate) struct Wanted<'a> {
     /// Group of the ISAKMP SA if it may protect one quick mode only: then
     /// that mode must bring its own secrecy.
     pub(crate) group: Option<&'static Group>,
+    /// Lifetimes of less than a minute are accepted.
+    pub(crate) short: bool,
 }
 
 impl Wanted<'_> {
@@ -125,7 +127,7 @@ pub(crate) fn choose(wanted: &Wanted<'_>, offered: &SecurityAssociation) -> Resu
             else {
                 continue;
             };
-            if let Ok(lifetime) = read.lifetime.agree(accepted.lifetime) {
+            if let Ok(lifetime) = read.lifetime.agree(accepted.lifetime, wanted.short) {
                 return Ok(Agreed {
                     suite: accepted.suite,
                     pfs: wanted.pfs(accepted),
@@ -240,7 +242,7 @@ impl Offered {
             let theirs = self.mode.map_or("none".into(), encapsulation_mode::name);
             out.push(Field::new("encapsulation mode", encapsulation_mode::name(wanted.mode), theirs));
         }
-        if let Err(seconds) = self.lifetime.agree(transform.lifetime) {
+        if let Err(seconds) = self.lifetime.agree(transform.lifetime, wanted.short) {
             let ours = format!("{} s", transform.lifetime.seconds);
             out.push(Field::new("lifetime", ours, format_args!("{seconds} s")));
         }

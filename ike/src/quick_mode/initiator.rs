@@ -1,7 +1,7 @@
 //! The initiator's side: messages 1 and 3 out, 2 in.
 
 use super::table::StateName;
-use super::{Authentic, Negotiated, Under, align, authenticate, crypto_failed, header, keymats, peer_failed};
+use super::{Authentic, Negotiated, Under, authenticate, crypto_failed, header, keymats, no_proposal, peer_failed};
 use crate::failure::{Failure, Fault, Kind};
 use crate::ids::{self, ProxyId};
 use crate::keys::IsakmpKeys;
@@ -26,6 +26,7 @@ pub(crate) struct InitiatorSent {
     ids: (ProxyId, ProxyId),
     mode: u16,
     group: Option<&'static Group>,
+    short: bool,
     iv: Iv,
 }
 
@@ -67,6 +68,7 @@ pub(crate) fn begin(
         ids,
         mode: wanted.mode,
         group: wanted.group,
+        short: wanted.short,
         iv,
     };
     Ok((state, datagram))
@@ -91,10 +93,8 @@ impl InitiatorSent {
         let (Some(sa), Some(nonce)) = (payloads.sa(), payloads.nonce()) else {
             return Err(peer_failed("message 2 without SA or a usable nonce"));
         };
-        let wanted = Wanted { tunnel: &self.tunnel, mode: self.mode, group: self.group };
-        let mut agreed = phase2::verify(&wanted, sa).map_err(|mismatch| {
-            Failure::new(Kind::NoProposal, Fault::Mismatch, mismatch.to_string(), align(&self.tunnel))
-        })?;
+        let wanted = Wanted { tunnel: &self.tunnel, mode: self.mode, group: self.group, short: self.short };
+        let mut agreed = phase2::verify(&wanted, sa).map_err(|m| no_proposal(&self.tunnel, &m))?;
         self.check_ids(payloads)?;
         for notification in payloads.notifications().filter(|n| n.kind == NotifyKind::RESPONDER_LIFETIME) {
             // RFC 2407 4.6.3.1: the responder's lifetime counts; never the longer one.

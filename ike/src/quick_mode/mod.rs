@@ -14,6 +14,7 @@ pub(crate) use responder::{Asked, ResponderSent, answer, notify_kind, read};
 
 use crate::failure::{Failure, Fault, Kind};
 use crate::keys::{Cookies, IsakmpKeys};
+use crate::proposal::Mismatch;
 use crate::proposal::phase2::Agreed;
 use crate::protection::{self, Iv, Opened};
 use crate::wire::numbers::{ExchangeType, PayloadKind, ProtocolId};
@@ -65,6 +66,12 @@ impl QuickMode {
             Self::Finished => StateName::Finished,
             Self::Abandoned(_) => StateName::Abandoned,
         }
+    }
+
+    /// This state, entered from another one: as the table has it.
+    pub(crate) fn after(self, from: StateName) -> Self {
+        debug_assert!(table::TRANSITIONS.iter().any(|t| t.from == from && t.to == self.name()));
+        self
     }
 }
 
@@ -141,7 +148,13 @@ fn peer_failed(what: impl Into<String>) -> Failure {
     Failure::new(Kind::Other, Fault::Peer, what, "look at the peer's implementation")
 }
 
-/// What to change when proposals differ.
-fn align(tunnel: &TunnelPolicy) -> String {
-    format!("align `action` of tunnel `{}` (line {}) with the peer's transforms", tunnel.name, tunnel.line)
+/// The proposals of the two sides do not meet.
+fn no_proposal(tunnel: &TunnelPolicy, mismatch: &Mismatch) -> Failure {
+    let (name, line) = (&tunnel.name, tunnel.line);
+    Failure::new(
+        Kind::NoProposal,
+        Fault::Mismatch,
+        format!("tunnel {name}: {mismatch}"),
+        format!("align `action` of tunnel `{name}` (line {line}) with the peer's transforms"),
+    )
 }

@@ -1,7 +1,7 @@
 //! The responder's side: messages 1 and 3 in, 2 out.
 
 use super::table::StateName;
-use super::{Authentic, Negotiated, Under, align, authenticate, crypto_failed, header, keymats, peer_failed};
+use super::{Authentic, Negotiated, Under, authenticate, crypto_failed, header, keymats, no_proposal, peer_failed};
 use crate::failure::{Failure, Fault, Kind};
 use crate::ids::ProxyId;
 use crate::keys::IsakmpKeys;
@@ -87,8 +87,7 @@ pub(crate) fn answer(
     spi: u32,
     entropy: &mut dyn Entropy,
 ) -> Result<(ResponderSent, Negotiated, Vec<u8>), Failure> {
-    let agreed = phase2::choose(wanted, &asked.sa)
-        .map_err(|m| Failure::new(Kind::NoProposal, Fault::Mismatch, m.to_string(), align(tunnel)))?;
+    let agreed = phase2::choose(wanted, &asked.sa).map_err(|m| no_proposal(tunnel, &m))?;
     let (shared, our_public) = match (agreed.pfs, &asked.public) {
         (None, _) => (None, None),
         (Some(group), Some(public)) => {

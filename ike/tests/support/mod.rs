@@ -1,5 +1,6 @@
 //! Hosts on a wire in memory, on virtual time.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crypto::Secret;
 use crypto::entropy::testing::SeededEntropy;
@@ -26,6 +27,7 @@ pub struct Host {
     pub address: IpAddr,
     pub entropy: SeededEntropy,
     pub audit: Vec<AuditEvent>,
+    pub audit_at: Vec<Timestamp>,
     pub pairs: BTreeMap<u64, Installed>,
     pub removed: Vec<(u64, String)>,
     pub failed: Vec<(String, String)>,
@@ -152,6 +154,7 @@ impl Host {
             address: address.parse().unwrap(),
             entropy: SeededEntropy::new(seed),
             audit: Vec::new(),
+            audit_at: Vec::new(),
             pairs: BTreeMap::new(),
             removed: Vec::new(),
             failed: Vec::new(),
@@ -271,7 +274,10 @@ impl World {
                     h.removed.push((pair, reason));
                 }
                 Output::TunnelFailed { tunnel, reason } => h.failed.push((tunnel.to_string(), reason)),
-                Output::Audit(event) => h.audit.push(event),
+                Output::Audit(event) => {
+                    h.audit.push(event);
+                    h.audit_at.push(now);
+                }
                 Output::IsakmpKeys { initiator_cookie, .. } => h.exported.push(initiator_cookie),
             }
         }
@@ -311,6 +317,18 @@ impl World {
 
     pub fn seconds(&mut self, seconds: u64) {
         self.run(Duration::from_secs(seconds));
+    }
+
+    /// What both sides recorded, for a failing test.
+    pub fn story(&self) -> String {
+        let mut lines = Vec::new();
+        for h in &self.hosts {
+            let at = |t: &Timestamp| t.as_micros() as f64 / 1e6;
+            lines.push(format!("{}: {:#?}", h.address, h.engine.pairs()));
+            let events = h.audit.iter().zip(&h.audit_at);
+            lines.extend(events.map(|(e, t)| format!("{:>8.2} {} {}", at(t), e.level, e.text)));
+        }
+        lines.join("\n")
     }
 
     /// Both sides hold exactly one pair, mirror images of each other, in use on both.

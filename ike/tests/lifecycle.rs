@@ -1,0 +1,363 @@
+//! After the handshake: replacement, deletion, expiry, reload, restart, end.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use ike::{Command, IsakmpState, PairState};
+use std::sync::Arc;
+use support::{Host, Side, World, a, b};
+
+fn up(a: &Side, b: &Side) -> World {
+    let mut w = World::new(a, b);
+    w.initiate(0);
+    w.seconds(1);
+    w.assert_one_pair();
+    w
+}
+
+fn short() -> (Side, Side) {
+    let startup = "allow_short_lifetimes = true";
+    let make = |s: Side| Side {
+        startup: startup.into(),
+        esp: "ESP_AES128_HMAC_SHA1/60/0".into(),
+        ike_extra: "life = 200".into(),
+        ..s
+    };
+    (make(a()), make(b()))
+}
+
+#[test]
+fn pairs_and_isakmp_sas_are_replaced_before_they_end() {
+    let (a, b) = short();
+    let mut w = up(&a, &b);
+    let first = w.a().current().unwrap().inbound.spi;
+    for _ in 0..600 {
+        w.seconds(1);
+        w.assert_mirror();
+        for h in &w.hosts {
+            assert!(h.pairs.len() <= 2, "old pairs go away");
+            assert!(h.engine.isakmp_sas().len() <= 2);
+        }
+    }
+    assert_ne!(w.a().current().unwrap().inbound.spi, first);
+    assert!(w.a().removed.len() >= 9, "{}", w.a().removed.len());
+    assert!(w.hosts.iter().all(|h| h.removed.iter().all(|(_, why)| !why.contains("lifetime"))));
+    assert!(w.hosts.iter().all(|h| h.errors().is_empty()));
+}
+
+#[test]
+fn make_before_break() {
+    for side in 0..2 {
+        let mut w = up(&a(), &b());
+        let old = w.hosts[side].current().unwrap().inbound.pair;
+        let old_spi = w.hosts[side].current().unwrap().inbound.spi;
+        w.command(side, Command::Rekey { pair: old });
+        w.seconds(1);
+        for h in &w.hosts {
+            assert_eq!(h.pairs.len(), 2, "the old pair still receives");
+        }
+        w.assert_mirror();
+        assert_ne!(w.hosts[side].current().unwrap().inbound.spi, old_spi);
+        let states: Vec<_> = w.a().engine.pairs().iter().map(|p| p.state).collect();
+        assert_eq!(states, [PairState::Dying, PairState::Mature]);
+        w.seconds(6);
+        w.assert_one_pair();
+        // The side whose exchange won deleted it; the other was told.
+        assert!(w.hosts[side].removed[0].1.contains("replaced"));
+        assert!(w.hosts[1 - side].removed[0].1.contains("deleted by the peer"));
+    }
+}
+
+#[test]
+fn a_lost_delete_leaves_nothing_for_long() {
+    let mut w = up(&a(), &b());
+    w.command(0, Command::Rekey { pair: w.a().current().unwrap().inbound.pair });
+    w.seconds(1);
+    w.wire = Box::new(|p| if p.exchange().0 == 5 { vec![] } else { vec![(support::LATENCY, p.clone())] });
+    w.seconds(60);
+    w.assert_one_pair();
+}
+
+#[test]
+fn rekey_of_the_isakmp_sa_keeps_the_pairs() {
+    for side in 0..2 {
+        let mut w = up(&a(), &b());
+        let peer = w.hosts[1 - side].address;
+        let before = w.a().engine.isakmp_sas()[0].initiator_cookie;
+        let spi = w.a().current().unwrap().inbound.spi;
+        w.command(side, Command::RekeyPeer { peer });
+        w.seconds(10);
+        for h in &w.hosts {
+            let sas = h.engine.isakmp_sas();
+            assert_eq!(sas.len(), 1);
+            assert_ne!(sas[0].initiator_cookie, before);
+            assert_eq!(h.pairs.len(), 1);
+        }
+        assert_eq!(w.a().current().unwrap().inbound.spi, spi);
+        w.assert_one_pair();
+    }
+}
+
+#[test]
+fn both_sides_start_at_once() {
+    for seed in 0..50 {
+        let (a, b) = (
+            Side { tunnel_extra: "start = \"boot\"".into(), ..a() },
+            Side { tunnel_extra: "start = \"boot\"".into(), ..b() },
+        );
+        let mut w = World::of(&[(a.config(), a.me), (b.config(), b.me)], seed);
+        w.seconds(2);
+        w.assert_mirror();
+        w.seconds(60);
+        w.assert_one_pair();
+        for h in &w.hosts {
+            assert_eq!(h.engine.isakmp_sas().len(), 1, "{seed}: {:?}", h.engine.isakmp_sas());
+            assert!(h.errors().is_empty(), "{seed}: {:?}", h.errors());
+            assert!(h.failed.is_empty());
+        }
+    }
+}
+
+#[test]
+fn both_sides_rekey_at_once() {
+    for seed in 0..50 {
+        let mut w = World::of(&[(a().config(), a().me), (b().config(), b().me)], seed);
+        w.initiate(0);
+        w.seconds(1);
+        for host in 0..2 {
+            let pair = w.hosts[host].current().unwrap().inbound.pair;
+            w.command(host, Command::Rekey { pair });
+        }
+        w.seconds(1);
+        w.assert_mirror();
+        for h in &w.hosts {
+            assert_eq!(h.pairs.len(), 2, "the old pair and one new one");
+        }
+        w.seconds(120);
+        w.assert_one_pair();
+        assert!(w.hosts.iter().all(|h| h.errors().is_empty()), "{seed}");
+    }
+}
+
+#[test]
+fn both_sides_rekey_the_isakmp_sa_at_once() {
+    for seed in 0..20 {
+        let mut w = World::of(&[(a().config(), a().me), (b().config(), b().me)], seed);
+        w.initiate(0);
+        w.seconds(1);
+        for host in 0..2 {
+            let peer = w.hosts[1 - host].address;
+            w.command(host, Command::RekeyPeer { peer });
+        }
+        w.seconds(120);
+        w.assert_one_pair();
+        let cookies: Vec<_> = w.hosts.iter().map(|h| h.engine.isakmp_sas()[0].initiator_cookie).collect();
+        assert_eq!(cookies[0], cookies[1], "{seed}");
+        assert!(w.hosts.iter().all(|h| h.engine.isakmp_sas().len() == 1), "{seed}");
+    }
+}
+
+#[test]
+fn deletion_by_command_reaches_both_sides() {
+    for side in 0..2 {
+        let mut w = up(&a(), &b());
+        let peer = w.hosts[1 - side].address;
+        w.command(side, Command::DeletePeer { peer });
+        w.seconds(1);
+        w.assert_nothing_left();
+        // And the next packet brings it back.
+        w.initiate(1 - side);
+        w.seconds(1);
+        w.assert_one_pair();
+    }
+}
+
+#[test]
+fn a_boot_tunnel_comes_back_after_deletion() {
+    let mut w = World::new(&Side { tunnel_extra: "start = \"boot\"".into(), ..a() }, &b());
+    w.seconds(1);
+    w.assert_one_pair();
+    let peer = w.a().address;
+    w.command(1, Command::DeletePeer { peer });
+    w.seconds(5);
+    w.assert_one_pair();
+}
+
+#[test]
+fn volume_limits() {
+    let mut w = up(&a(), &b());
+    let pair = w.a().current().unwrap().inbound.pair;
+    w.command(0, Command::Expired { pair });
+    w.seconds(1);
+    assert!(w.hosts.iter().all(|h| h.pairs.is_empty()));
+    assert_eq!(w.a().engine.isakmp_sas()[0].state, IsakmpState::Mature);
+    w.initiate(1);
+    w.seconds(1);
+    w.assert_one_pair();
+}
+
+#[test]
+fn hard_expiry_without_a_peer() {
+    let (a, b) = short();
+    let mut w = up(&a, &b);
+    w.wire = Box::new(|_| vec![]);
+    w.seconds(300);
+    w.assert_nothing_left();
+    assert!(w.hosts.iter().all(|h| h.removed.iter().any(|(_, why)| why.contains("lifetime"))));
+}
+
+#[test]
+fn shutdown_tells_everybody_and_ends() {
+    let mut w = up(&Side { tunnel_extra: "start = \"boot\"".into(), ..a() }, &b());
+    w.command(0, Command::Shutdown);
+    w.seconds(60);
+    w.assert_nothing_left();
+    w.initiate(0);
+    w.initiate(1);
+    w.seconds(40);
+    w.assert_nothing_left();
+    assert_eq!(w.a().engine.next_timeout(), None);
+}
+
+#[test]
+fn a_restarted_peer_says_so() {
+    let mut w = up(&a(), &b());
+    let old = w.b().current().unwrap().inbound.pair;
+    // A crashes: nothing is said. Then it starts anew, and its first packet goes out.
+    w.hosts[0] = Host::new(a().config(), a().me, 99, w.now);
+    w.initiate(0);
+    w.seconds(1);
+    w.assert_one_pair();
+    assert_eq!(w.b().removed[0], (old, "the peer has restarted (INITIAL-CONTACT)".into()));
+    assert_eq!(w.b().engine.isakmp_sas().len(), 1);
+}
+
+#[test]
+fn a_restarted_peer_is_found_out_by_who_stayed() {
+    let mut w = up(&a(), &b());
+    w.hosts[0] = Host::new(a().config(), a().me, 99, w.now);
+    w.seconds(100);
+    // B sends into the void, until A's packet path reports the SPI, but A has no ISAKMP SA to say so.
+    let pair = w.b().current().unwrap().inbound.pair;
+    w.command(1, Command::Rekey { pair });
+    w.seconds(40);
+    w.assert_mirror();
+    w.seconds(60);
+    w.assert_one_pair();
+    assert!(w.b().errors().is_empty(), "{:?}", w.b().errors());
+}
+
+#[test]
+fn an_unknown_spi_is_answered_with_a_delete() {
+    let mut w = up(&a(), &b());
+    let out = w.a().current().unwrap().outbound.spi;
+    // B loses the pair without being able to say so.
+    w.wire = Box::new(|_| vec![]);
+    let pair = w.b().current().unwrap().inbound.pair;
+    w.command(1, Command::Expired { pair });
+    w.seconds(20);
+    w.wire = support::lossless();
+    assert_eq!(w.a().pairs.len(), 1);
+    let peer = w.a().address;
+    w.command(1, Command::UnknownSpi { peer, spi: out });
+    w.command(1, Command::UnknownSpi { peer, spi: out });
+    w.seconds(1);
+    assert!(w.a().pairs.is_empty());
+    let told = w.sent.iter().filter(|(at, p)| p.exchange().0 == 5 && w.now.since(*at).as_secs() < 2).count();
+    assert_eq!(told, 1, "once is enough");
+}
+
+#[test]
+fn reload_keeps_what_did_not_change() {
+    let (sa, sb) = (a(), b());
+    let mut w = up(&sa, &sb);
+    let spi = w.a().current().unwrap().inbound.spi;
+    let cookie = w.a().engine.isakmp_sas()[0].initiator_cookie;
+    let more = sa.text()
+        + "[[tunnel]]\nname = \"second\"\ntsource = \"10.77.0.1\"\ntdestination = \"10.77.0.2\"\nsource = \
+           \"10.79.1.0/24\"\ndestination = \"10.79.2.0/24\"\naction = \"aes128-sha1\"\n";
+    w.command(0, Command::Reload { config: support::config(&more) });
+    w.seconds(5);
+    assert_eq!(w.a().current().unwrap().inbound.spi, spi);
+    assert_eq!(w.a().engine.isakmp_sas()[0].initiator_cookie, cookie);
+    assert_eq!(w.a().engine.tunnels().len(), 2);
+    w.assert_one_pair();
+}
+
+#[test]
+fn reload_deletes_what_changed() {
+    let (sa, sb) = (a(), b());
+    let mut w = up(&sa, &sb);
+    // Another transform: the pair goes, the ISAKMP SA stays.
+    let changed = Side { esp: "aes256-sha256".into(), ..sa.clone() }.config();
+    w.command(0, Command::Reload { config: changed });
+    w.seconds(1);
+    assert!(w.hosts.iter().all(|h| h.pairs.is_empty()));
+    assert_eq!(w.a().engine.isakmp_sas().len(), 1);
+    let changed = Side { esp: "aes256-sha256".into(), ..sb.clone() }.config();
+    w.command(1, Command::Reload { config: changed });
+    w.initiate(0);
+    w.seconds(1);
+    w.assert_one_pair();
+    // Another key: everything goes.
+    let changed = Side { esp: "aes256-sha256".into(), psk: "a-new-key-for-both-of-them".into(), ..sa }.config();
+    w.hosts[0].secret = changed.auths[0].preshared.clone();
+    w.command(0, Command::Reload { config: changed });
+    w.seconds(1);
+    w.assert_nothing_left();
+    let changed = Side { esp: "aes256-sha256".into(), psk: "a-new-key-for-both-of-them".into(), ..sb }.config();
+    w.hosts[1].secret = changed.auths[0].preshared.clone();
+    w.command(1, Command::Reload { config: changed });
+    w.initiate(1);
+    w.seconds(1);
+    w.assert_one_pair();
+}
+
+#[test]
+fn reload_with_another_ike_policy_takes_a_new_isakmp_sa_next_time() {
+    let ike = "aes256-sha256-ecp256,aes128-sha1-modp2048";
+    let mut w = up(&a(), &Side { ike: ike.into(), ..b() });
+    w.command(0, Command::Reload { config: Side { ike: "aes256-sha256-ecp256".into(), ..a() }.config() });
+    w.seconds(1);
+    w.assert_one_pair();
+    w.command(0, Command::Rekey { pair: w.a().current().unwrap().inbound.pair });
+    w.seconds(60);
+    w.assert_one_pair();
+    for h in &w.hosts {
+        let sas = h.engine.isakmp_sas();
+        assert_eq!(sas.len(), 1);
+        assert_eq!(sas[0].suite.unwrap().to_string(), "aes256-sha256-ecp256");
+    }
+}
+
+#[test]
+fn several_tunnels_at_once() {
+    let n = 30;
+    let side = |me: &str, peer: &str, mine: u8, theirs: u8| {
+        let mut text = format!(
+            "[[ike]]\nname = \"p\"\nremote = \"{peer}\"\nproposals = [\"aes128-sha1-x25519\"]\n[[auth]]\nname = \
+             \"p\"\nremote = \"{peer}\"\npreshared = \"{}\"\n",
+            support::PSK
+        );
+        for i in 0..n {
+            text += &format!(
+                "[[tunnel]]\nname = \"t{i}\"\ntsource = \"{me}\"\ntdestination = \"{peer}\"\nsource = \
+                 \"10.{mine}.{i}.0/24\"\ndestination = \"10.{theirs}.{i}.0/24\"\naction = \"aes128-sha1\"\nstart = \
+                 \"boot\"\n"
+            );
+        }
+        support::config(&text)
+    };
+    let (ca, cb) = (side("10.77.0.1", "10.77.0.2", 1, 2), side("10.77.0.2", "10.77.0.1", 2, 1));
+    let mut w = World::of(&[(Arc::clone(&ca), "10.77.0.1"), (cb, "10.77.0.2")], 3);
+    w.seconds(120);
+    assert_eq!((w.a().pairs.len(), w.b().pairs.len()), (n, n));
+    for h in &w.hosts {
+        assert!(h.errors().is_empty());
+        assert_eq!(h.engine.isakmp_sas().len(), 1);
+    }
+    w.command(0, Command::Shutdown);
+    w.seconds(2);
+    assert!(w.a().pairs.is_empty());
+}
