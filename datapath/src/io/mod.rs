@@ -16,7 +16,7 @@ mod worker;
 pub use datapath::{Datapath, DatapathConfig, StartError};
 pub use mmsg::{Outgoing, ReceiveBatch, Received, SendBatch};
 pub use path_mtu::path_mtu;
-pub use port::{Port, PortKind};
+pub use port::{Port, PortKind, set_path_mtu_discovery};
 pub use tun::Tun;
 
 use std::io;

@@ -54,6 +54,7 @@ impl Port {
         }
         match kind {
             PortKind::Udp(port) => {
+                // A raw socket is of one family anyway, and refuses the option.
                 if !ipv4 {
                     socket.set_only_v6(true)?;
                 }
@@ -94,8 +95,7 @@ impl Port {
             return Ok(());
         }
         if self.ipv4 {
-            let value = if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
-            set_int_option(self.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)?;
+            set_path_mtu_discovery(self.as_fd(), on)?;
         } else {
             let value = if on { libc::IPV6_PMTUDISC_DO } else { libc::IPV6_PMTUDISC_DONT };
             set_int_option(self.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, value)?;
@@ -113,6 +113,12 @@ impl Port {
     pub fn send(&self, batch: &mut SendBatch, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
         batch.send(self.as_fd(), outgoing)
     }
+}
+
+/// Whether the kernel sets DF in what an IPv4 socket sends.
+pub fn set_path_mtu_discovery(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    let value = if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
+    set_int_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)
 }
 
 impl AsFd for Port {

@@ -1,0 +1,277 @@
+//! The whole packet path between two network namespaces: TUN, sockets, wire.
+//!
+//! Needs root, `/dev/net/tun` and `ip` of iproute2. Without them each test says
+//! so and does nothing, or fails if CAPONIER_REQUIRE_ROOT=1.
+
+#![allow(clippy::unwrap_used)]
+
+mod lab;
+
+use datapath::pipeline::inbound::{KEEPALIVE, NON_ESP_MARKER};
+use datapath::{Event, IkeDatagram};
+use lab::{Lab, Layout, MARK, Side, outer};
+use policy::counters::{Counter, DropReason};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until something is true.
+fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !check() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn udp(side: &Side, address: IpAddr) -> UdpSocket {
+    side.inside(|| {
+        let socket = UdpSocket::bind(SocketAddr::new(address, 7000)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    })
+}
+
+/// Sends `len` octets from `a` to `b` and back.
+fn echo(a: &UdpSocket, b: &UdpSocket, len: usize) {
+    let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
+    let mut buffer = vec![0; 65_536];
+    for (from, to) in [(a, b), (b, a)] {
+        from.send_to(&message, to.local_addr().unwrap()).unwrap();
+        let (received, sender) = to.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..received], sender), (&message[..], from.local_addr().unwrap()));
+    }
+}
+
+fn layouts() -> impl Iterator<Item = Layout> {
+    (0..8).map(|n| Layout { inner_ipv4: n & 1 == 0, outer_ipv4: n & 2 == 0, udp: n & 4 != 0 })
+}
+
+#[test]
+fn packets_cross_in_every_encapsulation() {
+    let Some(lab) = Lab::new("cross") else { return };
+    for layout in layouts() {
+        let [a, b] = lab.sides(layout, 1400);
+        a.establish(&b, layout, 1);
+        let (sa, sb) = (udp(&a, a.inner(layout)), udp(&b, b.inner(layout)));
+        // The last two are cut by the sender, and their fragments travel one by one.
+        for len in [1, 100, 1300, 3000, 9000] {
+            echo(&sa, &sb, len);
+        }
+        for side in [&a, &b] {
+            let count = |c| side.datapath.counters().counter(c);
+            until("all counted", || count(Counter::Sent) >= 5 && count(Counter::Received) >= 5);
+            let totals = side.datapath.counters();
+            assert_eq!(totals.counter(Counter::BypassedOut), 0, "{layout:?}");
+            assert_eq!(totals.counter(Counter::ClearTextLeaks), 0);
+        }
+        // The kernel may speak IPv6 on the interface by itself; nothing else may have been dropped.
+        let drops = a.datapath.counters().all_drops();
+        assert!(drops == 0, "{layout:?}: {:?}", a.datapath.counters());
+    }
+}
+
+#[test]
+fn tcp_crosses_and_adapts_to_a_path_that_becomes_narrower() {
+    let Some(lab) = Lab::new("tcp") else { return };
+    for (layout, too_wide) in [
+        (Layout { inner_ipv4: true, outer_ipv4: true, udp: true }, 9000),
+        (Layout { inner_ipv4: false, outer_ipv4: true, udp: false }, 9000),
+    ] {
+        // The interface promises more than the path holds, so all depends on our telling the senders.
+        let [a, b] = lab.sides(layout, too_wide);
+        a.establish(&b, layout, 1);
+        let listener = b.inside(|| TcpListener::bind(SocketAddr::new(b.inner(layout), 7001)).unwrap());
+        let data: Vec<u8> = (0..3_000_000u32).map(|i| (i * 7 % 251) as u8).collect();
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let mut received = Vec::new();
+                listener.accept().unwrap().0.read_to_end(&mut received).unwrap();
+                received
+            });
+            let mut client = a.inside(|| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            client.write_all(&data[..1_000_000]).unwrap();
+            lab.set_outer_mtu(1400);
+            client.write_all(&data[1_000_000..]).unwrap();
+            drop(client);
+            assert!(server.join().unwrap() == data, "the stream arrived, but changed");
+        });
+        let sa = &a.datapath.shared().all_pairs()[0].outbound;
+        assert_eq!(sa.path_mtu(), 1400, "the path was asked again");
+        assert!(a.datapath.counters().drops(DropReason::TooBig) > 0);
+        lab.set_outer_mtu(1500);
+    }
+}
+
+#[test]
+fn the_first_packet_waits_for_its_sa() {
+    let Some(lab) = Lab::new("first") else { return };
+    let layout = Layout { inner_ipv4: true, outer_ipv4: true, udp: true };
+    let [a, b] = lab.sides(layout, 1400);
+    let (sa, sb) = (udp(&a, a.inner(layout)), udp(&b, b.inner(layout)));
+    for n in 0..3 {
+        sa.send_to(&[n], sb.local_addr().unwrap()).unwrap();
+    }
+    let event = a.events.recv_timeout(PATIENCE).unwrap();
+    let Event::Acquire { tunnel, tuple } = event else { panic!("{event:?}") };
+    assert_eq!(tuple.destination, b.inner(layout));
+    until("three packets held", || a.datapath.held(tunnel) == 3);
+    a.establish(&b, layout, 1);
+    for n in 0..3 {
+        let mut buffer = [0; 10];
+        assert_eq!(sb.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap(), [n]);
+    }
+    assert!(a.events.try_recv().is_err(), "asked once");
+
+    // Without an SA again, and a negotiation that fails.
+    a.datapath.remove_pair(1).unwrap();
+    sa.send_to(&[9], sb.local_addr().unwrap()).unwrap();
+    assert!(matches!(a.events.recv_timeout(PATIENCE), Ok(Event::Acquire { .. })));
+    a.datapath.fail(tunnel);
+    until("the packet dropped", || a.datapath.counters().drops(DropReason::NegotiationFailed) == 1);
+}
+
+#[test]
+fn ike_and_keepalives_share_the_port() {
+    let Some(lab) = Lab::new("ike") else { return };
+    let layout = Layout { inner_ipv4: true, outer_ipv4: true, udp: true };
+    let [a, b] = lab.sides(layout, 1400);
+    for ipv4 in [true, false] {
+        let [at_a, at_b] = [1, 2].map(|n| SocketAddr::new(outer(ipv4, n), 4500));
+        // The second is far longer than the path's MTU: IP fragments carry it.
+        for len in [28, 5000] {
+            let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            a.datapath.send_udp(at_a, at_b, [&NON_ESP_MARKER[..], &message].concat());
+            let event = b.events.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(event, Event::Ike(IkeDatagram { local: at_b, remote: at_a, message }));
+        }
+        a.datapath.send_udp(at_a, at_b, KEEPALIVE.to_vec());
+    }
+    until("both keepalives", || b.datapath.counters().counter(Counter::Keepalives) == 2);
+    assert_eq!(b.datapath.counters().counter(Counter::IkeHandedOver), 4);
+
+    let nowhere = SocketAddr::from(([203, 0, 113, 1], 4500));
+    a.datapath.send_udp(SocketAddr::new(outer(true, 1), 4500), nowhere, b"x".to_vec());
+    assert!(matches!(a.events.recv_timeout(PATIENCE), Ok(Event::SendFailed { remote, .. }) if remote == nowhere));
+}
+
+#[test]
+fn what_a_policy_passes_leaves_as_it_is() {
+    let Some(lab) = Lab::new("clear") else { return };
+    let layout = Layout { inner_ipv4: true, outer_ipv4: true, udp: true };
+    let [a, b] = lab.sides(layout, 9000);
+    // A network that no policy covers is routed into the interface, and what is marked past it.
+    b.ip("address add 198.51.100.1/32 dev lo");
+    b.ip("route add 10.9.0.0/24 via 192.0.2.1");
+    a.ip("address add 10.9.0.1/32 dev lo");
+    a.ip("route add 198.51.100.0/24 dev cap-tun");
+    a.ip("route add 198.51.100.0/24 via 192.0.2.2 table 100");
+    a.ip(&format!("rule add fwmark {MARK} lookup 100 priority 100"));
+    let receiver = udp(&b, IpAddr::from([198, 51, 100, 1]));
+    let sender = udp(&a, IpAddr::from([10, 9, 0, 1]));
+    let mut buffer = [0; 10_000];
+    // The second has to be cut on the way, after its sender was told.
+    for len in [100, 3000] {
+        until("the packet in the clear", || {
+            sender.send_to(&vec![5; len], receiver.local_addr().unwrap()).unwrap();
+            receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            receiver.recv(&mut buffer).is_ok_and(|n| n == len)
+        });
+    }
+    // A worker counts after it has sent.
+    until("both packets counted", || a.datapath.counters().counter(Counter::BypassedOut) >= 2);
+    let totals = a.datapath.counters();
+    assert_eq!(totals.counter(Counter::Sent), 0);
+    assert!(totals.drops(DropReason::TooBig) + totals.counter(Counter::FragmentsAdded) > 0);
+}
+
+#[test]
+fn the_outer_header_is_as_the_rules_say() {
+    let Some(lab) = Lab::new("outer") else { return };
+    for udp_encapsulated in [false, true] {
+        let layout = Layout { inner_ipv4: true, outer_ipv4: true, udp: udp_encapsulated };
+        let [a, b] = lab.sides(layout, 1400);
+        a.establish(&b, layout, 1);
+        // Everything of IPv4 that arrives at B, from the IP header.
+        let wire = b.inside(|| {
+            let ethertype = Protocol::from(i32::from(0x0800u16.to_be()));
+            Socket::new(Domain::PACKET, Type::DGRAM, Some(ethertype)).unwrap()
+        });
+        wire.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (sa, sb) = (udp(&a, a.inner(layout)), udp(&b, b.inner(layout)));
+        for (tos, df) in [(0xb8 | 2, true), (0, true), (0x20, false)] {
+            let options = socket2::SockRef::from(&sa);
+            options.set_tos_v4(tos).unwrap();
+            lab::set_df(&sa, df);
+            sa.send_to(b"a secret", sb.local_addr().unwrap()).unwrap();
+            let header = next_outer(&wire, if udp_encapsulated { 17 } else { 50 });
+            assert_eq!(u32::from(header[1]), tos, "DSCP and ECN copied");
+            assert_eq!(header[6] & 0x40 != 0, df, "DF copied");
+            assert_eq!(header[8], 64, "TTL");
+            assert_eq!(header[12..20], [192, 0, 2, 1, 192, 0, 2, 2]);
+            let secret = header.windows(8).any(|w| w == b"a secret");
+            assert!(!secret, "the wire shows the inside");
+            sb.recv(&mut [0; 20]).unwrap();
+        }
+    }
+}
+
+/// The next packet of this protocol between the outer addresses.
+fn next_outer(mut wire: &Socket, protocol: u8) -> Vec<u8> {
+    let mut buffer = [0; 2000];
+    loop {
+        let len = wire.read(&mut buffer).unwrap();
+        if buffer[9] == protocol && buffer[12..16] == [192, 0, 2, 1] {
+            return buffer[..len].to_vec();
+        }
+    }
+}
+
+#[test]
+fn unknown_spis_are_heard_of() {
+    let Some(lab) = Lab::new("spi") else { return };
+    let layout = Layout { inner_ipv4: true, outer_ipv4: true, udp: false };
+    let [a, b] = lab.sides(layout, 1400);
+    a.establish(&b, layout, 1);
+    b.datapath.remove_pair(1).unwrap();
+    let socket = udp(&a, a.inner(layout));
+    socket.send_to(b"x", SocketAddr::new(b.inner(layout), 7000)).unwrap();
+    let (local, remote) = (outer(true, 2), outer(true, 1));
+    assert_eq!(b.events.recv_timeout(PATIENCE).unwrap(), Event::UnknownSpi { spi: 0x1001, local, remote });
+}
+
+#[test]
+fn it_stops_and_starts_again_and_says_when_it_cannot() {
+    let Some(lab) = Lab::new("stop") else { return };
+    let layout = Layout { inner_ipv4: true, outer_ipv4: true, udp: true };
+    let [a, b] = lab.sides(layout, 1400);
+    drop(b);
+    // The port and the interface are taken.
+    let error = a.start_another("cap-other").unwrap_err().to_string();
+    assert!(error.contains("UDP port 4500") && error.contains("another IKE daemon"), "{error}");
+    let error = a.start_another("cap-tun").unwrap_err().to_string();
+    assert!(error.contains("`cap-tun`"), "{error}");
+
+    // Packets that wait are counted when it ends.
+    let socket = udp(&a, a.inner(layout));
+    socket.send_to(b"x", "10.2.0.1:7000").unwrap();
+    until("the packet held", || a.datapath.held(0) == 1);
+    let shared = std::sync::Arc::clone(a.datapath.shared());
+    let Side { datapath, .. } = a;
+    datapath.stop();
+    assert_eq!(shared.counters.totals().drops(DropReason::NegotiationFailed), 1);
+    let [again, _] = lab.sides(layout, 1400);
+    assert_eq!(again.datapath.counters().all_drops(), 0);
+}
+
+#[test]
+fn a_lost_interface_is_reported() {
+    let Some(lab) = Lab::new("lost") else { return };
+    let [a, _b] = lab.sides(Layout { inner_ipv4: true, outer_ipv4: true, udp: true }, 1400);
+    a.ip("link delete cap-tun");
+    let event = a.events.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(&event, Event::WorkerStopped { worker: "esp-out", .. }), "{event:?}");
+}
