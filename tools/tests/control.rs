@@ -262,5 +262,5 @@ fn the_client_tells_what_is_wrong_with_the_daemon() {
 fn without_a_daemon_the_error_names_the_socket_and_the_way_to_start_one() {
     let error = client::ask_once(Path::new("/nonexistent/run"), &Request::Status).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/run/ipsecd.sock"), "{error}");
-    assert!(error.contains("`ipsecd --config FILE` --run-dir /nonexistent/run"), "{error}");
+    assert!(error.contains("`ipsecd --config FILE --run-dir /nonexistent/run`"), "{error}");
 }

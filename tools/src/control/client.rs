@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub enum Error {
     /// Nobody listens.
     #[error(
-        "no ipsecd answers at {}: {reason}\nStart one with `ipsecd --config FILE`{}, or name its run directory with --run-dir DIR or CAPONIER_RUN_DIR.",
+        "no ipsecd answers at {}: {reason}\nStart one with `ipsecd --config FILE{}`, or name its run directory with --run-dir DIR or CAPONIER_RUN_DIR.",
         socket.display(),
         run_dir_hint(socket)
     )]
