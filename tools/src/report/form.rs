@@ -39,7 +39,7 @@ pub(super) fn list<T: fmt::Display>(values: &[T]) -> Option<String> {
 
 /// `------------------- Cache Policy Rule -----------------------`
 pub(super) fn banner(out: &mut dyn Write, title: &str) -> io::Result<()> {
-    let tail = BANNER_WIDTH.saturating_sub(BANNER_LEAD + 2 + title.chars().count()).max(BANNER_LEAD);
+    let tail = BANNER_WIDTH.saturating_sub(BANNER_LEAD + 2 + title.chars().count()).max(4);
     writeln!(out, "{:-<BANNER_LEAD$} {title} {:-<tail$}", "", "")
 }
 
