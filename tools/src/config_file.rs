@@ -21,7 +21,7 @@ pub enum Unusable {
         reason: io::Error,
     },
     /// It has errors: everything found, warnings too, in the order of the file.
-    #[error("{}", listed(.0))]
+    #[error("the configuration has errors\n{}", listed(.0))]
     Invalid(Vec<Diagnostic>),
 }
 

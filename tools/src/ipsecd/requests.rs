@@ -3,8 +3,9 @@
 use super::daemon::Daemon;
 use super::network::Network;
 use super::reports;
-use super::startup::{export, read_config};
+use super::startup::export;
 use super::tun_mtu::tun_mtu;
+use crate::config_file;
 use crate::control::server::Responder;
 use crate::control::{Answer, Refusal, RefusalKind, Request};
 use crate::report::Record;
@@ -39,9 +40,7 @@ pub(super) async fn answer(daemon: &mut Daemon, request: Request, responder: Res
             Err(refusal) => responder.refuse(refusal),
         },
         Request::DeleteSa { peer } => delete_sa(daemon, peer, responder),
-        Request::Initiate { tunnel } => {
-            negotiate(daemon, &tunnel, responder, Command::Initiate { tunnel: tunnel.as_str().into() })
-        }
+        Request::Initiate { tunnel } => initiate(daemon, &tunnel, responder),
         Request::RekeySa { tunnel } => rekey_sa(daemon, &tunnel, responder),
         Request::RekeyIke { peer } => {
             if daemon.engine.isakmp_sas().iter().any(|sa| sa.remote.ip() == peer) {
@@ -89,9 +88,21 @@ fn negotiate(daemon: &mut Daemon, tunnel: &str, responder: Responder, command: C
     daemon.command(command);
 }
 
+/// The pair of SAs that a tunnel uses.
+fn current_pair(daemon: &Daemon, tunnel: &str) -> Option<u64> {
+    daemon.engine.tunnels().into_iter().find(|t| &*t.name == tunnel).and_then(|t| t.pair)
+}
+
+fn initiate(daemon: &mut Daemon, tunnel: &str, responder: Responder) {
+    match current_pair(daemon, tunnel) {
+        Some(_) => responder
+            .done(format!("tunnel {tunnel} is up already; `ipsec_admin -rekey_sa {tunnel}` negotiates new SAs")),
+        None => negotiate(daemon, tunnel, responder, Command::Initiate { tunnel: tunnel.into() }),
+    }
+}
+
 fn rekey_sa(daemon: &mut Daemon, tunnel: &str, responder: Responder) {
-    let current = daemon.engine.tunnels().into_iter().find(|t| &*t.name == tunnel).and_then(|t| t.pair);
-    match current {
+    match current_pair(daemon, tunnel) {
         Some(pair) => negotiate(daemon, tunnel, responder, Command::Rekey { pair }),
         // Without SAs to replace, new ones are what is wanted; an unknown name is refused there.
         None => negotiate(daemon, tunnel, responder, Command::Initiate { tunnel: tunnel.into() }),
@@ -128,7 +139,7 @@ impl Daemon {
         let refused = |e: &dyn core::fmt::Display| {
             Refusal::new(RefusalKind::Invalid, format!("{e}\nThe configuration in force stays."))
         };
-        let checked = match read_config(&self.config_file) {
+        let checked = match config_file::read(&self.config_file) {
             Ok(checked) => checked,
             Err(e) => {
                 let reason = e.to_string();

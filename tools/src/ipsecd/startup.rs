@@ -10,25 +10,23 @@ use super::ike_ports::IkePorts;
 use super::network::{Network, NetworkError};
 use super::system::{Clock, SystemEntropy, forbid_core_dumps};
 use crate::audit_log::{AuditLog, AuditOptions};
+use crate::config_file;
 use crate::control::run_dir;
 use crate::control::server::{BindError, Server};
 use crate::net::MARK;
 use datapath::{Datapath, DatapathConfig, Shared};
 use keys::PresharedKeys;
 use policy::cache::HashKey;
-use policy::config::{Checked, Config};
-use std::fmt::Write;
+use policy::config::Config;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    #[error("cannot read the configuration {}: {reason}\nName a readable file with --config FILE.", file.display())]
-    ReadConfig { file: PathBuf, reason: io::Error },
-    #[error("the configuration has errors; nothing was started\n{0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] config_file::Unusable),
     #[error("cannot keep secrets out of core dumps: {0}")]
     CoreDumps(rustix::io::Errno),
     #[error(transparent)]
@@ -58,7 +56,7 @@ pub(super) enum StartError {
 /// Starts the daemon, runs it until it is told to stop, and cleans up.
 pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<PathBuf>) -> Result<(), StartError> {
     forbid_core_dumps().map_err(StartError::CoreDumps)?;
-    let checked = read_config(config_file)?;
+    let checked = config_file::read(config_file)?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
@@ -122,20 +120,6 @@ async fn carry_traffic(
     // The last deletes go out before the sockets close.
     drop(daemon);
     Ok(())
-}
-
-/// Reads and checks a configuration file.
-pub(super) fn read_config(file: &Path) -> Result<Checked, StartError> {
-    let text =
-        fs::read_to_string(file).map_err(|reason| StartError::ReadConfig { file: file.to_path_buf(), reason })?;
-    Config::parse(&text, &file.display().to_string()).map_err(|diagnostics| {
-        let mut text = String::new();
-        for d in diagnostics {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{d}");
-        }
-        StartError::Config(text.trim_end().to_string())
-    })
 }
 
 /// Opens the files that keys are exported to, if the configuration names a directory.
