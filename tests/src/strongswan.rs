@@ -70,8 +70,8 @@ impl Connection {
             local_auth: "auth = psk".into(),
             remote_auth: "auth = psk".into(),
             // Rekeying is done when a test says so.
-            more: "rekey_time = 0\n".into(),
-            more_child: "rekey_time = 0\n".into(),
+            more: "rekey_time = 4h\n".into(),
+            more_child: "rekey_time = 2h\n".into(),
         }
     }
 

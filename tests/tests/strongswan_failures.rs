@@ -177,6 +177,12 @@ fn lifetime_as_responder() {
     );
 }
 
+/// Without rekeying, strongSwan offers a lifetime of 0 s, which says nothing.
+#[test]
+fn no_lifetime_as_responder() {
+    responder("no-lifetime", |_| (), |c| c.more = "rekey_time = 0\n".into(), &["lifetime", "0 s"]);
+}
+
 /// Different but sane lifetimes are no mismatch: the shorter one is used (RFC 2407 4.5.4).
 #[test]
 fn the_shorter_lifetime_is_used() {
