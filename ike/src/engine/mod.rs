@@ -124,11 +124,9 @@ pub enum Output {
     InstallPair {
         /// Decrypts what the peer sends, from now on.
         inbound: SaSpec,
-        /// Encrypts what we send.
+        /// Encrypts what we send, but only from [`Output::ActivateOutbound`] on,
+        /// when the peer has it too.
         outbound: SaSpec,
-        /// Whether to encrypt with it from now on; else from
-        /// [`Output::ActivateOutbound`] on, when the peer is known to have it too.
-        use_outbound: bool,
     },
     /// Encrypt with the outbound SA of this pair from now on.
     ActivateOutbound {
@@ -193,6 +191,8 @@ enum Timer {
     PairSoft(u64),
     /// A pair ends.
     PairHard(u64),
+    /// The peer has had time to install a pair.
+    PairReady(u64),
     /// A pair that another one replaces.
     PairRetire(u64),
     /// A tunnel is to be tried (again).
@@ -286,6 +286,7 @@ impl Engine {
                 Timer::Keepalive(local, remote) => self.keepalive(now, local, remote),
                 Timer::PairSoft(pair) => self.pair_soft(now, pair, entropy),
                 Timer::PairHard(pair) => self.pair_hard(now, pair, entropy),
+                Timer::PairReady(pair) => self.pair_ready(pair),
                 Timer::PairRetire(pair) => self.pair_retire(now, pair, entropy),
                 Timer::Tunnel(name) => self.tunnel_due(now, &name, entropy),
                 Timer::Farewell(id) => self.farewell_due(now, id),

@@ -26,6 +26,10 @@ use std::sync::Arc;
 
 /// How long the side that replaced a pair lets packets arrive under it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// How long the initiator waits with its first packet. The responder installs
+/// the pair when message 3 arrives, which nothing confirms; a packet that
+/// overtakes it, or comes while that takes its time, would be lost.
+const HEAD_START: Duration = Duration::from_millis(100);
 /// How long the other side waits for the delete.
 pub(super) const GRACE_OF_THE_OTHER: Duration = Duration::from_secs(30);
 
@@ -48,6 +52,8 @@ pub(super) struct Pair {
     pub(super) created: Timestamp,
     /// Order in which pairs were put to use; `None` before.
     active: Option<u64>,
+    /// The packet path encrypts with it.
+    sending: bool,
     /// Its soft limit has passed.
     pub(super) rekey_wanted: bool,
 }
@@ -144,6 +150,7 @@ impl Engine {
             lifetime: agreed.lifetime,
             created: now,
             active: None,
+            sending: false,
             rekey_wanted: false,
         };
         let spec = |direction, spi, keymat| SaSpec {
@@ -165,7 +172,6 @@ impl Engine {
         self.output.push_back(Output::InstallPair {
             inbound: spec(Direction::Inbound, pair.inbound_spi, inbound_keymat),
             outbound: spec(Direction::Outbound, pair.outbound_spi, outbound_keymat),
-            use_outbound: role == Role::Initiator,
         });
         if pair.lifetime.seconds != 0 {
             let hard = Duration::from_secs(u64::from(pair.lifetime.seconds));
@@ -210,6 +216,23 @@ impl Engine {
             }
         }
         self.tunnel_up(&tunnel);
+        match role {
+            Role::Initiator => self.timers.set(Timer::PairReady(id), now + HEAD_START),
+            Role::Responder => self.pair_ready(id),
+        }
+    }
+
+    /// The peer can receive under a pair: encrypt with it, unless a newer one is there already.
+    pub(super) fn pair_ready(&mut self, id: u64) {
+        let Some(tunnel) = self.pairs.get(&id).map(|pair| Arc::clone(&pair.tunnel)) else { return };
+        if self.current_pair(&tunnel) != Some(id) {
+            return;
+        }
+        if let Some(pair) = self.pairs.get_mut(&id).filter(|pair| !pair.sending) {
+            pair.sending = true;
+            self.timers.cancel(&Timer::PairReady(id));
+            self.output.push_back(Output::ActivateOutbound { pair: id });
+        }
     }
 
     /// A pair that was replaced has had its time.
@@ -242,6 +265,8 @@ impl Engine {
 
     /// Removes both SAs of a pair; `tell` the peer, if an ISAKMP SA with it exists.
     pub(super) fn remove_pair(&mut self, now: Timestamp, id: u64, reason: &str, tell: bool, entropy: &mut dyn Entropy) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        let was_current = self.current_pair(&pair.tunnel) == Some(id);
         let Some(pair) = self.pairs.remove(&id) else { return };
         if let Some(siblings) = self.by_tunnel.get_mut(&pair.tunnel) {
             siblings.remove(&id);
@@ -249,7 +274,7 @@ impl Engine {
                 self.by_tunnel.remove(&pair.tunnel);
             }
         }
-        for timer in [Timer::PairSoft(id), Timer::PairHard(id), Timer::PairRetire(id)] {
+        for timer in [Timer::PairSoft(id), Timer::PairHard(id), Timer::PairReady(id), Timer::PairRetire(id)] {
             self.timers.cancel(&timer);
         }
         self.inbound_spis.remove(&pair.inbound_spi);
@@ -273,6 +298,10 @@ impl Engine {
         self.audit(Level::Informative, 0, text);
         self.forget_larval(isakmp_exchange_of(id));
         self.tunnel_lost_pair(now, &pair.tunnel);
+        // Its predecessor takes over, if there is one: it may never have been used.
+        if let Some(current) = self.current_pair(&pair.tunnel).filter(|_| was_current) {
+            self.pair_ready(current);
+        }
     }
 
     /// Ends the exchange of a pair that was removed before it was confirmed.

@@ -344,7 +344,6 @@ impl Engine {
         if let Some(pair) = pair
             && self.pairs.contains_key(&pair)
         {
-            self.output.push_back(Output::ActivateOutbound { pair });
             self.pair_active(now, pair);
         }
     }

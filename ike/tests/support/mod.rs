@@ -252,12 +252,11 @@ impl World {
                         h.pending_tokens.push(token);
                     }
                 }
-                Output::InstallPair { inbound, outbound, use_outbound } => {
+                Output::InstallPair { inbound, outbound } => {
                     assert_eq!(inbound.pair, outbound.pair);
                     assert!(h.pairs.values().all(|p| p.inbound.spi != inbound.spi), "an SPI is used twice");
-                    h.order += 1;
-                    let active = use_outbound.then_some(h.order);
-                    assert!(h.pairs.insert(inbound.pair, Installed { inbound, outbound, active }).is_none());
+                    let installed = Installed { inbound, outbound, active: None };
+                    assert!(h.pairs.insert(installed.inbound.pair, installed).is_none());
                 }
                 Output::ActivateOutbound { pair } => {
                     h.order += 1;

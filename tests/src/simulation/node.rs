@@ -229,9 +229,7 @@ impl Node {
             Output::NeedSecret { token, auth_record, .. } => {
                 self.secrets.push((now + rng.millis(0, 300), token, auth_record));
             }
-            Output::InstallPair { inbound, outbound, use_outbound } => {
-                self.install(now, inbound, outbound, use_outbound);
-            }
+            Output::InstallPair { inbound, outbound } => self.install(now, inbound, outbound),
             Output::ActivateOutbound { pair } => self.activate(pair),
             Output::RemovePair { pair, inbound_spi, outbound_spi, .. } => {
                 let removed = self.pairs.remove(&pair);
@@ -248,7 +246,7 @@ impl Node {
         None
     }
 
-    fn install(&mut self, now: Timestamp, inbound: SaSpec, outbound: SaSpec, use_outbound: bool) {
+    fn install(&mut self, now: Timestamp, inbound: SaSpec, outbound: SaSpec) {
         assert_eq!(inbound.pair, outbound.pair);
         assert!(self.inbound(inbound.spi).is_none(), "{}: SPI {:#x} is in use", self.address, inbound.spi);
         let tunnel = Arc::clone(&outbound.tunnel);
@@ -257,9 +255,6 @@ impl Node {
         assert!(before.is_none(), "{}: pair {pair} is in use", self.address);
         let count = self.pairs(&tunnel).count();
         assert!(count <= MOST_PAIRS, "{}: {count} pairs for {tunnel} at {now:?}", self.address);
-        if use_outbound {
-            self.activate(pair);
-        }
     }
 
     fn activate(&mut self, pair: u64) {

@@ -197,9 +197,7 @@ impl Daemon {
                     let secret = self.preshared.secret(&auth_record);
                     self.command(Command::Secret { token, secret });
                 }
-                Output::InstallPair { inbound, outbound, use_outbound } => {
-                    self.install(&inbound, &outbound, use_outbound);
-                }
+                Output::InstallPair { inbound, outbound } => self.install(&inbound, &outbound),
                 Output::ActivateOutbound { pair } => self.activate(pair),
                 Output::PeerMoved { pair, remote } => {
                     if let Err(e) = self.datapath.move_peer(pair, remote) {
@@ -236,14 +234,13 @@ impl Daemon {
         }
     }
 
-    fn install(&mut self, inbound: &SaSpec, outbound: &SaSpec, use_outbound: bool) {
+    fn install(&mut self, inbound: &SaSpec, outbound: &SaSpec) {
         let mut iv_key = [0; 16];
         self.entropy.fill(&mut iv_key);
         for sa in [inbound, outbound] {
             self.exported(|export| export.esp_sa(sa));
         }
         match self.datapath.install_pair(inbound, outbound, &iv_key) {
-            Ok(_) if use_outbound => self.activate(inbound.pair),
             Ok(_) => {}
             Err(e) => {
                 self.say(&match &e {
