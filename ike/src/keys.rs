@@ -163,3 +163,90 @@ fn lengthen(suite: &IkeSuite, skeyid_e: &Secret) -> Secret {
     key.truncate(len);
     Secret::copy_of(&key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Expected {
+        suite: &'static str,
+        encryption_key: &'static str,
+        iv: &'static str,
+        phase2_iv: &'static str,
+        hash_i: &'static str,
+        hash_r: &'static str,
+        hash1: &'static str,
+        hash2: &'static str,
+        hash3: &'static str,
+        keymat: &'static str,
+        keymat_pfs: &'static str,
+    }
+
+    /// The formulas of RFC 2409 computed by another implementation of HMAC
+    /// (Python's `hmac` and `hashlib`) for the inputs below. The first needs
+    /// the expansion Ka, the second does not.
+    const EXPECTED: [Expected; 2] = [
+        Expected {
+            suite: "aes256-sha1-modp2048",
+            encryption_key: "adcf58194577ca5785fcc739ed2a3736092a5c43cf07d4e2715e03dd07d01315",
+            iv: "169ab5c8c0671f1d34f5609dcfa86e31",
+            phase2_iv: "5103c65b6143bbf1a007ced71f7760d3",
+            hash_i: "e80a4ec0c9a5cbbcb1cdd5a0f38b55a9f1661742",
+            hash_r: "5e68aff3c7edd873b893074509ebdb24cb8e4e44",
+            hash1: "9f9a0abb76b1da93dc5a11d19fbdb2e0ee092dc8",
+            hash2: "04f0f3b02b3391eadb65fcd00f3189af3cabfb3f",
+            hash3: "34eb558d6afadb12682f705b08f3bf3247a1fa29",
+            keymat: "51e858086d1e466310984b8c0c2f2c24314c58d3eedd060610d62860c17360a94169f9694fbb5bfc3950aae13474e33714a9bd7b",
+            keymat_pfs: "217c31480e8a11cd1205ec266be5b9e0bcd211abc86d7315b77490d529f86fc8182dd77890626c69d414c16fd292f4eb2a02ed55",
+        },
+        Expected {
+            suite: "aes128-sha256-modp2048",
+            encryption_key: "248973f08c550a4373b2f40b185e5fd5",
+            iv: "71cdd0136a799e7ef615ddd2aaeee3d0",
+            phase2_iv: "c1642c2b894ee77cfb6b5672e9d13bb4",
+            hash_i: "756490dca3939d19b8c3cd34593df499b5f4c5c670056fbc0c17db5a610e439d",
+            hash_r: "f2c95b05be2f8ce22ea8b72b756d474fbfeaafc64e979841b8c3593c26afe202",
+            hash1: "a0bae724805dc8dd21ce62251a08beeddee278456af0ae481de915901c22fdac",
+            hash2: "98efbe882dbf644031d410572904838a3e918f2bc75882870dc0eb4541595b59",
+            hash3: "9718ce7980785890859c0cc7b2be5be2f70db6e7bfc198814839abbeadb0708c",
+            keymat: "9faa8be88062535affdbe23010d09956ed143e89ed67355b66679f322945858e0964713b8b9289e7137f79964a6556544cccfd44",
+            keymat_pfs: "319cc6536dd164dde3da783db21371bb338cc5dc6cf6ecb6a15591dfe73d7f572ba5af44c4b255dbec25ca32147ab7c7ddd7ee20",
+        },
+    ];
+
+    fn hex(octets: &[u8]) -> String {
+        octets.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    #[test]
+    fn every_formula_of_rfc_2409() {
+        let said = Said {
+            cookies: Cookies {
+                initiator: Cookie([0, 1, 2, 3, 4, 5, 6, 7]),
+                responder: Cookie([8, 9, 10, 11, 12, 13, 14, 15]),
+            },
+            initiator_nonce: vec![0x11; 20],
+            responder_nonce: vec![0x22; 16],
+            initiator_public: vec![0x33; 32],
+            responder_public: vec![0x44; 32],
+        };
+        let (ni, nr) = (&said.initiator_nonce[..], &said.responder_nonce[..]);
+        let shared = Secret::new(vec![0x55; 32]);
+        let id = 0xdead_beef;
+        for e in EXPECTED {
+            let suite = e.suite.parse().unwrap();
+            let keys = IsakmpKeys::derive(suite, &Secret::copy_of(b"a pre-shared key"), &shared, &said).unwrap();
+            assert_eq!(hex(keys.encryption_key().expose()), e.encryption_key);
+            assert_eq!(hex(&keys.phase1_iv(&said)), e.iv);
+            assert_eq!(hex(&keys.phase2_iv(&[0x66; 16], id)), e.phase2_iv);
+            assert_eq!(hex(keys.hash_i(&said, b"SA", b"ID").expose()), e.hash_i);
+            assert_eq!(hex(keys.hash_r(&said, b"SA", b"ID").expose()), e.hash_r);
+            assert_eq!(hex(keys.hash1(id, b"rest").expose()), e.hash1);
+            assert_eq!(hex(keys.hash2(id, ni, b"rest").expose()), e.hash2);
+            assert_eq!(hex(keys.hash3(id, ni, nr).expose()), e.hash3);
+            assert_eq!(hex(keys.keymat(None, 3, 0x1234, (ni, nr), 52).expose()), e.keymat);
+            let pfs = Secret::new(vec![0x77; 32]);
+            assert_eq!(hex(keys.keymat(Some(&pfs), 3, 0x1234, (ni, nr), 52).expose()), e.keymat_pfs);
+        }
+    }
+}
