@@ -5,11 +5,12 @@
 //! way, until the side whose exchange replaced it deletes it; the other side
 //! does so too, later, should that delete be lost.
 
+use super::tunnels::Attempt;
 use super::{Engine, Output, Timer};
 use crate::failure::Role;
 use crate::informational;
 use crate::nat::NatState;
-use crate::quick_mode::Negotiated;
+use crate::quick_mode::{Negotiated, QuickMode};
 use crate::report::{PairReport, PairState};
 use crate::wire::numbers::encapsulation_mode;
 use core::time::Duration;
@@ -38,6 +39,8 @@ pub(super) struct Pair {
     pub(super) id: u64,
     pub(super) tunnel: Arc<str>,
     pub(super) role: Role,
+    /// ISAKMP SA and message ID of the quick mode that made it.
+    exchange: (u64, u32),
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) identity: Identity,
@@ -122,13 +125,13 @@ impl Engine {
     pub(super) fn install_pair(
         &mut self,
         now: Timestamp,
-        isakmp: u64,
+        exchange: (u64, u32),
         negotiated: Negotiated,
         role: Role,
         entropy: &mut dyn Entropy,
     ) -> Option<u64> {
         let id = self.id();
-        let sa = self.isakmp.get(&isakmp)?;
+        let sa = self.isakmp.get(&exchange.0)?;
         let established = sa.state.established()?;
         let Negotiated { tunnel, agreed, inbound_spi, inbound_keymat, outbound_keymat, mode } = negotiated;
         let encapsulation = (mode != encapsulation_mode::TUNNEL)
@@ -137,6 +140,7 @@ impl Engine {
             id,
             tunnel: Arc::clone(&tunnel.name),
             role,
+            exchange,
             local: sa.setup.local,
             remote: sa.setup.remote,
             identity: established.peer.identity().clone(),
@@ -296,7 +300,9 @@ impl Engine {
             pair.outbound_spi
         );
         self.audit(Level::Informative, 0, text);
-        self.forget_larval(isakmp_exchange_of(id));
+        if pair.active.is_none() {
+            self.forget_larval(now, &pair, entropy);
+        }
         self.tunnel_lost_pair(now, &pair.tunnel);
         // Its predecessor takes over, if there is one: it may never have been used.
         if let Some(current) = self.current_pair(&pair.tunnel).filter(|_| was_current) {
@@ -304,26 +310,18 @@ impl Engine {
         }
     }
 
-    /// Ends the exchange of a pair that was removed before it was confirmed.
-    fn forget_larval(&mut self, is_exchange: impl Fn(&super::isakmp::Quick) -> bool) {
-        let mut ended = Vec::new();
-        for sa in self.isakmp.values_mut() {
-            for (&message_id, exchange) in &mut sa.exchanges {
-                if is_exchange(exchange) && exchange.request.is_some() {
-                    exchange.state = crate::quick_mode::QuickMode::Finished;
-                    exchange.request = None;
-                    exchange.reply = None;
-                    ended.push((sa.id, message_id, Arc::clone(&exchange.tunnel)));
-                }
-            }
+    /// A pair that its initiator never confirmed is gone: so is the attempt that made it.
+    fn forget_larval(&mut self, now: Timestamp, pair: &Pair, entropy: &mut dyn Entropy) {
+        let (isakmp, message_id) = pair.exchange;
+        let exchange = self.isakmp.get_mut(&isakmp).and_then(|sa| sa.exchanges.get_mut(&message_id));
+        if let Some(exchange) = exchange.filter(|x| x.request.is_some()) {
+            exchange.state = QuickMode::Finished;
+            exchange.request = None;
+            exchange.reply = None;
         }
-        for (isakmp, message_id, name) in ended {
-            if let Some(tunnel) = self.tunnels.get_mut(&name) {
-                let attempt = super::tunnels::Attempt::Phase2 { isakmp, message_id, role: Role::Responder };
-                if tunnel.attempt == Some(attempt) {
-                    tunnel.attempt = None;
-                }
-            }
+        let attempt = Attempt::Phase2 { isakmp, message_id, role: pair.role };
+        if self.tunnels.get(&pair.tunnel).is_some_and(|t| t.attempt == Some(attempt)) {
+            self.attempt_lost(now, &pair.tunnel, entropy);
         }
     }
 
@@ -332,10 +330,6 @@ impl Engine {
         let established = |sa: &&super::IsakmpSa| sa.is_between(local, remote) && sa.state.established().is_some();
         self.isakmp.values().filter(established).max_by_key(|sa| (!sa.suspect, !sa.retired, sa.id)).map(|sa| sa.id)
     }
-}
-
-fn isakmp_exchange_of(pair: u64) -> impl Fn(&super::isakmp::Quick) -> bool {
-    move |exchange| exchange.pair == Some(pair)
 }
 
 /// When to replace an SA of this lifetime: early enough for a negotiation with

@@ -171,7 +171,7 @@ impl Engine {
             ikmpd::FOUND_HOST_SELECTOR,
             format!("found host selector: {} ({})", tunnel.name, tunnel.selector),
         );
-        let pair = self.install_pair(now, id, negotiated, Role::Responder, entropy);
+        let pair = self.install_pair(now, (id, message_id), negotiated, Role::Responder, entropy);
         let (request, due) = Request::new(reply.clone(), now);
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.quick_modes += 1;
@@ -303,7 +303,7 @@ impl Engine {
                 let Some(sa) = self.isakmp.get(&id) else { return };
                 let (local, remote) = (sa.setup.local, sa.setup.remote);
                 self.transmit(local, remote, &reply);
-                if let Some(pair) = self.install_pair(now, id, negotiated, Role::Initiator, entropy) {
+                if let Some(pair) = self.install_pair(now, (id, message_id), negotiated, Role::Initiator, entropy) {
                     self.pair_active(now, pair);
                 }
             }
@@ -484,19 +484,13 @@ impl Engine {
             self.inbound_spis.remove(&spi);
         }
         if let Some(pair) = exchange.pair {
+            self.tunnel_refused(now, &exchange.tunnel, reason);
             self.remove_pair(now, pair, "the quick mode was not confirmed by its initiator", true, entropy);
-        }
-        let current = self.tunnels.get(&exchange.tunnel).and_then(|t| t.attempt);
-        let ours = Attempt::Phase2 { isakmp: id, message_id, role: exchange.role };
-        if current != Some(ours) {
             return;
         }
-        match exchange.role {
-            Role::Initiator => self.tunnel_failed(now, &exchange.tunnel, reason, entropy),
-            Role::Responder => {
-                self.tunnel_refused(now, &exchange.tunnel, reason);
-                self.attempt_lost(now, &exchange.tunnel, entropy);
-            }
+        let attempt = Attempt::Phase2 { isakmp: id, message_id, role: Role::Initiator };
+        if self.tunnels.get(&exchange.tunnel).is_some_and(|t| t.attempt == Some(attempt)) {
+            self.tunnel_failed(now, &exchange.tunnel, reason, entropy);
         }
     }
 
