@@ -4,14 +4,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// What etherparse makes of a packet: the tuple, and whether it is a fragment.
-/// `None` where it refuses the packet, or looks deeper than we do (into AH).
+/// `None` where it refuses the packet, or looks deeper than we do (into AH), or
+/// takes an IPv6 payload length of 0 for "as much as there is".
 fn by_etherparse(packet: &[u8]) -> Option<(FiveTuple, bool)> {
     let sliced = SlicedPacket::from_ip(packet).ok()?;
     let (source, destination, payload) = match sliced.net.as_ref()? {
         NetSlice::Ipv4(ip) if ip.extensions().is_empty() => {
             (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload().clone())
         }
-        NetSlice::Ipv6(ip) if !has_ah(ip) => {
+        NetSlice::Ipv6(ip) if !has_ah(ip) && ip.header().payload_length() != 0 => {
             (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload().clone())
         }
         _ => return None,
@@ -248,6 +249,15 @@ fn too_long_a_chain_is_refused() {
     };
     assert!(Headers::parse(&chain(16)).is_ok());
     assert_eq!(Headers::parse(&chain(17)), Err(HeaderError::TooManyExtensionHeaders));
+}
+
+#[test]
+fn an_ipv6_payload_length_of_zero_is_no_payload() {
+    let mut packet = ipv6_of(protocol::TCP, &[0; 20]);
+    packet[5] = 0;
+    assert_eq!(Headers::parse(&packet), Err(HeaderError::Truncated));
+    packet[6] = protocol::NO_NEXT_HEADER;
+    assert_eq!(Headers::parse(&packet).map(|h| (h.total_len, h.tuple.ports)), Ok((40, Ports::None)));
 }
 
 #[test]

@@ -242,6 +242,63 @@ fn a_full_queue_keeps_the_oldest() {
 }
 
 #[test]
+fn with_the_sa_there_a_full_queue_makes_room_first() {
+    let mut a = Host::of(&gcm(), true, false);
+    let packets = some_packets(true, 9);
+    a.send(&packets[..8]);
+    a.establish(&gcm(), true);
+    a.send(&packets[8..]);
+    let mut b = Host::of(&gcm(), false, true);
+    let wire = a.on_the_wire();
+    assert_eq!((b.receive(wire), a.totals().all_drops()), (packets, 0));
+}
+
+#[test]
+fn a_packet_that_changes_its_tunnel_queues_behind_those_that_wait_there() {
+    let wide = |name: &str| Agreement { tunnel: name.into(), ..gcm() };
+    let tunnels = ["x", "y"].map(|name| tunnel_policy(&wide(name), true));
+    let everything = || vec![tunnels[0].selector.clone()];
+    let mut config = empty_config();
+    config.tunnels = tunnels.to_vec();
+    let mut only_tcp = everything();
+    only_tcp[0].protocol = Some(6);
+    add_host(&mut config, only_tcp, HostAction::Tunnel(Arc::clone(&tunnels[1])));
+    add_host(&mut config, everything(), HostAction::Tunnel(Arc::clone(&tunnels[0])));
+    let mut a = Host::new(&config);
+    let udp = udp_packet(true, 100);
+    let mut tcp = Vec::new();
+    let builder = etherparse::PacketBuilder::ipv4(crate::testing::LOCAL_V4, REMOTE_V4, 64);
+    builder.tcp(1, 2, 3, 4).write(&mut tcp, &[]).unwrap();
+    a.send(&[tcp.clone(), udp.clone()]);
+    assert_eq!((a.shared.held(0), a.shared.held(1)), (1, 1));
+
+    config.hosts.clear();
+    add_host(&mut config, everything(), HostAction::Tunnel(Arc::clone(&tunnels[0])));
+    a.shared.replace_policies(&config, |_| {});
+    a.establish(&wide("x"), true);
+    a.outbound.release(1, now(), &mut a.out);
+    assert_eq!((a.on_the_wire().len(), a.shared.held(0), a.shared.held(1)), (0, 2, 0));
+    a.outbound.release(0, now(), &mut a.out);
+    let mut b = Host::of(&wide("x"), false, true);
+    let wire = a.on_the_wire();
+    assert_eq!(b.receive(wire), [udp, tcp]);
+}
+
+#[test]
+fn octets_behind_a_packet_go_nowhere() {
+    let packet = udp_packet(true, 100);
+    let longer = [&packet[..], b"left over in a buffer"].concat();
+    let (mut a, mut b) = (Host::of(&gcm(), true, true), Host::of(&gcm(), false, true));
+    a.send(std::slice::from_ref(&longer));
+    assert_eq!(a.out.sealed[0].inner_len, 100);
+    let wire = a.on_the_wire();
+    assert_eq!(b.receive(wire), [packet.clone()]);
+    let mut clear = Host::new(&empty_config());
+    clear.send(&[longer]);
+    assert_eq!(clear.in_the_clear(), [packet]);
+}
+
+#[test]
 fn no_queue_at_all_still_asks_for_an_sa() {
     let mut config = tunnel_config(&gcm(), true);
     config.startup.hold_queue = 0;
