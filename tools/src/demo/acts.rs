@@ -56,9 +56,11 @@ pub(super) fn play(show: &mut Show, options: &Options, privilege: Privilege) -> 
         outcome = stop(show, &stage, daemons);
     }
     drop(daemons);
-    if outcome.is_ok() {
-        let seen = tap.finish(&stage.a)?;
-        on_the_wire(show, &stage, &seen);
+    match (tap.finish(&stage.a), &outcome) {
+        (Ok(seen), Ok(())) => on_the_wire(show, &stage, &seen),
+        (Err(e), Ok(())) => outcome = Err(e),
+        // What was seen of half a play says nothing.
+        (_, Err(_)) => {}
     }
     if let Err(Stop::Failed(what)) = &outcome {
         show.failure(what);
@@ -129,7 +131,7 @@ fn policies(show: &mut Show, stage: &Stage) -> Outcome<()> {
     let mut arguments = packet.to_vec();
     arguments.extend(["--config", &config]);
     let text = daemon::command("ipsec_policy", &arguments)?;
-    show.output(&format!("ipsec_policy {} --config a.toml", packet.join(" ")), &text, 24);
+    show.output(&format!("ipsec_policy {} --config a.toml", packet.join(" ")), &text, 30);
     show.check("traffic between the inside networks goes through the tunnel", text.contains(TUNNEL), TUNNEL);
     Ok(())
 }
