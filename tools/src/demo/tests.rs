@@ -1,7 +1,7 @@
 //! The demo's own instruments: a wiretap that would not see clear-text proves nothing.
 
 use super::host::{Host, two_hosts};
-use super::wire::{Kind, Seen, Wiretap};
+use super::wire::{Gauge, Kind, Seen, Wiretap};
 use super::{Namespace, configs, traffic};
 use policy::config::Config;
 use std::net::IpAddr;
@@ -19,12 +19,12 @@ fn bare_hosts() -> Option<(Host, Host)> {
     Some((a, b))
 }
 
-fn seen_during(a: &Host, work: impl FnOnce()) -> Seen {
+fn seen_during(a: &Host, work: impl FnOnce(Gauge)) -> Seen {
     let directory = tempfile::tempdir().unwrap();
     let addresses: [IpAddr; 2] = ["10.77.0.0".parse().unwrap(), "10.77.0.255".parse().unwrap()];
     let tap = Wiretap::start(a, vec![addresses.into()], &directory.path().join("wire.pcap")).unwrap();
-    work();
-    let seen = tap.finish(a).unwrap();
+    work(tap.gauge());
+    let seen = tap.finish().unwrap();
     let file = std::fs::metadata(directory.path().join("wire.pcap")).unwrap();
     assert!(file.len() > 24, "frames are in the file too");
     seen
@@ -33,7 +33,7 @@ fn seen_during(a: &Host, work: impl FnOnce()) -> Seen {
 #[test]
 fn the_wiretap_sees_what_must_not_be_there() {
     let Some((a, b)) = bare_hosts() else { return };
-    let seen = seen_during(&a, || {
+    let seen = seen_during(&a, |_| {
         let echoes = traffic::ping(&a, &b, 3, Duration::from_secs(2)).unwrap();
         assert_eq!(echoes.answered.len(), 3);
     });
@@ -41,33 +41,40 @@ fn the_wiretap_sees_what_must_not_be_there() {
     assert!(!seen.strangers().is_empty());
 
     let octets = 3_000_001;
-    let seen = seen_during(&a, || {
-        let done = traffic::transfer(&a, &b, octets).unwrap();
+    let seen = seen_during(&a, |gauge| {
+        let done = traffic::transfer(&a, &b, octets, gauge).unwrap();
         assert!(done.equal && done.octets == octets);
     });
     assert!(seen.clear_text > 10 && seen.missed == 0, "{seen:?}");
 
-    let seen = seen_during(&a, || {
+    // Nobody listens: the kernel answers each with an error that quotes it.
+    let seen = seen_during(&a, |_| {
         for port in [500, 4500, 501] {
             let to = (b.outside, port);
             let socket = a.run(move || std::net::UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
             socket.send_to(b"nothing of ours", to).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
         }
     });
     assert_eq!(seen.kinds.get(&Kind::Ike).map(|k| k.0), Some(1));
     assert_eq!(seen.kinds.get(&Kind::NatTraversal).map(|k| k.0), Some(1));
     assert!(seen.strangers().iter().any(|s| s.contains("to 501")), "{seen:?}");
+    assert_eq!(seen.kinds.get(&Kind::Errors).map(|k| k.0), Some(2));
+    assert!(seen.strangers().iter().any(|s| s.contains("Icmp")), "an error about something else: {seen:?}");
     assert_eq!(seen.clear_text, 0);
 }
 
 #[test]
 fn a_stream_goes_on_until_it_is_told_to_end() {
     let Some((a, b)) = bare_hosts() else { return };
-    let stream = traffic::stream(&a, &b).unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(!stream.is_over());
-    let done = stream.finish().unwrap();
-    assert!(done.equal && done.octets > 0);
+    let seen = seen_during(&a, |gauge| {
+        let stream = traffic::stream(&a, &b, gauge).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!stream.is_over());
+        let done = stream.finish().unwrap();
+        assert!(done.equal && done.octets > 0);
+    });
+    assert_eq!(seen.missed, 0);
 }
 
 #[test]

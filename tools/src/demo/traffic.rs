@@ -1,6 +1,7 @@
 //! Traffic between the inside addresses: ICMP echoes and TCP streams.
 
 use super::host::Host;
+use super::wire::Gauge;
 use super::{Outcome, failed, interrupted, stop_if_interrupted};
 use pnet::packet::Packet;
 use pnet::packet::icmp::echo_reply::EchoReplyPacket;
@@ -21,6 +22,7 @@ pub(super) const MARKER: &[u8; 16] = b"caponier's data\n";
 /// Longest wait for one thing that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: u16 = 7878;
+const SEND_BUFFER: usize = 1 << 15;
 
 /// How echoes fared.
 pub(super) struct Echoes {
@@ -124,16 +126,16 @@ struct Received {
 }
 
 /// Sends `octets` from one inside address to the other.
-pub(super) fn transfer(from: &Host, to: &Host, octets: u64) -> Outcome<Transfer> {
-    start(from, to, Some(octets))?.finish()
+pub(super) fn transfer(from: &Host, to: &Host, octets: u64, gauge: Gauge) -> Outcome<Transfer> {
+    start(from, to, Some(octets), gauge)?.finish()
 }
 
 /// Begins to send, until [`Stream::finish`].
-pub(super) fn stream(from: &Host, to: &Host) -> Outcome<Stream> {
-    start(from, to, None)
+pub(super) fn stream(from: &Host, to: &Host, gauge: Gauge) -> Outcome<Stream> {
+    start(from, to, None, gauge)
 }
 
-fn start(from: &Host, to: &Host, octets: Option<u64>) -> Outcome<Stream> {
+fn start(from: &Host, to: &Host, octets: Option<u64>, gauge: Gauge) -> Outcome<Stream> {
     let (source, address) = (from.inside, SocketAddr::from((to.inside, PORT)));
     let listener = to.run(move || listen(address))?.map_err(|e| failed("cannot listen for TCP", &e))?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -141,7 +143,7 @@ fn start(from: &Host, to: &Host, octets: Option<u64>) -> Outcome<Stream> {
     let connection = from.run(move || connect(source, address))?;
     let connection = connection.map_err(|e| failed(&format!("no TCP connection from {source} to {address}"), &e))?;
     let stopped = Arc::clone(&stop);
-    let sender = spawn(move || send(connection, octets, &stopped))?;
+    let sender = spawn(move || send(connection, octets, &stopped, &gauge))?;
     Ok(Stream { stop, sender, receiver })
 }
 
@@ -194,12 +196,14 @@ fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
 
 fn connect(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Little is under way unseen when the wiretap asks to wait; more than the path needs all the same.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(&SocketAddrV4::new(source, 0).into())?;
     socket.connect_timeout(&to.into(), PATIENCE)?;
     Ok(socket.into())
 }
 
-fn send(mut connection: TcpStream, octets: Option<u64>, stop: &AtomicBool) -> io::Result<[u8; 32]> {
+fn send(mut connection: TcpStream, octets: Option<u64>, stop: &AtomicBool, gauge: &Gauge) -> io::Result<[u8; 32]> {
     connection.set_write_timeout(Some(PATIENCE))?;
     let mut digest = Sha256::new();
     let mut left = octets.unwrap_or(u64::MAX);
@@ -212,6 +216,7 @@ fn send(mut connection: TcpStream, octets: Option<u64>, stop: &AtomicBool) -> io
             number += 1;
         }
         block.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        gauge.wait()?;
         connection.write_all(&block)?;
         digest.update(&block);
         left -= block.len() as u64;

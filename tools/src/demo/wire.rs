@@ -6,6 +6,7 @@ use super::{Outcome, failed};
 use pnet::datalink::{self, Channel, NetworkInterface};
 use pnet::packet::Packet;
 use pnet::packet::ethernet::{EtherTypes, EthernetPacket};
+use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet::packet::icmpv6::{Icmpv6Packet, Icmpv6Type};
 use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv4::Ipv4Packet;
@@ -17,11 +18,12 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::os::fd::IntoRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Room for what a burst brings while we look at it.
 const BUFFER: usize = 64 << 20;
@@ -34,8 +36,27 @@ const KEPT: usize = 256;
 pub(super) struct Wiretap {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<io::Result<Seen>>,
-    before: u64,
+    gauge: Gauge,
 }
+
+/// How far the wiretap is behind the wire. Without privileges its buffer is
+/// small, and bulk traffic must wait for it, or frames go by unseen.
+#[derive(Clone)]
+pub(super) struct Gauge {
+    /// `/proc/net/dev` of the host.
+    counters: Arc<File>,
+    /// Frames that were counted when the wiretap began.
+    before: u64,
+    captured: Arc<AtomicU64>,
+    /// Frames that surely fit into its buffer.
+    room: u64,
+    broken: Arc<AtomicBool>,
+}
+
+/// Memory that the kernel may charge for a frame in a socket's buffer.
+const CHARGE: usize = 4096;
+/// How long traffic waits for the wiretap; when that is not enough it has lost frames for good.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -59,6 +80,8 @@ pub(super) enum Kind {
     NatTraversal,
     /// IP protocol 50.
     Esp,
+    /// ICMP errors that quote IKE or ESP: what the kernel says for a daemon that is not there.
+    Errors,
     /// ARP, IPv6 neighbour and multicast listener discovery.
     Neighbours,
     /// Anything else, in words.
@@ -70,17 +93,26 @@ impl Wiretap {
     pub(super) fn start(host: &Host, inside: Vec<(IpAddr, IpAddr)>, file: &Path) -> Outcome<Self> {
         let index = host.net(async |net| net.interface_index(CABLE).await)?;
         let cannot = |e: io::Error| failed("cannot listen on the wire", &e);
-        let mut frames = host.run(move || open(index))?.map_err(cannot)?;
-        let before = frames_of(host)?;
+        let (mut frames, buffer) = host.run(move || open(index))?.map_err(cannot)?;
+        let counters = host.run(|| File::open("/proc/thread-self/net/dev"))?.map_err(cannot)?;
+        let mut gauge = Gauge {
+            counters: Arc::new(counters),
+            before: 0,
+            captured: Arc::default(),
+            room: (buffer / CHARGE) as u64,
+            broken: Arc::default(),
+        };
+        gauge.before = gauge.passed().map_err(cannot)?;
         let mut file = pcap(file).map_err(|e| failed(&format!("cannot write {}", file.display()), &e))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stopped, captured) = (Arc::clone(&stop), Arc::clone(&gauge.captured));
         let listen = move || {
             let mut seen = Seen::default();
             // After the word to stop, what is still in the buffer counts.
             loop {
                 match frames.next() {
                     Ok(frame) => {
+                        captured.fetch_add(1, Ordering::Relaxed);
                         seen.look_at(frame, &inside);
                         record(&mut file, frame)?;
                     }
@@ -94,18 +126,52 @@ impl Wiretap {
             Ok(seen)
         };
         let thread = thread::Builder::new().name("wiretap".to_owned()).spawn(listen).map_err(cannot)?;
-        Ok(Self { stop, thread, before })
+        Ok(Self { stop, thread, gauge })
+    }
+
+    /// For those who send.
+    pub(super) fn gauge(&self) -> Gauge {
+        self.gauge.clone()
     }
 
     /// Stops listening.
-    pub(super) fn finish(self, host: &Host) -> Outcome<Seen> {
-        let there = frames_of(host)?.saturating_sub(self.before);
+    pub(super) fn finish(self) -> Outcome<Seen> {
+        let passed = self.gauge.passed().map_err(|e| failed("cannot read the counters of the wire", &e))?;
         self.stop.store(true, Ordering::Relaxed);
         let seen = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let mut seen = seen.map_err(|e| failed("the wiretap broke", &e))?;
-        let got: u64 = seen.kinds.values().map(|(frames, _)| frames).sum();
-        seen.missed = there.saturating_sub(got);
+        let there = passed.saturating_sub(self.gauge.before);
+        seen.missed = there.saturating_sub(self.gauge.captured.load(Ordering::Relaxed));
         Ok(seen)
+    }
+}
+
+impl Gauge {
+    /// Waits until the wiretap has room for what is sent next.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        let start = Instant::now();
+        while !self.broken.load(Ordering::Relaxed) {
+            let behind = self.passed()?.saturating_sub(self.before + self.captured.load(Ordering::Relaxed));
+            if behind < self.room / 2 {
+                break;
+            }
+            if start.elapsed() > LONGEST_WAIT {
+                self.broken.store(true, Ordering::Relaxed);
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+        Ok(())
+    }
+
+    /// Frames that the host's end of the cable has sent and received so far.
+    fn passed(&self) -> io::Result<u64> {
+        let mut table = vec![0; 1 << 13];
+        let n = self.counters.read_at(&mut table, 0)?;
+        let table = String::from_utf8_lossy(table.get(..n).unwrap_or_default());
+        let line = table.lines().find_map(|l| l.trim_start().strip_prefix(CABLE)?.strip_prefix(':'));
+        let fields: Vec<u64> = line.unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        // Columns of packets: the second of eight for receiving, then of eight for sending.
+        Ok(fields.get(1).copied().unwrap_or(0) + fields.get(9).copied().unwrap_or(0))
     }
 }
 
@@ -126,7 +192,7 @@ impl Seen {
         count.1 += frame.len() as u64;
         let is_inside = |a: &IpAddr| inside.iter().any(|(first, last)| first <= a && a <= last);
         self.inside += u64::from(addresses.iter().flatten().any(is_inside));
-        self.clear_text += u64::from(frame.windows(MARKER.len()).any(|w| w == MARKER));
+        self.clear_text += u64::from(memchr::memmem::find(frame, MARKER).is_some());
     }
 }
 
@@ -168,7 +234,23 @@ fn upper(protocol: IpNextHeaderProtocol, payload: &[u8], first_fragment: bool) -
         }
         return Kind::Other(format!("UDP {} to {}", ports[0], ports[1]));
     }
+    if protocol == IpNextHeaderProtocols::Icmp && first_fragment && quotes_ipsec(payload) {
+        return Kind::Errors;
+    }
     Kind::Other(format!("{protocol}"))
+}
+
+/// Whether an ICMP message is about IKE or ESP that the receiver has sent (RFC 792).
+fn quotes_ipsec(icmp: &[u8]) -> bool {
+    let error = IcmpPacket::new(icmp).is_some_and(|p| matches!(p.get_icmp_type(), IcmpTypes::DestinationUnreachable));
+    let quoted = icmp.get(8..).and_then(Ipv4Packet::new);
+    error
+        && quoted.is_some_and(|ip| {
+            matches!(
+                upper(ip.get_next_level_protocol(), ip.payload(), true),
+                Kind::Ike | Kind::NatTraversal | Kind::Esp
+            )
+        })
 }
 
 fn upper_of_ipv6(protocol: IpNextHeaderProtocol, payload: &[u8]) -> Kind {
@@ -188,12 +270,14 @@ fn upper_of_ipv6(protocol: IpNextHeaderProtocol, payload: &[u8]) -> Kind {
     upper(protocol, payload, true)
 }
 
-fn open(index: u32) -> io::Result<Box<dyn datalink::DataLinkReceiver>> {
+/// A socket that hears the interface, and the size of its buffer in octets.
+fn open(index: u32) -> io::Result<(Box<dyn datalink::DataLinkReceiver>, usize)> {
     // Without a protocol it hears nothing until it is bound to the one interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
         socket.set_recv_buffer_size(BUFFER)?;
     }
+    let buffer = socket.recv_buffer_size()?;
     let interface = NetworkInterface {
         name: CABLE.to_owned(),
         description: String::new(),
@@ -209,19 +293,9 @@ fn open(index: u32) -> io::Result<Box<dyn datalink::DataLinkReceiver>> {
         ..datalink::Config::default()
     };
     match datalink::channel(&interface, config)? {
-        Channel::Ethernet(_, frames) => Ok(frames),
+        Channel::Ethernet(_, frames) => Ok((frames, buffer)),
         _ => Err(io::Error::other("not an Ethernet channel")),
     }
-}
-
-/// Frames that a host's end of the cable has sent and received so far.
-fn frames_of(host: &Host) -> Outcome<u64> {
-    let table = host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;
-    let table = table.map_err(|e| failed("cannot read /proc/thread-self/net/dev", &e))?;
-    let line = table.lines().find_map(|l| l.trim_start().strip_prefix(CABLE)?.strip_prefix(':'));
-    let fields: Vec<u64> = line.unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect();
-    // Columns of packets: the second of eight for receiving, then of eight for sending.
-    Ok(fields.get(1).copied().unwrap_or(0) + fields.get(9).copied().unwrap_or(0))
 }
 
 /// A file for Wireshark and tcpdump (pcap, microseconds, LINKTYPE_ETHERNET).
@@ -253,6 +327,7 @@ impl std::fmt::Display for Kind {
             Self::Ike => f.write_str("IKE, UDP 500"),
             Self::NatTraversal => f.write_str("IKE and ESP, UDP 4500"),
             Self::Esp => f.write_str("ESP, protocol 50"),
+            Self::Errors => f.write_str("ICMP errors about these"),
             Self::Neighbours => f.write_str("ARP, IPv6 neighbours"),
             Self::Other(what) => f.write_str(what),
         }
