@@ -337,6 +337,7 @@ fn names(privilege: Privilege) -> Outcome<(Vec<String>, Option<File>)> {
     if privilege == Privilege::UserNamespace {
         return Ok((Vec::new(), None));
     }
+    remove_orphans();
     let path = "/run/caponier-demo.lock";
     let lock = File::options().create(true).truncate(false).write(true).open(path);
     let lock = lock.map_err(|e| failed(&format!("cannot open {path}"), &e))?;
@@ -349,6 +350,19 @@ fn names(privilege: Privilege) -> Outcome<(Vec<String>, Option<File>)> {
         Namespace::remove_name(name).map_err(|e| failed("what an earlier demo left", &e))?;
     }
     Ok((names, Some(lock)))
+}
+
+/// Removes names of demos that ran beside another and were killed.
+fn remove_orphans() {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let pid = name.strip_prefix("caponier-a-").or_else(|| name.strip_prefix("caponier-b-"));
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Somebody else's if it fails, and not in our way.
+            let _ = Namespace::remove_name(&name);
+        }
+    }
 }
 
 /// A process that does nothing in a namespace, so that others can follow it there.
