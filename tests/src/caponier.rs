@@ -306,6 +306,22 @@ impl Caponier {
     }
 }
 
+/// A failing test shows the reports of the daemons it had.
+impl Drop for Caponier {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.is_running() {
+            for (program, option) in [("ipsec_admin", "-status"), ("ipsec_report", "-all")] {
+                let mut command = self.host.command(applets());
+                command.args([program, option, "--run-dir"]).arg(&self.run);
+                if let Ok(output) = command.output() {
+                    eprintln!("===== {program} {option} at {}", self.host.name);
+                    eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
