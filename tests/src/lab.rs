@@ -93,6 +93,7 @@ impl Lab {
             ip(&["-n", &switch, "link", "add", "switch", "type", "bridge"]);
             ip(&["-n", &switch, "link", "set", "switch", "up"]);
             for h in &lab.hosts {
+                let port = format!("to-{}", h.name);
                 ip(&[
                     "link",
                     "add",
@@ -103,11 +104,11 @@ impl Lab {
                     "veth",
                     "peer",
                     "name",
-                    &h.name,
+                    &port,
                     "netns",
                     &switch,
                 ]);
-                ip(&["-n", &switch, "link", "set", &h.name, "master", "switch", "up"]);
+                ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
             }
         }
         lab.hosts.iter().for_each(Host::configure);

@@ -289,6 +289,26 @@ fn large_packets() {
     assert!(said.contains("mtu"), "the sender is told the size: {said}");
 }
 
+/// A lifetime that only one side finds sane: each says so in its role, once.
+#[test]
+fn lifetime_mismatch() {
+    let Some(lab) = Lab::open("lifetime", 2, &[]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let mut short = Tunnel::new(a, b, PLAIN);
+    short.more_ike = "life = 20".into();
+    let config = Configuration { startup: "allow_short_lifetimes = true".into(), ..Configuration::new(short) };
+    let at_a = Caponier::start(a, &config);
+    let at_b = Caponier::start(b, &Configuration::new(Tunnel::new(b, a, PLAIN)));
+    let answered = traffic::ping(a, a.inner(), b.inner(), 1, 1);
+    assert_eq!(answered, 0);
+    at_b.wait_event(20, "ERROR", &["lifetime", "20 s", "a mismatch"]);
+    at_a.wait_event(36, "ERROR", &["NO-PROPOSAL-CHOSEN", "aes128-sha1-modp2048"]);
+    assert_eq!(at_a.events("ERROR").len(), 1, "{:?}", at_a.events("ERROR"));
+    assert_eq!(at_b.events("ERROR").len(), 1, "{:?}", at_b.events("ERROR"));
+    at_a.assert_nothing_left();
+    at_b.assert_nothing_left();
+}
+
 /// The demo tells the truth with its exit status.
 #[test]
 fn demo() {

@@ -162,6 +162,34 @@ fn nothing_in_the_clear_through_everything() {
     assert!(frames.len() > 1000, "the capture saw the traffic: {}", frames.len());
 }
 
+/// What the test above relies on: the roads are open and the capture sees it,
+/// once both things that a killed daemon leaves behind are taken away by hand:
+/// the packet filter and the unreachable route. Either is enough.
+#[test]
+fn without_the_guard_it_would_leak() {
+    let Some(lab) = Lab::open("no-guard", 2, &[Need::Capture, Need::Nft]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    open_roads(&lab);
+    let at_a = Caponier::start(a, &configuration(a, b, 600));
+    let at_b = Caponier::start(b, &configuration(b, a, 600));
+    let wire = Capture::start(a, "outer");
+    let stream = Stream::start(a, b);
+    stream.flows(20);
+    at_a.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    a.run(10, "nft", &["delete", "table", "inet", "caponier"]).ok("nft");
+    std::thread::sleep(Duration::from_secs(1));
+    capture::assert_protected(&wire.so_far(), a, b, SECRET);
+    let rules = a.run(10, "ip", &["-4", "rule"]).ok("ip rule");
+    let rule = rules.lines().find(|rule| rule.contains("fwmark")).expect("the rule of the daemon");
+    let table = rule.split_whitespace().skip_while(|word| *word != "lookup").nth(1).expect("its table");
+    a.run(10, "ip", &["route", "flush", "table", table]).ok("ip route flush");
+    wait::until_true("clear-text on the wire", 10, || {
+        wire.so_far().iter().any(|frame| capture::kind(frame) == capture::Kind::Clear)
+    });
+    drop((stream, at_b));
+}
+
 /// Whether a datagram from `attacker`, in the clear, reaches the protected
 /// address of `victim`. It is sent from the address of a host behind the tunnel.
 fn accepted(attacker: &Host, source: IpAddr, victim: &Host, via: &str) -> bool {

@@ -216,7 +216,7 @@ fn silent_peer() {
     let Some(lab) = Lab::open("silent", 2, &[Need::Nft]) else { return };
     let (a, b) = (lab.a(), lab.b());
     let rules = "table inet silent { chain in { type filter hook input priority 0; policy drop; \
-                 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; } }";
+                 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; }; }";
     b.run(10, "nft", &[rules]).ok("nft");
     let caponier = Caponier::start(a, &Configuration::new(Tunnel::new(a, b, PLAIN)));
     let start = Instant::now();
