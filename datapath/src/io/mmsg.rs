@@ -74,16 +74,17 @@ impl ReceiveBatch {
     /// returns how many. Nothing there is 0, not an error.
     pub fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         self.filled = 0;
-        for i in 0..self.headers.len() {
-            let buffer = &mut self.buffers[i * self.buffer_len..(i + 1) * self.buffer_len];
-            self.iovecs[i] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-            let header = &mut self.headers[i];
+        // One borrow of each list for all its pointers: indexing anew would end the earlier ones.
+        let parts = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.iovecs);
+        let buffers = self.buffers.chunks_exact_mut(self.buffer_len);
+        for ((header, buffer), ((name, control), iovec)) in self.headers.iter_mut().zip(buffers).zip(parts) {
+            *iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             header.msg_len = 0;
-            header.msg_hdr.msg_name = (&raw mut self.names[i]).cast();
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_iov = &raw mut self.iovecs[i];
+            header.msg_hdr.msg_iov = &raw mut *iovec;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = self.controls[i].0.as_mut_ptr().cast();
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_LEN as _;
             header.msg_hdr.msg_flags = 0;
         }
@@ -215,19 +216,20 @@ impl SendBatch {
         if count == 0 {
             return Ok(0);
         }
-        for (i, datagram) in outgoing[..count].iter().enumerate() {
-            let name_len = write_socket_addr(datagram.destination, &mut self.names[i]);
-            let control_len = write_control(datagram, &mut self.controls[i]);
+        // As in `ReceiveBatch::receive`.
+        let parts = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.iovecs);
+        for ((header, datagram), ((name, control), iovec)) in self.headers.iter_mut().zip(outgoing).zip(parts) {
+            let name_len = write_socket_addr(datagram.destination, name);
+            let control_len = write_control(datagram, control);
             // The kernel does not write through the pointer of a message that is sent.
-            self.iovecs[i] =
+            *iovec =
                 libc::iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: datagram.payload.len() };
-            let header = &mut self.headers[i].msg_hdr;
-            header.msg_name = (&raw mut self.names[i]).cast();
+            let header = &mut header.msg_hdr;
+            header.msg_name = (&raw mut *name).cast();
             header.msg_namelen = name_len;
-            header.msg_iov = &raw mut self.iovecs[i];
+            header.msg_iov = &raw mut *iovec;
             header.msg_iovlen = 1;
-            header.msg_control =
-                if control_len == 0 { ptr::null_mut() } else { self.controls[i].0.as_mut_ptr().cast() };
+            header.msg_control = if control_len == 0 { ptr::null_mut() } else { control.0.as_mut_ptr().cast() };
             header.msg_controllen = control_len as _;
             header.msg_flags = 0;
         }

@@ -207,6 +207,12 @@ impl Outbound {
         }
     }
 
+    /// Tunnels for whose SA packets wait, or the daemon was asked.
+    #[cfg(test)]
+    pub(super) fn tunnels_waited_for(&self) -> Vec<u32> {
+        self.holds.tunnels()
+    }
+
     fn release_ready(&mut self, now: Timestamp, out: &mut OutboundOutput) {
         if self.holds.is_empty() {
             return;
