@@ -27,7 +27,7 @@ impl Waiting {
             let text = format!("tunnel {tunnel} was not negotiated: {reason}");
             responder.refuse(
                 Refusal::new(RefusalKind::Failed, text)
-                    .next(format!("`ipsec_report -tunnel` and the audit log tell more; the peer's log may too.")),
+                    .next("`ipsec_report -tunnel` and the audit log tell more; the peer's log may too."),
             );
         }
     }
