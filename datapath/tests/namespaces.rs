@@ -271,6 +271,9 @@ fn it_stops_and_starts_again_and_says_when_it_cannot() {
 fn a_lost_interface_is_reported() {
     let Some(lab) = Lab::new("lost") else { return };
     let [a, _b] = lab.sides(Layout { inner_ipv4: true, outer_ipv4: true, udp: true }, 1400);
+    // Down is not lost: it may come up again.
+    a.ip("link set cap-tun down");
+    assert!(a.events.recv_timeout(Duration::from_millis(200)).is_err());
     a.ip("link delete cap-tun");
     let event = a.events.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(&event, Event::WorkerStopped { worker: "esp-out", .. }), "{event:?}");

@@ -100,19 +100,9 @@ impl RateLimit {
     }
 }
 
-/// The Internet checksum (RFC 1071) of the concatenation of `parts`, each but
-/// the last of an even number of octets.
+/// The Internet checksum as it stands in a packet.
 fn checksum(parts: &[&[u8]]) -> [u8; 2] {
-    let mut sum = 0u64;
-    for part in parts {
-        let (words, odd) = part.as_chunks::<2>();
-        sum += words.iter().map(|w| u64::from(u16::from_be_bytes(*w))).sum::<u64>();
-        sum += odd.first().map_or(0, |b| u64::from(*b) << 8);
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
+    crate::headers::checksum(parts).to_be_bytes()
 }
 
 #[cfg(test)]
