@@ -69,6 +69,8 @@ pub(crate) struct Failure {
 pub(crate) enum Kind {
     /// `no proposal chosen`.
     NoProposal,
+    /// The same, because the two sides do not agree on whether there is a NAT.
+    NatDisagreement,
     /// The time is up.
     Timeout,
     /// Proxy IDs that no tunnel has.
@@ -96,10 +98,10 @@ impl Failure {
         let (local, remote) = (slashed(place.local), slashed(place.remote));
         let (src, dst) = (place.local.ip(), place.remote.ip());
         let (number, words) = match (self.kind, place.exchange) {
-            (Kind::NoProposal, Exchange::Main) => {
+            (Kind::NoProposal | Kind::NatDisagreement, Exchange::Main) => {
                 (ikmpd::NO_PROPOSAL_CHOSEN, format!("local {local} - remote {remote}:no proposal chosen"))
             }
-            (Kind::NoProposal, Exchange::Quick { .. }) => (
+            (Kind::NoProposal | Kind::NatDisagreement, Exchange::Quick { .. }) => (
                 ikmpd::NO_PROPOSAL_CHOSEN,
                 format!("local {local} - remote {remote}:no proposal chosen: Quick Mode processing failed"),
             ),

@@ -2,6 +2,30 @@
 //!
 //! Everything here is pure: the time, randomness and configuration are
 //! arguments, datagrams go in and come out ([`Engine`]).
+//!
+//! What was decided where the RFCs leave a choice:
+//!
+//! - A responder takes the first of the initiator's proposals that its own
+//!   configuration accepts, in the initiator's order.
+//! - Lifetimes need not agree: the shorter one counts on both sides, and an
+//!   initiator that offered a longer one in quick mode is told so
+//!   (RESPONDER-LIFETIME). Only absurd ones, below a minute, are a mismatch.
+//! - A responder of a quick mode decrypts from message 2 on and encrypts from
+//!   message 3 on; an initiator encrypts a moment after it has sent message 3.
+//! - A pair is replaced before it ends; the old one receives for a few seconds
+//!   more, and is deleted by the side whose exchange made the new one.
+//! - Of two quick modes for one tunnel that cross, the one with the lower
+//!   initiator's nonce gives way (after RFC 7296 2.8.1); of two main modes that
+//!   cross, the one with the lower initiator's cookie is deleted afterwards.
+//! - Pairs outlive the ISAKMP SA they were made under. A quick mode that fails
+//!   leaves its ISAKMP SA as it is.
+//! - What is not authenticated changes nothing: it is shown, and explains a
+//!   failure that comes anyway.
+//! - The commit bit is accepted and asks for nothing: an initiator does not
+//!   wait for CONNECTED.
+//! - After `max_quick_modes` of them, whoever began, we begin no more under an
+//!   ISAKMP SA; it is not deleted but replaced when the next one is needed, as
+//!   some peers drop their pairs with the ISAKMP SA.
 #![forbid(unsafe_code)]
 
 mod engine;

@@ -75,6 +75,8 @@ pub struct IsakmpReport {
     pub method: AuthMethod,
     /// Once established: algorithms.
     pub suite: Option<IkeSuite>,
+    /// Who we say we are.
+    pub local_identity: Identity,
     /// Once established: who the peer proved to be.
     pub peer_identity: Option<Identity>,
     /// When the negotiation began.

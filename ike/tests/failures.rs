@@ -227,8 +227,8 @@ fn identity_that_the_responder_does_not_expect() {
         (
             31,
             "Main Mode processing failed: main mode with 10.77.0.2/500 as initiator, a mismatch: the peer answered \
-             INVALID-ID-INFORMATION: it does not accept our identity; compare `lid` of auth record `peer` (line 21) \
-             with what the peer expects",
+             INVALID-ID-INFORMATION under the agreed keys: it does not accept our identity 10.77.0.1; compare `lid` \
+             of auth record `peer` (line 21) with what the peer expects",
         ),
         (
             31,
@@ -245,6 +245,12 @@ fn identity_that_the_initiator_does_not_expect() {
         only(&w.a().errors()),
         "Main Mode processing failed: main mode with 10.77.0.2/500 as initiator, a mismatch: identity: we expect \
          b.example; the peer is 10.77.0.2; set `rid` of auth record `peer` (line 21), or the peer's own identity"
+    );
+    assert_eq!(
+        only(&w.b().errors()),
+        "Main Mode processing failed: main mode with 10.77.0.1/500 as responder, a mismatch: the peer answered \
+         INVALID-ID-INFORMATION under the agreed keys: it does not accept our identity 10.77.0.2; compare `lid` of \
+         auth record `peer` (line 21) with what the peer expects"
     );
     w.assert_nothing_left();
 }

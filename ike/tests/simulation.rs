@@ -11,13 +11,26 @@ use ike::Command;
 use std::time::Duration;
 use support::{Packet, Side, World, a, b};
 
-fn bad_wire(seed: u64, loss: u64) -> support::Wire {
+/// Loses `loss` percent, and sends a damaged copy ahead of `damage` percent.
+fn bad_wire(seed: u64, loss: u64, damage: u64) -> support::Wire {
     let mut random = SeededEntropy::new(seed ^ 0x5eed);
     Box::new(move |p: &Packet| {
         let mut copies = Vec::new();
+        if random.next_u64() % 100 < damage {
+            let mut damaged = p.clone();
+            for _ in 0..=random.next_u64() % 3 {
+                let at = (random.next_u64() % p.payload.len() as u64) as usize;
+                damaged.payload[at] ^= 1 << (random.next_u64() % 8);
+            }
+            damaged.payload.truncate(p.payload.len() - (random.next_u64() % 8 / 7) as usize);
+            if !damaged.payload.is_empty() {
+                copies.push((Duration::from_micros(random.next_u64() % 900), damaged));
+            }
+        }
+        let sound = copies.len();
         for _ in 0..2 {
             let (r, delay) = (random.next_u64() % 100, random.next_u64() % 400);
-            if copies.is_empty() && r >= loss || !copies.is_empty() && r < 15 {
+            if copies.len() == sound && r >= loss || copies.len() > sound && r < 15 {
                 copies.push((Duration::from_millis(1 + delay), p.clone()));
             }
         }
@@ -25,7 +38,7 @@ fn bad_wire(seed: u64, loss: u64) -> support::Wire {
     })
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, damage: u64) {
     let mut random = SeededEntropy::new(seed);
     let mut draw = move |n: u64| random.next_u64() % n;
     let start = |n| ["start = \"boot\"", "start = \"traffic\""][n as usize].to_string();
@@ -41,7 +54,7 @@ fn run(seed: u64) {
     let (a, b) = (change(a(), start(draw(2)), nat(draw(4))), change(b(), start(draw(2)), nat(draw(4))));
     let mut w = World::of(&[(a.config(), a.me), (b.config(), b.me)], seed);
     let loss = draw(40);
-    w.wire = bad_wire(seed, loss);
+    w.wire = bad_wire(seed, loss, damage);
     for step in 0..10 {
         w.run(Duration::from_millis(draw(30_000)));
         let host = draw(2) as usize;
@@ -87,5 +100,10 @@ fn run(seed: u64) {
 
 #[test]
 fn they_agree_in_the_end() {
-    (0..200).for_each(run);
+    (0..200).for_each(|seed| run(seed, 0));
+}
+
+#[test]
+fn damaged_messages_do_no_lasting_harm() {
+    (1000..1100).for_each(|seed| run(seed, 50));
 }

@@ -103,13 +103,13 @@ impl Engine {
             return;
         };
         sa.message_ids.insert(message_id);
-        let established = sa.established.is_some();
-        if established {
+        let settled = sa.established.is_some() && sa.confirmed;
+        if sa.established.is_some() {
             self.heard(now, id, datagram);
         }
         let payloads = Payloads(authentic.payloads());
         for notification in payloads.notifications() {
-            self.notified(now, id, established, notification, entropy);
+            self.notified(now, id, settled, notification, entropy);
         }
         for delete in payloads.deletes() {
             self.deleted(now, id, delete, entropy);
@@ -140,25 +140,27 @@ impl Engine {
         }
     }
 
-    /// An authenticated notification.
+    /// An authenticated notification; `settled` if the peer has shown before that main mode is done.
     fn notified(
         &mut self,
         now: Timestamp,
         id: u64,
-        established: bool,
+        settled: bool,
         notification: &Notification,
         entropy: &mut dyn Entropy,
     ) {
         let kind = notification.kind;
         let Some(sa) = self.isakmp.get(&id) else { return };
         let peer = sa.setup.remote.ip();
-        if !established {
-            if kind.is_error() {
-                let mut failure = notified_failure(sa.role, &sa.setup, kind);
-                failure.detail = failure.detail.replace(", unauthenticated", "");
-                let Some(sa) = self.remove_isakmp(id) else { return };
-                self.main_mode_failed(now, id, &failure, &sa.place(), sa.reported, entropy);
-            }
+        let about_main_mode = notification.protocol != ProtocolId::ESP && sa.exchanges.is_empty();
+        if !settled && kind.is_error() && about_main_mode {
+            // It can decrypt, so the key is right: what it refuses is our last message of main mode.
+            let failure = refused_under_keys(&sa.setup, kind);
+            let Some(sa) = self.remove_isakmp(id) else { return };
+            self.main_mode_failed(now, id, &failure, &sa.place(), sa.reported, entropy);
+            return;
+        }
+        if sa.established.is_none() {
             return;
         }
         match kind {
@@ -367,6 +369,18 @@ fn notified_failure(role: Role, setup: &crate::main_mode::Setup, kind: NotifyKin
             "look at the peer's log",
         ),
     }
+}
+
+/// An error notification under the keys of a main mode that the peer has not finished.
+fn refused_under_keys(setup: &crate::main_mode::Setup, kind: NotifyKind) -> Failure {
+    let auth = &setup.auth;
+    let ours = setup.local_identity();
+    Failure::new(
+        Kind::Other,
+        Fault::Mismatch,
+        format!("the peer answered {kind} under the agreed keys: it does not accept our identity {ours}"),
+        format!("compare `lid` of auth record `{}` (line {}) with what the peer expects", auth.name, auth.line),
+    )
 }
 
 /// An encrypted message that we cannot decrypt came instead of message 6.

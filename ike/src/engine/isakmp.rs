@@ -196,6 +196,7 @@ impl IsakmpSa {
             auth_record: self.setup.auth.name.clone(),
             method: self.setup.policy.method,
             suite: established.map(|e| e.keys.suite),
+            local_identity: self.setup.local_identity(),
             peer_identity: established.map(|e| e.peer.identity().clone()),
             started: self.started,
             established: self.established,

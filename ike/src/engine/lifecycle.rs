@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// Begins main mode with a peer that an SA exists with, unless one is under way.
-    fn replace_isakmp(
+    pub(super) fn replace_isakmp(
         &mut self,
         now: Timestamp,
         local: std::net::SocketAddr,

@@ -396,6 +396,10 @@ impl Engine {
         if let Some(tunnel) = tunnel {
             self.tunnel_refused(now, &tunnel.name, reason);
         }
+        // NAT discovery is not authenticated: what it said for this SA may be wrong.
+        if failure.kind == Kind::NatDisagreement {
+            self.replace_isakmp(now, place.local, place.remote, entropy);
+        }
     }
 
     /// A quick mode is due: repeat our message, give up, or forget it.

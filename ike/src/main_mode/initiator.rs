@@ -16,7 +16,6 @@ use crate::vendor::{Announced, NatSupport, RFC_3947};
 use crate::wire::{Body, Message, Payload, Payloads, SecurityAssociation};
 use crypto::Secret;
 use crypto::table::KeyExchange;
-use policy::config::Identity;
 
 /// Nothing is sent yet: the pre-shared key has been asked for.
 pub(crate) struct InitiatorAwaitingSecret {
@@ -133,8 +132,7 @@ impl KeSent {
             .and_then(|shared| IsakmpKeys::derive(this.agreed.suite, &this.secret, &shared, &said))
             .map_err(|e| failed(key_exchange_failed(&e)))?;
 
-        let identity = setup.auth.local_id.clone().unwrap_or(Identity::Address(setup.local.ip()));
-        let id = ids::phase1_payload(&identity);
+        let id = ids::phase1_payload(&setup.local_identity());
         let hash = keys.hash_i(&said, &this.offer.body(), &id.body());
         let mut reply = vec![Payload::Identification(id), Payload::Hash(hash.expose().to_vec())];
         if context.initial_contact {

@@ -20,7 +20,7 @@ use crate::wire::numbers::{ExchangeType, NotifyKind, PayloadKind};
 use crate::wire::select;
 use crate::wire::{Body, Flags, Header, Message, Payload, Payloads};
 use crypto::{Entropy, Secret};
-use policy::config::{AuthRecord, IkePolicy, NatTraversal};
+use policy::config::{AuthRecord, Identity, IkePolicy, NatTraversal};
 use policy::sa::Lifetime;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +39,13 @@ pub(crate) struct Setup {
     pub(crate) remote: SocketAddr,
     /// Lifetimes of less than a minute are accepted.
     pub(crate) short_lifetimes: bool,
+}
+
+impl Setup {
+    /// Who we say we are: our address, unless the authentication record says otherwise.
+    pub(crate) fn local_identity(&self) -> Identity {
+        self.auth.local_id.clone().unwrap_or(Identity::Address(self.local.ip()))
+    }
 }
 
 /// A state of main mode.

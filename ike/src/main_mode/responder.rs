@@ -19,7 +19,6 @@ use crate::wire::numbers::NotifyKind;
 use crate::wire::select;
 use crate::wire::{Body, Message, Payload, Payloads, SecurityAssociation};
 use crypto::Secret;
-use policy::config::Identity;
 
 /// Message 2 is sent.
 pub(crate) struct SaSent {
@@ -170,8 +169,7 @@ impl KeSent {
                 return Err(refuse_identity(setup, failure, &keys, &opened.next_iv, context.entropy));
             }
         };
-        let identity = setup.auth.local_id.clone().unwrap_or(Identity::Address(setup.local.ip()));
-        let our_id = ids::phase1_payload(&identity);
+        let our_id = ids::phase1_payload(&setup.local_identity());
         let our_hash = keys.hash_r(&this.said, &offered, &our_id.body());
         let mut reply = vec![Payload::Identification(our_id), Payload::Hash(our_hash.expose().to_vec())];
         if context.initial_contact {

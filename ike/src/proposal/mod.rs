@@ -30,6 +30,13 @@ pub(crate) struct Mismatch {
     verb: &'static str,
 }
 
+impl Mismatch {
+    /// Whether nothing differs but whether ESP is to go in UDP.
+    pub(crate) fn is_about_nat(&self) -> bool {
+        matches!(self.fields.as_slice(), [only] if only.name == phase2::ENCAPSULATION && only.theirs.ends_with("tunnel"))
+    }
+}
+
 /// One field in which a proposal differs: name, ours, theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {

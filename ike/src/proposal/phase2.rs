@@ -10,6 +10,9 @@ use policy::config::TunnelPolicy;
 use policy::sa::Lifetime;
 use policy::transform::EspTransform;
 
+/// The field that follows from NAT detection.
+pub(super) const ENCAPSULATION: &str = "encapsulation mode";
+
 /// What a tunnel asks for under the circumstances of one ISAKMP SA.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
@@ -240,7 +243,7 @@ impl Offered {
         }
         if self.mode != Some(wanted.mode) {
             let theirs = self.mode.map_or("none".into(), encapsulation_mode::name);
-            out.push(Field::new("encapsulation mode", encapsulation_mode::name(wanted.mode), theirs));
+            out.push(Field::new(ENCAPSULATION, encapsulation_mode::name(wanted.mode), theirs));
         }
         if let Err(seconds) = self.lifetime.agree(transform.lifetime, wanted.short) {
             let ours = format!("{} s", transform.lifetime.seconds);

@@ -151,10 +151,11 @@ fn peer_failed(what: impl Into<String>) -> Failure {
 /// The proposals of the two sides do not meet.
 fn no_proposal(tunnel: &TunnelPolicy, mismatch: &Mismatch) -> Failure {
     let (name, line) = (&tunnel.name, tunnel.line);
-    Failure::new(
-        Kind::NoProposal,
-        Fault::Mismatch,
-        format!("tunnel {name}: {mismatch}"),
-        format!("align `action` of tunnel `{name}` (line {line}) with the peer's transforms"),
-    )
+    let detail = format!("tunnel {name}: {mismatch}");
+    if mismatch.is_about_nat() {
+        let remedy = "the two sides do not agree on whether there is a NAT: a new ISAKMP SA will tell";
+        return Failure::new(Kind::NatDisagreement, Fault::Mismatch, detail, remedy);
+    }
+    let remedy = format!("align `action` of tunnel `{name}` (line {line}) with the peer's transforms");
+    Failure::new(Kind::NoProposal, Fault::Mismatch, detail, remedy)
 }
