@@ -338,3 +338,30 @@ fn message_ids_and_cookies_are_unique() {
     assert!(ids.iter().all(|(_, id)| *id != 0));
     w.assert_one_pair();
 }
+
+/// A peer that knows only the drafts of NAT traversal: its vendor ID takes the place of RFC 3947's.
+#[test]
+fn nat_traversal_by_the_drafts_is_understood() {
+    const RFC_3947: [u8; 16] = *b"\x4a\x13\x1c\x81\x07\x03\x58\x45\x5c\x57\x28\xf2\x0e\x95\x45\x2f";
+    const DRAFT_03: [u8; 16] = *b"\x7d\x94\x19\xa6\x53\x10\xca\x6f\x2c\x17\x9d\x92\x15\x52\x9d\x56";
+    let mut w = World::new(&Side { ike_extra: "nat_traversal = \"force\"".into(), ..a() }, &b());
+    w.wire = Box::new(|p| {
+        let mut p = p.clone();
+        if let Some(at) = p.payload.windows(16).position(|w| w == RFC_3947) {
+            p.payload[at..at + 16].copy_from_slice(&DRAFT_03);
+        }
+        vec![(support::LATENCY, p)]
+    });
+    let w = agree(w);
+    // NAT-D payloads have the number of the drafts, 130: KE, NONCE, NAT-D, NAT-D.
+    let message_3 = &w.sent[2].1;
+    let nonce_next = message_3.payload[28 + 4 + 256];
+    assert_eq!(nonce_next, 130);
+    assert!(w.b().current().unwrap().outbound.encapsulation.is_some());
+}
+
+#[test]
+fn the_engine_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<ike::Engine>();
+}
