@@ -315,8 +315,9 @@ fn demo() {
     if !tests::need::available("demo", &[Need::Root]) {
         return;
     }
+    let dir = tempfile::tempdir().unwrap();
     let mut demo = std::process::Command::new(tests::caponier::applets());
-    let finished = tests::process::run(demo.arg("ipsec_demo"), 120);
+    let finished = tests::process::run(demo.arg("ipsec_demo").arg("--dir").arg(dir.path()), 120);
     let said = finished.ok("ipsec_demo");
     assert!(said.contains("ESP"), "{said}");
 }

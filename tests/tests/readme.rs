@@ -1,6 +1,8 @@
 //! The README says what is true: its table of algorithms is that of the code,
 //! and its configuration is one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
 use crypto::table::{ENCRYPTIONS, GROUPS, HASHES, INTEGRITIES, Status};
 use policy::config::Config;
 use std::fmt::Write;
