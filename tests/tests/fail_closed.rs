@@ -193,12 +193,13 @@ fn without_the_guard_it_would_leak() {
 /// Whether a datagram from `attacker`, in the clear, reaches the protected
 /// address of `victim`. It is sent from the address of a host behind the tunnel.
 fn accepted(attacker: &Host, source: IpAddr, victim: &Host, via: &str) -> bool {
-    let listener = traffic::udp(victim, victim.inner(), PORT, 1);
+    let listener = traffic::udp(victim, victim.inner(), 0, 1);
+    let port = listener.local_addr().expect("its address").port();
     let route = [&victim.network(), "via", via].map(str::to_owned);
     attacker.run(10, "ip", &["route", "replace", &route[0], &route[1], &route[2]]).ok("a route");
     let socket = attacker.inside(|| UdpSocket::bind((source, 0))).expect("a UDP socket");
     for _ in 0..5 {
-        let _ = socket.send_to(b"injected", (victim.inner(), PORT));
+        let _ = socket.send_to(b"injected", (victim.inner(), port));
     }
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut buffer = [0; 100];

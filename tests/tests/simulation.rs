@@ -17,10 +17,19 @@ fn number(variable: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
 }
 
+/// A failure can be replayed: nothing but the seed decides.
+#[test]
+fn a_seed_is_always_the_same_run() {
+    for seed in 0..20 {
+        assert_eq!(simulation::run(seed), simulation::run(seed), "seed {seed}");
+    }
+}
+
 #[test]
 fn every_seed_ends_well() {
     if let Some(seed) = number("CAPONIER_SEED") {
-        return simulation::run(seed);
+        simulation::run(seed);
+        return;
     }
     let seeds = number("CAPONIER_SEEDS").unwrap_or(SEEDS);
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));

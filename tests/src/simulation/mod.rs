@@ -6,6 +6,8 @@
 //! packets ask for tunnels. In the second, the network is reliable and nothing
 //! but packets happens: all must come to agree. In the third, agreement must
 //! hold, through every rekey. At the end all are stopped, and nothing is left.
+//! In some runs an attacker sends what was seen on the wire once more, as it was
+//! or changed, from beginning to end.
 
 mod network;
 mod node;
@@ -18,6 +20,7 @@ use policy::config::Config;
 use policy::time::Timestamp;
 use rng::Rng;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -59,21 +62,21 @@ pub struct World {
     /// (host, host, name of the tunnel at both).
     tunnels: Vec<(usize, usize, Arc<str>)>,
     mismatch: Mismatch,
+    attacker: bool,
 }
 
-/// Runs a seed to its end.
+/// Runs a seed to its end, and returns a digest of all that happened.
 ///
 /// # Panics
 /// If anything is not as it must be; says how to run the seed again.
-pub fn run(seed: u64) {
+pub fn run(seed: u64) -> u64 {
     let mut world = World::new(seed);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
-    if let Err(panic) = result {
-        let description = catch_unwind(AssertUnwindSafe(|| world.describe()));
-        eprintln!("{}", description.unwrap_or_else(|_| "cannot be described".into()));
-        eprintln!("replay: CAPONIER_SEED={seed} cargo test -p tests --test simulation -- --nocapture");
-        resume_unwind(panic);
-    }
+    let Err(panic) = result else { return world.digest() };
+    let description = catch_unwind(AssertUnwindSafe(|| world.describe()));
+    eprintln!("{}", description.unwrap_or_else(|_| "cannot be described".into()));
+    eprintln!("replay: CAPONIER_SEED={seed} cargo test -p tests --test simulation -- --nocapture");
+    resume_unwind(panic)
 }
 
 impl World {
@@ -108,7 +111,8 @@ impl World {
             .collect();
         let quality = Quality::random(&mut rng);
         let now = Timestamp::from_micros(1_000_000);
-        Self { seed, rng, now, network: Network::new(quality), nodes, tunnels, mismatch }
+        let attacker = rng.chance(30);
+        Self { seed, attacker, rng, now, network: Network::new(quality), nodes, tunnels, mismatch }
     }
 
     fn run(&mut self) {
@@ -127,12 +131,16 @@ impl World {
             self.packets_until(settled, |world| world.disagreement().is_none());
             let disagreement = self.disagreement();
             assert!(disagreement.is_none(), "no agreement after settling: {disagreement:?}");
+            let before: Vec<_> = self.nodes.iter().map(Node::activations).collect();
             let calm = self.now + CALM;
             self.packets_until(calm, |world| {
                 let hole = world.black_hole();
                 assert!(hole.is_none(), "packets are lost for good: {hole:?}");
                 false
             });
+            for (node, before) in self.nodes.iter().zip(before) {
+                assert!(node.activations() > before, "{}: nothing was rekeyed", node.address);
+            }
             // A rekey may be going on: wait for its end.
             let end = self.now + Duration::from_secs(60);
             self.packets_until(end, |world| world.disagreement().is_none());
@@ -174,6 +182,7 @@ impl World {
             }
             if next_packet <= self.now {
                 self.packet();
+                self.attack();
                 next_packet = self.now + self.rng.millis(1, 3_000);
             }
             if next_trouble <= self.now {
@@ -234,10 +243,17 @@ impl World {
         self.with(host, |node, now, rng| node.traffic(now, rng, &tunnel));
     }
 
+    fn attack(&mut self) {
+        if self.attacker && self.rng.chance(30) {
+            self.network.attack(self.now, &mut self.rng);
+        }
+    }
+
     /// Packets twice a second until `end`, or until `done` says so.
     fn packets_until(&mut self, end: Timestamp, mut done: impl FnMut(&Self) -> bool) {
         while self.now < end && !done(self) {
             self.packet();
+            self.attack();
             self.advance(self.now + Duration::from_millis(500));
         }
     }
@@ -251,6 +267,10 @@ impl World {
             self.now = self.now.max(next);
             while let Some(datagram) = self.network.receive(self.now) {
                 let at = datagram.destination.ip();
+                // Nobody listens on other ports: not at the attacker's either.
+                if !matches!(datagram.destination.port(), 500 | 4500) {
+                    continue;
+                }
                 if let Some(host) = self.nodes.iter().position(|node| node.address == at) {
                     self.with(host, |node, now, rng| node.receive(now, rng, &datagram));
                 }
@@ -317,6 +337,15 @@ impl World {
                 None => Some(format!("{tunnel}: {} does not know {spi:#x}", self.nodes[*y].address)),
             }
         })
+    }
+
+    /// Everything that was audited, with its time, as one number.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for node in &self.nodes {
+            node.audit.iter().for_each(|(at, line)| (at.as_micros(), line).hash(&mut hasher));
+        }
+        hasher.finish()
     }
 
     fn describe(&self) -> String {

@@ -1,4 +1,5 @@
-//! A network that loses, doubles, delays and reorders datagrams.
+//! A network that loses, doubles, delays and reorders datagrams, and an attacker
+//! who has seen all of them.
 
 use super::rng::Rng;
 use policy::time::Timestamp;
@@ -38,6 +39,9 @@ impl Quality {
     }
 }
 
+/// Datagrams that the attacker remembers.
+const MEMORY: usize = 300;
+
 /// What is under way, in order of arrival.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -45,17 +49,25 @@ pub(super) struct Network {
     pub(super) quality: Quality,
     queue: BTreeMap<(Timestamp, u64), InFlight>,
     sent: u64,
+    /// The latest datagrams, also those that were lost; a ring.
+    seen: Vec<InFlight>,
+    overheard: usize,
 }
 
 impl Network {
     /// An empty network.
     #[must_use]
     pub(super) fn new(quality: Quality) -> Self {
-        Self { quality, queue: BTreeMap::new(), sent: 0 }
+        Self { quality, queue: BTreeMap::new(), sent: 0, seen: Vec::new(), overheard: 0 }
     }
 
     /// A datagram is sent.
     pub(super) fn send(&mut self, now: Timestamp, rng: &mut Rng, datagram: InFlight) {
+        match self.seen.get_mut(self.overheard % MEMORY) {
+            Some(old) => *old = datagram.clone(),
+            None => self.seen.push(datagram.clone()),
+        }
+        self.overheard += 1;
         if rng.chance(self.quality.loss) {
             return;
         }
@@ -65,6 +77,26 @@ impl Network {
             let arrival = now + rng.millis(1, self.quality.delay);
             self.queue.insert((arrival, self.sent), datagram.clone());
         }
+    }
+
+    /// The attacker sends what was seen before: as it was, from another port, or changed.
+    pub(super) fn attack(&mut self, now: Timestamp, rng: &mut Rng) {
+        if self.seen.is_empty() {
+            return;
+        }
+        let mut datagram = self.seen[rng.below(self.seen.len() as u64) as usize].clone();
+        match rng.below(3) {
+            0 => {}
+            1 => datagram.source.set_port(1024 + rng.below(60_000) as u16),
+            _ => {
+                for _ in 0..=rng.below(3) {
+                    let at = rng.below(datagram.payload.len() as u64) as usize;
+                    datagram.payload[at] ^= 1 << rng.below(8);
+                }
+            }
+        }
+        self.sent += 1;
+        self.queue.insert((now + rng.millis(1, self.quality.delay), self.sent), datagram);
     }
 
     /// When the next datagram arrives.

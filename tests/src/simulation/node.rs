@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An engine must have answered [`Command::Initiate`] after so long: main mode
-/// may take its 31 s, then quick mode its own, each after waiting for a secret
-/// and for a rival exchange to fail.
-const PATIENCE: Duration = Duration::from_secs(160);
+/// An engine must have answered [`Command::Initiate`] after so long: an attempt
+/// may take its 31 s, and several in a row may be lost with their ISAKMP SA
+/// before the tunnel is given up.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Outputs that one input may cause.
 const MOST_OUTPUTS: usize = 200;
 /// Pairs that one tunnel may have at any time: the one in use, those being
@@ -162,6 +162,11 @@ impl Node {
     pub(super) fn current(&self, tunnel: &str) -> Option<&Pair> {
         let of = self.pairs.values().filter(|pair| &*pair.outbound.tunnel == tunnel && pair.activated.is_some());
         of.max_by_key(|pair| pair.activated)
+    }
+
+    /// How many times a pair began to be used for sending.
+    pub(super) fn activations(&self) -> u64 {
+        self.activations
     }
 
     /// All pairs of a tunnel.
