@@ -41,16 +41,12 @@ pub enum Mismatch {
     Selectors,
 }
 
-/// Lifetimes of the SAs, in seconds.
+/// Lifetime of the ISAKMP SAs, in seconds.
 const ISAKMP_LIFE: u32 = 200;
-const ESP_LIFE: u32 = 90;
 /// How long the network is bad.
 const STORM: Duration = Duration::from_secs(300);
-/// How long the sides may take to agree when it no longer is: whatever one side
-/// does not know of (a Delete that was lost) has expired by then.
-const SETTLING: Duration = Duration::from_secs((ISAKMP_LIFE + 100) as u64);
-/// How long they must go on agreeing.
-const CALM: Duration = Duration::from_secs(2 * ESP_LIFE as u64);
+/// How long a pair may be there after it was replaced, when no Delete is lost.
+const REPLACED: Duration = Duration::from_secs(45);
 
 /// A run.
 pub struct World {
@@ -63,6 +59,9 @@ pub struct World {
     tunnels: Vec<(usize, usize, Arc<str>)>,
     mismatch: Mismatch,
     attacker: bool,
+    /// Lifetime of the pairs, in seconds: so short that there are many rekeys, or
+    /// so long that what is replaced but not removed cannot hide behind its expiry.
+    life: u32,
 }
 
 /// Runs a seed to its end, and returns a digest of all that happened.
@@ -100,6 +99,7 @@ impl World {
             force: rng.chance(20),
             max_quick_modes: [100, 100, 2, 1][rng.below(4) as usize],
             boot: rng.below(3),
+            life: if rng.chance(25) { 600 } else { 90 },
         };
         let nodes = (0..hosts)
             .map(|host| {
@@ -112,10 +112,11 @@ impl World {
         let quality = Quality::random(&mut rng);
         let now = Timestamp::from_micros(1_000_000);
         let attacker = rng.chance(30);
-        Self { seed, attacker, rng, now, network: Network::new(quality), nodes, tunnels, mismatch }
+        Self { seed, attacker, life: options.life, rng, now, network: Network::new(quality), nodes, tunnels, mismatch }
     }
 
     fn run(&mut self) {
+        let life = Duration::from_secs(self.life.into());
         let storm = self.now + STORM;
         self.storm(storm);
         self.network.quality = Quality::RELIABLE;
@@ -125,17 +126,22 @@ impl World {
             }
         }
         if self.mismatch == Mismatch::None {
-            // Pairs whose rekey failed in the storm end first.
-            let settled = self.now + SETTLING;
-            self.packets_until(self.now + Duration::from_secs(u64::from(ESP_LIFE) + 30), |_| false);
-            self.packets_until(settled, |world| world.disagreement().is_none());
+            // What one side does not know of (a Delete that was lost) and pairs whose
+            // rekey failed in the storm end first.
+            self.packets_until(self.now + life + Duration::from_secs(30), |_| false);
+            self.packets_until(self.now + Duration::from_secs(ISAKMP_LIFE.into()), |world| {
+                world.disagreement().is_none()
+            });
             let disagreement = self.disagreement();
             assert!(disagreement.is_none(), "no agreement after settling: {disagreement:?}");
             let before: Vec<_> = self.nodes.iter().map(Node::activations).collect();
-            let calm = self.now + CALM;
+            let calm = self.now + 2 * life;
             self.packets_until(calm, |world| {
                 let hole = world.black_hole();
                 assert!(hole.is_none(), "packets are lost for good: {hole:?}");
+                for node in &world.nodes {
+                    node.assert_replaced_are_gone(world.now, REPLACED);
+                }
                 false
             });
             for (node, before) in self.nodes.iter().zip(before) {
@@ -147,8 +153,7 @@ impl World {
             let disagreement = self.disagreement();
             assert!(disagreement.is_none(), "no agreement at the end: {disagreement:?}");
         } else {
-            let settled = self.now + SETTLING;
-            self.packets_until(settled, |_| false);
+            self.packets_until(self.now + life + Duration::from_secs(210), |_| false);
             for node in &self.nodes {
                 let pairs = self.tunnels.iter().map(|(.., tunnel)| node.pairs(tunnel).count()).sum::<usize>();
                 assert_eq!(pairs, 0, "{}: pairs in spite of {:?}", node.address, self.mismatch);
@@ -371,6 +376,7 @@ struct Options {
     max_quick_modes: u32,
     /// 0: nobody starts by itself; 1: the first host of each tunnel; 2: both.
     boot: u64,
+    life: u32,
 }
 
 fn configuration(host: usize, tunnels: &[(usize, usize, Arc<str>)], mismatch: Mismatch, options: &Options) -> String {
@@ -406,11 +412,12 @@ tsource = \"{}\"
 tdestination = \"{}\"
 source = \"{ours}\"
 destination = \"{theirs}\"
-action = \"{esp}/{ESP_LIFE}\"
+action = \"{esp}/{}\"
 start = \"{start}\"
 ",
             address(host),
-            address(peer)
+            address(peer),
+            options.life,
         );
     }
     let _ = write!(

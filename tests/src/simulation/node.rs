@@ -33,6 +33,8 @@ pub(super) struct Pair {
     pub(super) outbound: SaSpec,
     /// When it began to be used for sending, as a rising number; `None`: not yet.
     activated: Option<u64>,
+    /// When a newer one of its tunnel began to be used.
+    replaced: Option<Timestamp>,
 }
 
 /// A host.
@@ -196,6 +198,17 @@ impl Node {
         }
     }
 
+    /// No pair is still there long after it was replaced.
+    ///
+    /// # Panics
+    /// If one is.
+    pub(super) fn assert_replaced_are_gone(&self, now: Timestamp, limit: Duration) {
+        for pair in self.pairs.values() {
+            let since = pair.replaced.map_or(Duration::ZERO, |at| now.since(at));
+            assert!(since <= limit, "{}: {:#x} was replaced {since:?} ago", self.address, pair.inbound.spi);
+        }
+    }
+
     /// ISAKMP SAs that the engine lists.
     #[must_use]
     pub(super) fn isakmp_sas(&self) -> usize {
@@ -235,7 +248,7 @@ impl Node {
                 self.secrets.push((now + rng.millis(0, 300), token, auth_record));
             }
             Output::InstallPair { inbound, outbound } => self.install(now, inbound, outbound),
-            Output::ActivateOutbound { pair } => self.activate(pair),
+            Output::ActivateOutbound { pair } => self.activate(now, pair),
             Output::RemovePair { pair, inbound_spi, outbound_spi, .. } => {
                 let removed = self.pairs.remove(&pair);
                 let removed = removed.unwrap_or_else(|| panic!("{}: pair {pair} is not there to remove", self.address));
@@ -256,18 +269,23 @@ impl Node {
         assert!(self.inbound(inbound.spi).is_none(), "{}: SPI {:#x} is in use", self.address, inbound.spi);
         let tunnel = Arc::clone(&outbound.tunnel);
         let pair = inbound.pair;
-        let before = self.pairs.insert(pair, Pair { inbound, outbound, activated: None });
+        let before = self.pairs.insert(pair, Pair { inbound, outbound, activated: None, replaced: None });
         assert!(before.is_none(), "{}: pair {pair} is in use", self.address);
         let count = self.pairs(&tunnel).count();
         assert!(count <= MOST_PAIRS, "{}: {count} pairs for {tunnel} at {now:?}", self.address);
     }
 
-    fn activate(&mut self, pair: u64) {
+    fn activate(&mut self, now: Timestamp, pair: u64) {
         self.activations += 1;
         let number = self.activations;
         let pair = self.pairs.get_mut(&pair).unwrap_or_else(|| panic!("{}: no pair {pair} to activate", self.address));
         pair.activated.get_or_insert(number);
-        let tunnel = Arc::clone(&pair.outbound.tunnel);
+        let (tunnel, spi) = (Arc::clone(&pair.outbound.tunnel), pair.inbound.spi);
+        for other in self.pairs.values_mut().filter(|p| p.outbound.tunnel == tunnel && p.inbound.spi != spi) {
+            if other.activated.is_some() {
+                other.replaced.get_or_insert(now);
+            }
+        }
         self.wanted.remove(&tunnel);
     }
 }
