@@ -15,7 +15,7 @@ use crate::wall_clock::Date;
 use crypto::Entropy;
 use datapath::sa::SaEvent;
 use datapath::{Datapath, Event, PairError, Shared};
-use ike::{Command, Datagram, Engine, Output};
+use ike::{Command, Datagram, Engine, Output, TunnelState};
 use keys::PresharedKeys;
 use policy::audit::{AuditEvent, PolicyEvent};
 use policy::config::Config;
@@ -33,6 +33,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 const EVENTS: usize = 1024;
 /// Commands that wait for the daemon.
 const REQUESTS: usize = 32;
+/// For so long after a negotiation failed, packets do not begin another: a peer that refuses at once would be asked,
+/// and the audit filled, with every packet.
+const HOLD_DOWN: Duration = Duration::from_secs(2);
 /// Far enough away for a timer that is not set.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -169,12 +172,7 @@ impl Daemon {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Acquire { tunnel, .. } => {
-                let name = self.shared.spd.load().tunnel(tunnel).map(|t| Arc::clone(&t.name));
-                if let Some(tunnel) = name {
-                    self.command(Command::Initiate { tunnel });
-                }
-            }
+            Event::Acquire { tunnel, .. } => self.acquire(tunnel),
             Event::Ike(d) => self.datagram(d.local, d.remote, &d.message),
             Event::Sa(SaEvent::SoftLimit { pair, .. }) => self.command(Command::Rekey { pair }),
             Event::Sa(SaEvent::HardLimit { pair, .. }) => self.command(Command::Expired { pair }),
@@ -185,6 +183,19 @@ impl Daemon {
             }
             Event::SendFailed { remote, error } => tracing::debug!("IKE datagram to {remote}: {error}"),
             Event::WorkerStopped { worker, error } => self.fatal = Some(StartError::Worker { worker, error }),
+        }
+    }
+
+    /// Packets wait for an SA: negotiates one, unless that has just failed.
+    fn acquire(&mut self, tunnel: u32) {
+        let Some(name) = self.shared.spd.load().tunnel(tunnel).map(|t| Arc::clone(&t.name)) else { return };
+        let now = self.clock.now();
+        let failed = self.engine.tunnels().into_iter().find(|t| t.name == name && t.state == TunnelState::Down);
+        let last = failed.filter(|t| t.failures > 0).and_then(|t| t.last_error);
+        if last.is_some_and(|(at, _)| now.since(at) < HOLD_DOWN) {
+            self.datapath.fail(tunnel);
+        } else {
+            self.command(Command::Initiate { tunnel: name });
         }
     }
 
