@@ -278,6 +278,11 @@ impl Engine {
         if told || self.unknown_spis.len() >= UNKNOWN_SPIS || self.inbound_spis.contains(&spi) {
             return;
         }
+        // An SPI that the peer receives under is no news of the peer's: whoever sees it on the wire could
+        // have us delete the peer's side of a pair that works.
+        if self.pairs.values().any(|p| p.remote.ip() == peer && p.outbound_spi == spi) {
+            return;
+        }
         let with_peer = |sa: &&super::IsakmpSa| sa.setup.remote.ip() == peer && sa.state.established().is_some();
         let newest = self.isakmp.values().filter(with_peer).map(|sa| sa.id).next_back();
         if let Some(id) = newest {

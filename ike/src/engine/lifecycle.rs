@@ -255,15 +255,23 @@ impl Engine {
         let Some(sa) = self.isakmp.get(&id) else { return };
         let Some(who) = sa.state.established().map(|e| e.peer.identity().clone()) else { return };
         let began = sa.started;
+        // Several peers may prove the same identity: one that restarts speaks for itself only.
+        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         let isakmp: Vec<_> = self
             .isakmp
             .values()
             .filter(|old| old.id != id && old.established.is_some_and(|at| at <= began))
+            .filter(|old| old.is_between(local, remote))
             .filter(|old| old.state.established().is_some_and(|e| *e.peer.identity() == who))
             .map(|old| old.id)
             .collect();
-        let pairs: Vec<_> =
-            self.pairs.values().filter(|p| p.identity == who && p.created <= began).map(|p| p.id).collect();
+        let pairs: Vec<_> = self
+            .pairs
+            .values()
+            .filter(|p| p.identity == who && p.created <= began)
+            .filter(|p| (p.local.ip(), p.remote.ip()) == (local, remote))
+            .map(|p| p.id)
+            .collect();
         for old in pairs {
             self.remove_pair(now, old, "the peer has restarted (INITIAL-CONTACT)", false, entropy);
         }

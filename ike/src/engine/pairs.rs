@@ -304,6 +304,12 @@ impl Engine {
             self.forget_larval(now, &pair, entropy);
         }
         self.tunnel_lost_pair(now, &pair.tunnel);
+        // Packets that waited for it to be used would wait for ever.
+        let wanted = self.tunnels.get(&pair.tunnel).is_some_and(|t| t.wanted);
+        if pair.active.is_some() && !pair.sending && !wanted && self.current_pair(&pair.tunnel).is_none() {
+            let reason = format!("its SAs went before they were used: {reason}");
+            self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(&pair.tunnel), reason });
+        }
         // Its predecessor takes over, if there is one: it may never have been used.
         if let Some(current) = self.current_pair(&pair.tunnel).filter(|_| was_current) {
             self.pair_ready(current);

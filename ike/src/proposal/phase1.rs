@@ -50,24 +50,28 @@ fn method_number(method: AuthMethod) -> u16 {
     }
 }
 
+/// Transforms of a peer that are looked at: more than anybody offers, and few
+/// enough that a message 1 cannot keep us busy.
+const MOST_TRANSFORMS: usize = 64;
+
 /// Chooses among a peer's proposals: its order, the first that the policy
 /// accepts; with `short` lifetimes or without.
 pub(crate) fn choose(policy: &IkePolicy, short: bool, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
-    for proposal in offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP) {
-        for transform in &proposal.transforms {
-            let read = Offered::read(transform);
-            let accepted = policy.proposals.iter().find(|suite| read.differences(suite, policy, short).is_empty());
-            if let (Some(&suite), Ok(lifetime)) = (accepted, read.lifetime.agree(policy.lifetime, short)) {
-                let answer = SecurityAssociation {
-                    proposals: vec![Proposal {
-                        number: proposal.number,
-                        protocol: proposal.protocol,
-                        spi: Vec::new(),
-                        transforms: vec![transform.clone()],
-                    }],
-                };
-                return Ok(Agreed { suite, lifetime, answer });
-            }
+    let proposals = offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP);
+    let transforms = proposals.flat_map(|p| p.transforms.iter().map(move |t| (p, t)));
+    for (proposal, transform) in transforms.take(MOST_TRANSFORMS) {
+        let read = Offered::read(transform);
+        let accepted = policy.proposals.iter().find(|suite| read.differences(suite, policy, short).is_empty());
+        if let (Some(&suite), Ok(lifetime)) = (accepted, read.lifetime.agree(policy.lifetime, short)) {
+            let answer = SecurityAssociation {
+                proposals: vec![Proposal {
+                    number: proposal.number,
+                    protocol: proposal.protocol,
+                    spi: Vec::new(),
+                    transforms: vec![transform.clone()],
+                }],
+            };
+            return Ok(Agreed { suite, lifetime, answer });
         }
     }
     Err(mismatch(policy, short, offered, "offered"))
@@ -93,6 +97,7 @@ fn mismatch(policy: &IkePolicy, short: bool, offered: &SecurityAssociation, verb
         .iter()
         .filter(|p| p.protocol == ProtocolId::ISAKMP)
         .flat_map(|p| p.transforms.iter().map(Offered::read))
+        .take(MOST_TRANSFORMS)
         .collect();
     let closest = read
         .iter()

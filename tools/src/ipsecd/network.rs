@@ -37,9 +37,13 @@ impl Network {
 
     /// Before anything else: from here on, nothing that `config` protects or
     /// discards leaves or is accepted in the clear.
-    pub(super) async fn close(&mut self, config: &Config) -> Result<(), NetworkError> {
+    pub(super) fn close(&self, config: &Config) -> Result<(), NetworkError> {
         Guard::is_supported()?;
-        self.guard(config)?;
+        self.guard(config)
+    }
+
+    /// Next: leads protected traffic to routes that refuse it, since there is no tunnel yet.
+    pub(super) async fn refuse(&mut self, config: &Config) -> Result<(), NetworkError> {
         self.routes = RoutePlan::new(config, &self.net.interfaces().await?);
         self.net.set_routes(&self.routing, &self.routes, None).await?;
         Ok(self.net.add_rules(&self.routing).await?)

@@ -12,7 +12,7 @@ use crate::report::Record;
 use ike::Command;
 use keys::PresharedKeys;
 use policy::audit::PolicyEvent;
-use policy::config::Startup;
+use policy::config::{StartMode, Startup};
 use policy::limits::Limits;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -102,6 +102,13 @@ fn initiate(daemon: &mut Daemon, tunnel: &str, responder: Responder) {
 }
 
 fn rekey_sa(daemon: &mut Daemon, tunnel: &str, responder: Responder) {
+    if daemon.config.tunnel(tunnel).is_some_and(|t| t.start == StartMode::Respond) {
+        let text = format!("tunnel `{tunnel}` only responds (start = \"respond\")");
+        responder.refuse(
+            Refusal::new(RefusalKind::Invalid, text).next("Its peer must begin; or change `start` and reload."),
+        );
+        return;
+    }
     match current_pair(daemon, tunnel) {
         Some(pair) => negotiate(daemon, tunnel, responder, Command::Rekey { pair }),
         // Without SAs to replace, new ones are what is wanted; an unknown name is refused there.
@@ -161,7 +168,13 @@ impl Daemon {
         let export = export(&config).map_err(|e| refused(&e))?;
         // The guard first: what is newly protected must not slip out between.
         let mtu = tun_mtu(&config);
-        network.reload(&config, mtu).await.map_err(|e| refused(&e))?;
+        if let Err(e) = network.reload(&config, mtu).await {
+            // What stays in force is to be so wholly, the guard too.
+            if let Err(again) = network.reload(&self.config, self.tun_mtu).await {
+                tracing::error!("cannot go back to the configuration in force: {again}");
+            }
+            return Err(refused(&e));
+        }
         self.export = export;
         self.preshared = PresharedKeys::from_config(&config);
         self.audit.set_level(config.startup.audit_level);

@@ -62,15 +62,9 @@ pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<Path
     }
     let config = Arc::new(checked.config);
     let control = Server::bind(&run_dir(named_run_dir))?;
-    let audit = AuditLog::start(&AuditOptions {
-        level: config.startup.audit_level,
-        dir: config.startup.audit_dir.clone(),
-        max_kbytes: config.startup.audit_max_kbytes,
-    })?;
-    let export = export(&config)?;
     let mut network = Network::open()?;
-    network.close(&config).await?;
-    match carry_traffic(config_file, config, control, audit, export, &mut network).await {
+    network.close(&config)?;
+    match carry_traffic(config_file, config, control, &mut network).await {
         Ok(()) => Ok(network.withdraw().await?),
         // What is to be protected must not go in the clear because of, say, a port in use.
         Err(e) => Err(StartError::Guarded(Box::new(e))),
@@ -87,10 +81,15 @@ async fn carry_traffic(
     config_file: &Path,
     config: Arc<Config>,
     control: Server,
-    audit: AuditLog,
-    export: Option<KeyExport>,
     network: &mut Network,
 ) -> Result<(), StartError> {
+    network.refuse(&config).await?;
+    let audit = AuditLog::start(&AuditOptions {
+        level: config.startup.audit_level,
+        dir: config.startup.audit_dir.clone(),
+        max_kbytes: config.startup.audit_max_kbytes,
+    })?;
+    let export = export(&config)?;
     let clock = Clock::start();
     let mut entropy = SystemEntropy;
     let ike_ports = IkePorts::bind(config.startup.ike_port, MARK)
