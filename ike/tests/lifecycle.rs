@@ -269,6 +269,32 @@ fn an_unknown_spi_is_answered_with_a_delete() {
 }
 
 #[test]
+fn an_spi_of_the_peer_is_not_deleted_for_a_forged_packet() {
+    let mut w = up(&a(), &b());
+    // Whoever watches the wire knows the SPI that A sends under, and sends A a packet with it.
+    let (peer, spi) = (w.b().address, w.a().current().unwrap().outbound.spi);
+    w.command(0, Command::UnknownSpi { peer, spi });
+    w.seconds(5);
+    w.assert_one_pair();
+}
+
+#[test]
+fn a_pair_that_goes_before_it_is_used_fails_its_tunnel() {
+    let mut w = up(&a(), &b());
+    let pair = w.a().current().unwrap().inbound.pair;
+    w.command(0, Command::Expired { pair });
+    w.seconds(5);
+    w.initiate(0);
+    // The head start has not passed: A has the pair, but does not encrypt with it yet.
+    w.run(core::time::Duration::from_millis(50));
+    let pair = w.a().engine.pairs()[0].pair;
+    assert!(w.a().pairs[&pair].active.is_none());
+    let before = w.a().failed.len();
+    w.command(0, Command::Expired { pair });
+    assert_eq!(w.a().failed.len(), before + 1, "whoever waits for it is told");
+}
+
+#[test]
 fn reload_keeps_what_did_not_change() {
     let (sa, sb) = (a(), b());
     let mut w = up(&sa, &sb);
