@@ -273,8 +273,11 @@ fn an_spi_of_the_peer_is_not_deleted_for_a_forged_packet() {
     let mut w = up(&a(), &b());
     // Whoever watches the wire knows the SPI that A sends under, and sends A a packet with it.
     let (peer, spi) = (w.b().address, w.a().current().unwrap().outbound.spi);
+    let before = w.sent.len();
     w.command(0, Command::UnknownSpi { peer, spi });
     w.seconds(5);
+    // A delete of it would be believed by peers that look for it among their own SPIs.
+    assert!(w.sent[before..].iter().all(|(_, p)| p.exchange().0 != 5), "nothing was said");
     w.assert_one_pair();
 }
 
