@@ -54,6 +54,9 @@ named! {
         PolicyDiscard = "policy_discard",
         /// A host policy sends it through a tunnel whose own selector does not cover it.
         OutsideTunnelSelector = "outside_tunnel_selector",
+        /// It came to the TUN interface although it belongs to a link: neighbour discovery, multicast, a
+        /// link-local destination. A tunnel has no link, and in the clear it must not go on.
+        LinkScope = "link_scope",
         /// Its ports cannot be seen, and a policy that looks at them could have
         /// protected or discarded it (RFC 4301 7).
         FragmentPortsHidden = "fragment_ports_hidden",

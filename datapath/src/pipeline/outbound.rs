@@ -15,7 +15,7 @@ use policy::cache::{CacheEntry, CacheKey, Inserted};
 use policy::config::StartMode;
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
-use policy::spd::{Decision, Spd};
+use policy::spd::{Decision, Spd, is_link_control};
 use policy::time::Timestamp;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -262,7 +262,13 @@ impl Outbound {
             match entry {
                 Err(reason) => self.drop_packet(packet, reason),
                 Ok(CacheEntry { decision: Decision::Bypass | Decision::Pass, .. }) => {
-                    out.clear.push(Clear { packet, headers });
+                    // What keeps a link working passes everywhere else, but never comes from a TUN interface
+                    // rightly: sent on, it would be a way around the policies, or come back for ever.
+                    if is_link_control(&headers.tuple) || is_of_a_link(headers.tuple.destination) {
+                        self.drop_packet(packet, DropReason::LinkScope);
+                    } else {
+                        out.clear.push(Clear { packet, headers });
+                    }
                 }
                 Ok(CacheEntry { decision: Decision::Discard, reason, .. }) => {
                     self.drop_packet(packet, reason.unwrap_or(DropReason::PolicyDiscard));
@@ -445,5 +451,13 @@ fn decide(
     match shared.cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
         Inserted::Inserted | Inserted::AlreadyThere => Ok(entry),
         Inserted::HardLimit => Err(DropReason::SpdHardLimit),
+    }
+}
+
+/// Whether an address means something on one link only: multicast, broadcast, link-local.
+fn is_of_a_link(destination: IpAddr) -> bool {
+    match destination {
+        IpAddr::V4(a) => a.is_multicast() || a.is_broadcast() || a.is_link_local(),
+        IpAddr::V6(a) => a.is_multicast() || a.is_unicast_link_local(),
     }
 }

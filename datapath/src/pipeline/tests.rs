@@ -364,6 +364,20 @@ fn each_decision_has_its_way() {
 }
 
 #[test]
+fn what_belongs_to_a_link_does_not_go_on_from_the_tun() {
+    // The default policy passes: without more ado both would leave in the clear.
+    let mut host = Host::new(&empty_config());
+    let mut advertisement = udp_packet(false, 200);
+    // ICMPv6 neighbour solicitation, with a hop limit that no neighbour's has.
+    (advertisement[6], advertisement[7], advertisement[40]) = (58, 64, 135);
+    let mut multicast = udp_packet(false, 200);
+    multicast[24..40].copy_from_slice(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16]);
+    host.send(&[advertisement, multicast, udp_packet(false, 200)]);
+    assert_eq!(host.in_the_clear().len(), 1, "an ordinary packet passes");
+    assert_eq!(host.drops(DropReason::LinkScope), 2);
+}
+
+#[test]
 fn waiting_packets_follow_new_policies() {
     let packets = some_packets(true, 2);
     let config = tunnel_config(&gcm(), true);
