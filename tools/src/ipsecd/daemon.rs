@@ -20,6 +20,8 @@ use keys::PresharedKeys;
 use policy::audit::{AuditEvent, PolicyEvent};
 use policy::config::Config;
 use policy::sa::SaSpec;
+use policy::time::Timestamp;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,8 +35,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 const EVENTS: usize = 1024;
 /// Commands that wait for the daemon.
 const REQUESTS: usize = 32;
-/// For so long after a negotiation failed, packets do not begin another: a peer that refuses at once would be asked,
-/// and the audit filled, with every packet.
+/// For so long after packets began a negotiation that failed, they do not begin another: a peer that refuses at once
+/// would be asked, and the audit filled, with every packet.
 const HOLD_DOWN: Duration = Duration::from_secs(2);
 /// Far enough away for a timer that is not set.
 const LONG: Duration = Duration::from_secs(3600);
@@ -66,6 +68,8 @@ pub(super) struct Daemon {
     pub(super) export: Option<KeyExport>,
     pub(super) tun_mtu: u16,
     pub(super) waiting: Waiting,
+    /// When packets last began a negotiation, by tunnel.
+    attempts: HashMap<Arc<str>, Timestamp>,
     ike_ports: IkePorts,
     /// Told to stop.
     pub(super) stopping: bool,
@@ -90,6 +94,7 @@ impl Daemon {
             audit: parts.audit,
             export: parts.export,
             waiting: Waiting::default(),
+            attempts: HashMap::new(),
             ike_ports: parts.ike_ports,
             stopping: false,
             fatal: None,
@@ -186,15 +191,16 @@ impl Daemon {
         }
     }
 
-    /// Packets wait for an SA: negotiates one, unless that has just failed.
+    /// Packets wait for an SA: negotiates one, unless the last attempt has just been refused.
     fn acquire(&mut self, tunnel: u32) {
         let Some(name) = self.shared.spd.load().tunnel(tunnel).map(|t| Arc::clone(&t.name)) else { return };
         let now = self.clock.now();
-        let failed = self.engine.tunnels().into_iter().find(|t| t.name == name && t.state == TunnelState::Down);
-        let last = failed.filter(|t| t.failures > 0).and_then(|t| t.last_error);
-        if last.is_some_and(|(at, _)| now.since(at) < HOLD_DOWN) {
+        let down = |t: &ike::TunnelReport| t.name == name && t.state == TunnelState::Down && t.failures > 0;
+        let begun = self.attempts.get(&name).is_some_and(|begun| now.since(*begun) < HOLD_DOWN);
+        if begun && self.engine.tunnels().iter().any(down) {
             self.datapath.fail(tunnel);
         } else {
+            self.attempts.insert(Arc::clone(&name), now);
             self.command(Command::Initiate { tunnel: name });
         }
     }
