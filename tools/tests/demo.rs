@@ -5,12 +5,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-const NOBODY: u32 = 65534;
 
 /// False, said aloud, where the demo cannot run; a failure where it must.
 fn is_root() -> bool {
@@ -71,25 +68,50 @@ fn it_shows_a_tunnel_as_root() {
     assert_eq!(processes(directory.path()), 0);
 }
 
+/// Runs the demo as a user who is nobody, with a TUN device of this mode: what
+/// it is on this machine depends on which packages set it up.
+fn demo_as_nobody(tun_mode: &str, files: &str) -> (tempfile::TempDir, std::process::Output) {
+    // Where nobody can reach it.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let program = directory.path().join("ipsec_demo");
+    fs::copy(env!("CARGO_BIN_EXE_ipsec_demo"), &program).unwrap();
+    // The mount is one of the demo's own namespace.
+    let script = "mknod \"$1/tun\" c 10 200 && chmod $2 \"$1/tun\" && mount --bind \"$1/tun\" /dev/net/tun && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$1/ipsec_demo\" --dir \"$1/$3\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(directory.path()).args([tun_mode, files]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (directory, output)
+}
+
 #[test]
 fn it_shows_a_tunnel_to_an_ordinary_user() {
     if !is_root() {
         return;
     }
-    // Where a user who is nobody can reach it.
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let program = directory.path().join("ipsec_demo");
-    fs::copy(env!("CARGO_BIN_EXE_ipsec_demo"), &program).unwrap();
-    let files = directory.path().join("files");
-    let output = demo(&program, &files).uid(NOBODY).gid(NOBODY).output().unwrap();
+    let (directory, output) = demo_as_nobody("666", "files");
     let complaint = String::from_utf8_lossy(&output.stderr);
     if complaint.contains("does not let an ordinary user make networks") {
         assert!(complaint.contains("sudo"), "{complaint}");
         eprintln!("SKIPPED, not tested: {complaint}");
         return;
     }
-    assert_all_was_shown(&output, &files);
+    assert_all_was_shown(&output, &directory.path().join("files"));
+}
+
+#[test]
+fn it_says_what_to_do_where_an_ordinary_user_may_not() {
+    if !is_root() {
+        return;
+    }
+    let (_directory, output) = demo_as_nobody("600", "files");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("sudo"), "{complaint}");
+    if !complaint.contains("does not let an ordinary user make networks") {
+        assert!(complaint.contains("chmod 666 /dev/net/tun"), "{complaint}");
+    }
 }
 
 #[test]

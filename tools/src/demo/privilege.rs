@@ -4,6 +4,10 @@ use nix::sched::{CloneFlags, unshare};
 use std::fs;
 use std::io;
 
+/// The device that makes TUN interfaces. Anybody may open it where udev or
+/// systemd-tmpfiles set it up; the kernel alone gives it to root.
+const TUN: &str = "/dev/net/tun";
+
 /// In which capacity the demo makes its networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Privilege {
@@ -26,6 +30,7 @@ pub(super) fn acquire() -> Result<Privilege, String> {
     let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     unshare(flags).map_err(|e| refused(&e.into()))?;
     become_root(uid, gid).map_err(|e| refused(&e))?;
+    fs::OpenOptions::new().read(true).write(true).open(TUN).map_err(|e| tun_refused(&e))?;
     Ok(Privilege::UserNamespace)
 }
 
@@ -56,6 +61,16 @@ pub(super) fn refused(e: &io::Error) -> String {
         }
     }
     text
+}
+
+fn tun_refused(e: &io::Error) -> String {
+    format!(
+        "an ordinary user cannot open {TUN} here ({e}).\n\
+         Run the demo as root:\n\
+         \x20   sudo target/release/ipsec_demo\n\
+         or let everybody open it, as udev does (an interface can still only be made with the right to):\n\
+         \x20   sudo chmod 666 {TUN}"
+    )
 }
 
 /// Whether we have CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN.
