@@ -104,16 +104,25 @@ impl Shared {
     }
 
     /// Sends with a pair's outbound SA from now on; older SAs of the tunnel
-    /// stay behind it. Returns the pair. To be followed by a release of the
+    /// stay behind it, but for one with the same SPI: the peer, which chose it
+    /// again, has forgotten that one. Returns the pair. To be followed by a release of the
     /// packets that wait for the tunnel.
     pub fn activate_outbound(&self, id: u64) -> Result<Pair, PairError> {
         let mut pairs = self.pairs();
         let pair = pairs.get_mut(&id).ok_or(PairError::Unknown(id))?;
-        if !pair.active {
-            pair.active = true;
-            self.outbound.install(pair.tunnel, pair.outbound.spec().spi, Arc::clone(&pair.outbound));
+        if pair.active {
+            return Ok(pair.clone());
         }
-        Ok(pair.clone())
+        pair.active = true;
+        let pair = pair.clone();
+        let (tunnel, spi) = (pair.tunnel, pair.outbound.spec().spi);
+        self.outbound.install(tunnel, id, Arc::clone(&pair.outbound));
+        let forgotten = |p: &&mut Pair| p.active && p.id != id && p.tunnel == tunnel && p.outbound.spec().spi == spi;
+        for older in pairs.values_mut().filter(forgotten) {
+            older.active = false;
+            self.outbound.retire(tunnel, older.id);
+        }
+        Ok(pair)
     }
 
     /// Removes both SAs of a pair and returns them, for their last counts.
@@ -122,7 +131,7 @@ impl Shared {
         let mut pairs = self.pairs();
         let pair = pairs.remove(&id).ok_or(PairError::Unknown(id))?;
         if pair.active {
-            self.outbound.retire(pair.tunnel, pair.outbound.spec().spi);
+            self.outbound.retire(pair.tunnel, id);
         }
         self.inbound.remove(pair.inbound.spec().spi);
         Ok(pair)

@@ -138,8 +138,8 @@ pub struct Outbound<S> {
 #[derive(Debug)]
 struct Slot<S> {
     current: ArcSwapOption<S>,
-    /// All that are alive, with their SPIs, the oldest first; `current` is the last.
-    alive: Mutex<Vec<(u32, Arc<S>)>>,
+    /// All that are alive, with their pairs, the oldest first; `current` is the last.
+    alive: Mutex<Vec<(u64, Arc<S>)>>,
 }
 
 impl<S> Slot<S> {
@@ -149,7 +149,7 @@ impl<S> Slot<S> {
 
     /// The list is whole between any two statements that change it, so a
     /// writer that panicked leaves nothing to repair.
-    fn alive(&self) -> MutexGuard<'_, Vec<(u32, Arc<S>)>> {
+    fn alive(&self) -> MutexGuard<'_, Vec<(u64, Arc<S>)>> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,30 +175,32 @@ impl<S> Outbound<S> {
         guard.is_some().then_some(Current(guard))
     }
 
-    /// Makes `sa` the current one of a tunnel; those before it stay alive
-    /// behind it. An older SA with the same SPI (the peer chose it, perhaps
-    /// again) is replaced.
-    pub fn install(&self, slot: u32, spi: u32, sa: Arc<S>) {
+    /// Makes `sa`, of the pair `pair`, the current one of a tunnel; those before
+    /// it stay alive behind it. One of the same pair is replaced.
+    pub fn install(&self, slot: u32, pair: u64, sa: Arc<S>) {
         let slot = self.slot_or_new(slot);
         let mut alive = slot.alive();
-        alive.retain(|(s, _)| *s != spi);
-        alive.push((spi, Arc::clone(&sa)));
+        alive.retain(|(p, _)| *p != pair);
+        alive.push((pair, Arc::clone(&sa)));
         slot.current.store(Some(sa));
     }
 
-    /// Takes one SA of a tunnel out and returns it. If it was the current one,
-    /// the next younger becomes current; otherwise the current one stays.
-    pub fn retire(&self, slot: u32, spi: u32) -> Option<Arc<S>> {
+    /// Takes the SA of a pair out of a tunnel and returns it. If it was the current
+    /// one, the next younger becomes current; otherwise the current one stays.
+    ///
+    /// By pair, not by SPI: the peer chooses the SPI, and may choose again one
+    /// that an older SA of the tunnel still has.
+    pub fn retire(&self, slot: u32, pair: u64) -> Option<Arc<S>> {
         let slot = self.slot(slot)?;
         let mut alive = slot.alive();
-        let at = alive.iter().position(|(s, _)| *s == spi)?;
+        let at = alive.iter().position(|(p, _)| *p == pair)?;
         let (_, sa) = alive.remove(at);
         slot.current.store(alive.last().map(|(_, sa)| Arc::clone(sa)));
         Some(sa)
     }
 
-    /// Takes all SAs of a tunnel out and returns them with their SPIs, the oldest first.
-    pub fn retire_all(&self, slot: u32) -> Vec<(u32, Arc<S>)> {
+    /// Takes all SAs of a tunnel out and returns them with their pairs, the oldest first.
+    pub fn retire_all(&self, slot: u32) -> Vec<(u64, Arc<S>)> {
         let Some(slot) = self.slot(slot) else { return Vec::new() };
         let mut alive = slot.alive();
         slot.current.store(None);
@@ -211,16 +213,16 @@ impl<S> Outbound<S> {
         self.slot(slot).map_or(0, |s| s.alive().len())
     }
 
-    /// Calls `visit(slot, spi, sa, is_current)` for each SA, by slot, in each the oldest first.
-    pub fn for_each(&self, mut visit: impl FnMut(u32, u32, &Arc<S>, bool)) {
+    /// Calls `visit(slot, pair, sa, is_current)` for each SA, by slot, in each the oldest first.
+    pub fn for_each(&self, mut visit: impl FnMut(u32, u64, &Arc<S>, bool)) {
         for (block, slots) in self.blocks.iter().enumerate() {
             let Some(slots) = slots.get() else { continue };
             let first = (1u64 << block) - 1;
             for (index, slot) in (first..).zip(slots) {
                 // A copy, so that `visit` may take its time, or call us.
                 let alive = slot.alive().clone();
-                for (n, (spi, sa)) in alive.iter().enumerate() {
-                    visit(index as u32, *spi, sa, n + 1 == alive.len());
+                for (n, (pair, sa)) in alive.iter().enumerate() {
+                    visit(index as u32, *pair, sa, n + 1 == alive.len());
                 }
             }
         }
@@ -310,8 +312,8 @@ mod tests {
     fn the_newest_outbound_sa_is_used_and_the_next_takes_over() {
         let table = Outbound::new();
         assert!(table.current(7).is_none());
-        for spi in 1..=3 {
-            table.install(7, spi, Arc::new(spi));
+        for pair in 1..=3 {
+            table.install(7, pair, Arc::new(pair));
         }
         assert_eq!(table.current(7).map(|s| **s), Some(3));
         assert_eq!(table.alive(7), 3);
@@ -338,15 +340,15 @@ mod tests {
         assert_eq!(table.retire_all(50).len(), 1);
         assert!(table.current(50).is_none());
         let mut seen = Vec::new();
-        table.for_each(|slot, spi, sa, current| {
-            assert!(current && spi == 9 && **sa == slot);
+        table.for_each(|slot, pair, sa, current| {
+            assert!(current && pair == 9 && **sa == slot);
             seen.push(slot);
         });
         assert!(seen.into_iter().eq((0..100).filter(|s| *s != 50)));
     }
 
     #[test]
-    fn the_same_spi_again_replaces() {
+    fn the_same_pair_again_replaces() {
         let table = Outbound::new();
         table.install(0, 1, Arc::new("old"));
         table.install(0, 2, Arc::new("middle"));
@@ -360,7 +362,7 @@ mod tests {
     #[test]
     fn a_reader_never_misses_while_sas_are_replaced() {
         let table = Outbound::new();
-        table.install(0, 0, Arc::new(0u32));
+        table.install(0, 0, Arc::new(0u64));
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -371,9 +373,9 @@ mod tests {
                     last = now;
                 }
             });
-            for spi in 1..5_000 {
-                table.install(0, spi, Arc::new(spi));
-                table.retire(0, spi - 1);
+            for pair in 1..5_000 {
+                table.install(0, pair, Arc::new(pair));
+                table.retire(0, pair - 1);
             }
             done.store(true, Ordering::Relaxed);
             reader.join().unwrap();

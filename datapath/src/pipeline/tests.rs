@@ -436,6 +436,32 @@ fn the_newer_sa_takes_over_and_the_older_steps_in_again() {
 }
 
 #[test]
+fn a_peer_may_choose_an_spi_again() {
+    let mut a = Host::of(&gcm(), true, true);
+    let second = Agreement { seed: 2, ..gcm() };
+    let (inbound, mut outbound) = second.specs(true);
+    outbound.spi = 0x1001;
+    a.shared.install_pair(&inbound, &outbound, &[0; 16]).unwrap();
+    a.shared.activate_outbound(2).unwrap();
+    let new = a.shared.pair(2).unwrap().outbound;
+    // The older pair has had its time: the newer stays in use.
+    a.shared.remove_pair(1).unwrap();
+    a.send(&some_packets(true, 1));
+    assert_eq!((a.out.sealed.len(), a.outbound.held()), (1, 0));
+    assert!(Arc::ptr_eq(&a.out.sealed[0].sa, &new));
+    // The peer has forgotten the older one: if the newer goes, nobody would understand it.
+    let third = Agreement { seed: 3, ..gcm() };
+    let (inbound, mut outbound) = third.specs(true);
+    outbound.spi = 0x1001;
+    a.shared.install_pair(&inbound, &outbound, &[0; 16]).unwrap();
+    a.shared.activate_outbound(3).unwrap();
+    assert!(!a.shared.pair(2).unwrap().active);
+    a.shared.remove_pair(3).unwrap();
+    a.send(&some_packets(true, 1));
+    assert_eq!((a.out.sealed.len(), a.outbound.held()), (1, 1));
+}
+
+#[test]
 fn pairs_that_cannot_be_installed_leave_nothing_behind() {
     let a = Host::of(&gcm(), true, true);
     let (inbound, outbound) = gcm().specs(true);
