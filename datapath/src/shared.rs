@@ -138,8 +138,9 @@ impl Shared {
     }
 
     /// Replaces the policies, and the limits of the cache with them. Returns
-    /// the pairs whose tunnel is not among the policies any more: no packet is
-    /// sent with them from now on, and the daemon is to delete them.
+    /// the pairs whose tunnel is not among the policies any more, or is another
+    /// under the same name: whoever works by the new policies neither sends with
+    /// them nor accepts what comes through them, and the daemon is to delete them.
     pub fn replace_policies(&self, config: &Config, mut on_limit: impl FnMut(policy::limits::LimitEvent)) -> Vec<u64> {
         let spd = self.spd.replace(config);
         let startup = &config.startup;

@@ -105,18 +105,20 @@ impl Spd {
 
     /// Compiles the configuration that follows this one, with the next epoch.
     ///
-    /// A tunnel keeps its index if one of the same name was here. The index of
-    /// a tunnel that is gone is never given to another, so that a worker which
-    /// still has the older snapshot cannot send into a wrong tunnel.
-    /// A tunnel of the same name with another peer or selector keeps its index
-    /// too: whoever owns its SAs retires them.
+    /// A tunnel keeps its index if it was here with the same name and
+    /// [the same SAs](TunnelPolicy::has_same_sas). SAs belong to an index, so
+    /// those of a tunnel that is gone, or is another under its old name, are out
+    /// of use with the snapshot itself. An index is never given to another
+    /// tunnel: a worker that still has the older snapshot sends by the older
+    /// policies alone.
     #[must_use]
     pub fn successor(&self, config: &Config) -> Self {
         Self::build(config, self.epoch.wrapping_add(1), &self.tunnels, self.next_tunnel)
     }
 
     fn build(config: &Config, epoch: u32, before: &BTreeMap<u32, Arc<TunnelPolicy>>, mut next_tunnel: u32) -> Self {
-        let before: BTreeMap<&str, u32> = before.iter().map(|(index, t)| (&*t.name, *index)).collect();
+        let before: BTreeMap<&str, (u32, &TunnelPolicy)> =
+            before.iter().map(|(index, t)| (&*t.name, (*index, &**t))).collect();
         let mut by_name = BTreeMap::new();
         let mut tunnels = BTreeMap::new();
         // A host policy's tunnel is one of `config.tunnels`; a configuration
@@ -129,10 +131,13 @@ impl Spd {
             if by_name.contains_key(&*tunnel.name) {
                 continue;
             }
-            let index = before.get(&*tunnel.name).copied().unwrap_or_else(|| {
-                next_tunnel += 1;
-                next_tunnel - 1
-            });
+            let index = match before.get(&*tunnel.name) {
+                Some((index, same)) if tunnel.has_same_sas(same) => *index,
+                _ => {
+                    next_tunnel += 1;
+                    next_tunnel - 1
+                }
+            };
             by_name.insert(&*tunnel.name, index);
             tunnels.insert(index, Arc::clone(tunnel));
         }

@@ -2,11 +2,12 @@
 
 mod common;
 
-use common::{Rules, between, icmp_types, range, remote_port, tcp, tunnel, tuple};
-use policy::config::HostAction;
+use common::{Rules, between, icmp_types, ip, range, remote_port, tcp, tunnel, tuple};
+use policy::config::{HostAction, StartMode, TunnelPolicy};
 use policy::counters::DropReason;
 use policy::five_tuple::{Direction, FiveTuple, Ports};
 use policy::spd::{COOKIE_DEFAULT, COOKIE_NONE, Decision, SharedSpd, Spd, Verdict};
+use policy::transform::EspTransform;
 use std::sync::Arc;
 
 use Direction::{Inbound, Outbound};
@@ -245,6 +246,30 @@ fn tunnels_keep_their_index_over_reloads_and_no_index_is_used_twice() {
     let back = shared.replace(&named(&["b", "e"]));
     assert_eq!([back.tunnel_index("b"), back.tunnel_index("e")], [Some(4), Some(5)]);
     assert_eq!(back.decide(&tcp("10.1.0.1", "10.2.0.1", 1), Outbound).decision, Decision::Protect { tunnel: 4 });
+}
+
+#[test]
+fn a_tunnel_that_is_another_under_its_old_name_has_another_index() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let config = |t: TunnelPolicy| Rules::new().protect("h", nets(), &Arc::new(t)).config();
+    let first = TunnelPolicy::clone(&tunnel("t", "10.77.0.2", nets()));
+    let index = |changed: TunnelPolicy| {
+        let shared = SharedSpd::new(&config(first.clone()));
+        shared.replace(&config(changed)).tunnel_index("t")
+    };
+    let changes: [fn(&mut TunnelPolicy); 4] = [
+        |t| t.tdestination = ip("10.77.0.3"),
+        |t| t.tsource = ip("10.77.0.9"),
+        |t| t.selector = between("10.1.0.0/16", "10.2.0.0/17"),
+        |t| t.transforms.push(EspTransform::parse("aes128-sha1").unwrap()),
+    ];
+    for change in changes {
+        let mut changed = first.clone();
+        change(&mut changed);
+        assert_eq!(index(changed.clone()), Some(1), "{changed:?}");
+    }
+    // When it starts, and where it stands in the file, is nothing to its SAs.
+    assert_eq!(index(TunnelPolicy { start: StartMode::Boot, line: 99, ..first.clone() }), Some(0));
 }
 
 #[test]

@@ -233,8 +233,8 @@ impl Datapath {
     }
 
     /// Replaces the policies under the running workers and decides anew on
-    /// packets that wait. Returns the pairs whose tunnel is gone, for the
-    /// daemon to delete. What of `startup` the packet path uses changes too,
+    /// packets that wait. Returns the pairs whose tunnel is gone or changed, for
+    /// the daemon to delete. What of `startup` the packet path uses changes too,
     /// but for names and ports.
     pub fn replace_policies(&self, config: &Config, on_limit: impl FnMut(policy::limits::LimitEvent)) -> Vec<u64> {
         let orphans = self.shared.replace_policies(config, on_limit);

@@ -415,6 +415,43 @@ fn pairs_without_a_tunnel_are_named_and_send_nothing() {
 }
 
 #[test]
+fn a_tunnel_that_changes_does_not_use_its_old_sas() {
+    let changes: [fn(&mut TunnelPolicy); 4] = [
+        |t| t.tdestination = [192, 0, 2, 99].into(),
+        |t| t.tsource = [192, 0, 2, 98].into(),
+        |t| t.selector.remote = AddressRange::prefix(IpAddr::from(REMOTE_V4), 24).unwrap(),
+        |t| t.transforms.clear(),
+    ];
+    for change in changes {
+        let mut a = Host::of(&gcm(), true, true);
+        let mut tunnel = TunnelPolicy::clone(&tunnel_policy(&gcm(), true));
+        change(&mut tunnel);
+        let tunnel = Arc::new(tunnel);
+        let mut config = empty_config();
+        config.tunnels.push(Arc::clone(&tunnel));
+        add_host(&mut config, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+        assert_eq!(a.shared.replace_policies(&config, |_| {}), [1]);
+        // The daemon has not deleted the old pair yet.
+        a.send(&some_packets(true, 2));
+        assert!(a.on_the_wire().is_empty() && a.in_the_clear().is_empty());
+        assert_eq!(a.outbound.held(), 2);
+        assert!(matches!(a.events()[..], [Event::Acquire { tunnel: 1, .. }]));
+        a.shared.remove_pair(1).unwrap();
+        a.establish(&Agreement { seed: 2, ..gcm() }, true);
+        a.outbound.release(1, now(), &mut a.out);
+        assert_eq!((a.on_the_wire().len(), a.outbound.held()), (2, 0));
+    }
+    // What its SAs do not depend on may change under them.
+    let mut a = Host::of(&gcm(), true, true);
+    let mut config = tunnel_config(&gcm(), true);
+    config.tunnels[0] =
+        Arc::new(TunnelPolicy { line: 7, start: StartMode::Boot, ..TunnelPolicy::clone(&config.tunnels[0]) });
+    assert_eq!(a.shared.replace_policies(&config, |_| {}), []);
+    a.send(&some_packets(true, 1));
+    assert_eq!(a.on_the_wire().len(), 1);
+}
+
+#[test]
 fn the_newer_sa_takes_over_and_the_older_steps_in_again() {
     let (first, second) = (gcm(), Agreement { seed: 2, ..gcm() });
     let mut a = Host::of(&first, true, true);

@@ -13,7 +13,7 @@ use crate::wire::{Attribute, Notification};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
-use policy::config::{AuthRecord, Config, IkePolicy, StartMode, TunnelPolicy};
+use policy::config::{AuthRecord, Config, IkePolicy, StartMode};
 use policy::time::Timestamp;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -360,7 +360,7 @@ impl Engine {
         let names: Vec<_> = self.tunnels.keys().cloned().collect();
         for name in names {
             let kept = self.tunnels.get_mut(&name).is_some_and(|tunnel| match config.tunnel(&name) {
-                Some(new) if same_tunnel(&tunnel.policy, new) => {
+                Some(new) if new.has_same_sas(&tunnel.policy) => {
                     tunnel.policy = Arc::clone(new);
                     true
                 }
@@ -443,10 +443,6 @@ impl Engine {
             }
         }
     }
-}
-
-fn same_tunnel(a: &TunnelPolicy, b: &TunnelPolicy) -> bool {
-    (a.tsource, a.tdestination, &a.selector, &a.transforms) == (b.tsource, b.tdestination, &b.selector, &b.transforms)
 }
 
 fn same_ike(a: &IkePolicy, b: &IkePolicy) -> bool {

@@ -136,6 +136,15 @@ pub struct TunnelPolicy {
     pub line: usize,
 }
 
+impl TunnelPolicy {
+    /// Whether SAs negotiated for `other` serve this policy: same end points, selector and transforms.
+    #[must_use]
+    pub fn has_same_sas(&self, other: &Self) -> bool {
+        (self.tsource, self.tdestination, &self.selector, &self.transforms)
+            == (other.tsource, other.tdestination, &other.selector, &other.transforms)
+    }
+}
+
 /// When a tunnel is negotiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartMode {
