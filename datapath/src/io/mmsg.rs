@@ -1,20 +1,12 @@
 //! Batches of datagrams through `recvmmsg` and `sendmmsg`, with what the
 //! control messages carry: our own address (IP_PKTINFO) and the TOS octet.
 
+use super::control::{self, CONTROL_LEN, Control};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
-
-/// Room for the control messages of one datagram: packet information and TOS,
-/// of IPv4 or IPv6, need 64 octets at most.
-const CONTROL_LEN: usize = 128;
-
-/// Control messages must be aligned as `cmsghdr` is.
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Control([u8; CONTROL_LEN]);
 
 /// Buffers for a batch of received datagrams, allocated once.
 pub struct ReceiveBatch {
@@ -132,34 +124,29 @@ impl ReceiveBatch {
     }
 }
 
-/// Reads the control messages of a received datagram.
+/// What the control messages of a received datagram say of it.
 fn control_of(header: &libc::msghdr) -> (Option<IpAddr>, u8) {
     let (mut local, mut tos) = (None, 0);
-    // SAFETY: `header` was filled in by recvmmsg and its control area still lives in the batch; the
-    // CMSG functions stay within msg_controllen, and each body is read unaligned and only where the
-    // message is long enough for it.
-    unsafe {
-        let mut at = libc::CMSG_FIRSTHDR(header);
-        while !at.is_null() {
-            let body = libc::CMSG_DATA(at);
-            let body_len = ((*at).cmsg_len as usize).saturating_sub(body.offset_from_unsigned(at.cast()));
-            match ((*at).cmsg_level, (*at).cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) if body_len >= size_of::<libc::in_pktinfo>() => {
-                    let info: libc::in_pktinfo = ptr::read_unaligned(body.cast());
-                    local = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if body_len >= size_of::<libc::in6_pktinfo>() => {
-                    let info: libc::in6_pktinfo = ptr::read_unaligned(body.cast());
-                    local = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
-                }
-                (libc::IPPROTO_IP, libc::IP_TOS) if body_len >= 1 => tos = *body,
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if body_len >= size_of::<libc::c_int>() => {
-                    let class: libc::c_int = ptr::read_unaligned(body.cast());
-                    tos = (class & 0xff) as u8;
-                }
-                _ => {}
+    // SAFETY: `header` was filled in by recvmmsg and its control area still lives in the batch.
+    for message in unsafe { control::messages(header) } {
+        match (message.level, message.kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let address = |info: libc::in_pktinfo| Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
+                // SAFETY: the kernel puts this struct, of numbers alone, into messages of this type.
+                local = unsafe { message.body() }.map(address).map(IpAddr::V4).or(local);
             }
-            at = libc::CMSG_NXTHDR(header, at);
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let address = |info: libc::in6_pktinfo| Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                // SAFETY: as above.
+                local = unsafe { message.body() }.map(address).map(IpAddr::V6).or(local);
+            }
+            // SAFETY: a number.
+            (libc::IPPROTO_IP, libc::IP_TOS) => tos = unsafe { message.body() }.unwrap_or(tos),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                // SAFETY: a number.
+                tos = unsafe { message.body::<libc::c_int>() }.map_or(tos, |class| (class & 0xff) as u8);
+            }
+            _ => {}
         }
     }
     (local, tos)
@@ -257,43 +244,26 @@ fn write_control(datagram: &Outgoing<'_>, control: &mut Control) -> usize {
                 ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(a.octets()) },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
-            push_control(control, &mut used, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+            control.push(&mut used, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         Some(IpAddr::V6(a)) => {
             let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: a.octets() }, ipi6_ifindex: 0 };
-            push_control(control, &mut used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            control.push(&mut used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
         }
         None => {}
     }
     if let Some(tos) = datagram.tos {
         let value = libc::c_int::from(tos);
         if datagram.destination.is_ipv4() {
-            push_control(control, &mut used, libc::IPPROTO_IP, libc::IP_TOS, value);
+            control.push(&mut used, libc::IPPROTO_IP, libc::IP_TOS, value);
         } else {
-            push_control(control, &mut used, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, value);
+            control.push(&mut used, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, value);
         }
     }
     used
 }
 
-fn push_control<T: Copy>(control: &mut Control, used: &mut usize, level: libc::c_int, kind: libc::c_int, body: T) {
-    // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
-    let (space, len) = unsafe { (libc::CMSG_SPACE(size_of::<T>() as u32), libc::CMSG_LEN(size_of::<T>() as u32)) };
-    let area = &mut control.0[*used..*used + space as usize];
-    area.fill(0);
-    let header = area.as_mut_ptr().cast::<libc::cmsghdr>();
-    // SAFETY: `area` has CMSG_SPACE(size of T) octets, checked by the slice above, and starts
-    // aligned: the control area is, and CMSG_SPACE keeps alignment. The body is written unaligned.
-    unsafe {
-        (*header).cmsg_len = len as _;
-        (*header).cmsg_level = level;
-        (*header).cmsg_type = kind;
-        ptr::write_unaligned(libc::CMSG_DATA(header).cast(), body);
-    }
-    *used += space as usize;
-}
-
-fn socket_addr(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(super) fn socket_addr(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(name.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that the storage, which is larger and more strictly aligned,

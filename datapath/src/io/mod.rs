@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod control;
 mod datapath;
 pub mod mmsg;
 pub mod path_mtu;
