@@ -151,6 +151,7 @@ impl Datapath {
             waker: in_waker,
             events: sender.clone(),
             clock,
+            mark,
             shared: Arc::clone(&shared),
             number: 1,
         };

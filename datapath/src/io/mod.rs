@@ -8,6 +8,7 @@
 
 mod control;
 mod datapath;
+pub mod error_queue;
 pub mod mmsg;
 pub mod path_mtu;
 pub mod port;
@@ -15,6 +16,7 @@ pub mod tun;
 mod worker;
 
 pub use datapath::{Datapath, DatapathConfig, StartError};
+pub use error_queue::Report;
 pub use mmsg::{Outgoing, ReceiveBatch, Received, SendBatch};
 pub use path_mtu::path_mtu;
 pub use port::{Port, PortKind, set_path_mtu_discovery};

@@ -1,5 +1,6 @@
 //! The sockets that ESP and IKE go through.
 
+use super::error_queue::{Report, take_report};
 use super::mmsg::{Outgoing, ReceiveBatch, SendBatch};
 use super::set_int_option;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -65,7 +66,10 @@ impl Port {
                 };
                 socket.bind(&any.into())?;
             }
-            PortKind::RawEsp => {}
+            // Of a packet too big for its path the kernel learns through any IPv4 socket, but only through a
+            // raw IPv6 socket that wants reports, which then also has to take them.
+            PortKind::RawEsp if ipv4 => {}
+            PortKind::RawEsp => set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?,
             PortKind::Clear => {
                 if ipv4 {
                     socket.set_header_included_v4(true)?;
@@ -107,6 +111,12 @@ impl Port {
     /// Receives a batch without waiting; see [`ReceiveBatch::receive`].
     pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
         batch.receive(self.as_fd())
+    }
+
+    /// Takes the oldest report about a packet sent; see [`take_report`]. Only an
+    /// IPv6 [`PortKind::RawEsp`] has any, and while it has, polling it tells of an error.
+    pub fn take_report(&self) -> io::Result<Option<Report>> {
+        take_report(self.as_fd())
     }
 
     /// Sends the first of `outgoing`; see [`SendBatch::send`].

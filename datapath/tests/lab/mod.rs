@@ -1,4 +1,7 @@
-//! Two network namespaces joined by a veth, each with a packet path.
+//! Two network namespaces joined by a veth, or by a router between them, each with a packet path.
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
 
 use crossbeam::channel::Receiver;
 use crypto::entropy::testing::SeededEntropy;
@@ -35,11 +38,25 @@ pub(crate) fn outer(ipv4: bool, n: u8) -> IpAddr {
 /// The namespaces; removed when dropped.
 pub(crate) struct Lab {
     names: [String; 2],
+    router: Option<String>,
 }
 
 impl Lab {
     /// Makes the namespaces, if it can.
     pub(crate) fn new(test: &str) -> Option<Self> {
+        let lab = Self::of(test, false)?;
+        lab.build();
+        Some(lab)
+    }
+
+    /// As [`Self::new`], with a router between the two.
+    pub(crate) fn routed(test: &str) -> Option<Self> {
+        let lab = Self::of(test, true)?;
+        lab.build_routed();
+        Some(lab)
+    }
+
+    fn of(test: &str, routed: bool) -> Option<Self> {
         let reason = if !rustix::process::geteuid().is_root() {
             "not root"
         } else if !std::path::Path::new("/dev/net/tun").exists() {
@@ -48,9 +65,8 @@ impl Lab {
             "no `ip` (Debian package iproute2)"
         } else {
             let pid = std::process::id();
-            let lab = Self { names: ["a", "b"].map(|side| format!("cap-datapath-{pid}-{test}-{side}")) };
-            lab.build();
-            return Some(lab);
+            let name = |side| format!("cap-datapath-{pid}-{test}-{side}");
+            return Some(Self { names: ["a", "b"].map(name), router: routed.then(|| name("r")) });
         };
         let required = std::env::var("CAPONIER_REQUIRE_ROOT").is_ok_and(|v| v == "1");
         assert!(!required, "cannot run: {reason}");
@@ -73,6 +89,49 @@ impl Lab {
         }
     }
 
+    /// Each side has a network of its own with the router, and its outer address beside.
+    fn build_routed(&self) {
+        let router = self.router.as_deref().unwrap();
+        for name in self.names.iter().map(String::as_str).chain([router]) {
+            ip(&format!("netns add {name}"));
+            ip(&format!("-n {name} link set lo up"));
+        }
+        inside(router, || {
+            for family in ["ipv4", "ipv6"] {
+                std::fs::write(format!("/proc/sys/net/{family}/conf/all/forwarding"), "1").unwrap();
+            }
+        });
+        for (name, n) in self.names.iter().zip(1..) {
+            let port = format!("to-{n}");
+            ip(&format!("-n {name} link add cap-veth type veth peer name {port} netns {router}"));
+            for ipv4 in [true, false] {
+                let (near, far) = (outer(ipv4, n), outer(ipv4, 3 - n));
+                let (host, gateway, flags) = if ipv4 {
+                    (format!("10.20{n}.0.1"), format!("10.20{n}.0.254"), "")
+                } else {
+                    (format!("2001:db8:{n}::1"), format!("2001:db8:{n}::fe"), "nodad")
+                };
+                let (one, net) = if ipv4 { (32, 24) } else { (128, 64) };
+                ip(&format!("-n {name} address add {near}/{one} dev cap-veth {flags}"));
+                ip(&format!("-n {name} address add {host}/{net} dev cap-veth {flags}"));
+                ip(&format!("-n {router} address add {gateway}/{net} dev {port} {flags}"));
+                if ipv4 {
+                    ip(&format!("-n {name} link set cap-veth up"));
+                    ip(&format!("-n {router} link set {port} up"));
+                }
+                ip(&format!("-n {name} route add {far}/{one} via {gateway}"));
+                ip(&format!("-n {router} route add {near}/{one} via {host}"));
+            }
+        }
+    }
+
+    /// The MTU of the link between the router and the second side.
+    pub(crate) fn set_far_mtu(&self, mtu: u16) {
+        let router = self.router.as_deref().unwrap();
+        ip(&format!("-n {router} link set to-2 mtu {mtu}"));
+        ip(&format!("-n {} link set cap-veth mtu {mtu}", self.names[1]));
+    }
+
     pub(crate) fn set_outer_mtu(&self, mtu: u16) {
         for name in &self.names {
             ip(&format!("-n {name} link set cap-veth mtu {mtu}"));
@@ -87,7 +146,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for name in &self.names {
+        for name in self.names.iter().chain(&self.router) {
             let _ = Command::new("ip").args(["netns", "delete", name]).status();
         }
     }

@@ -1,12 +1,10 @@
 //! What is done now and then, apart from the packets: idle cache entries age
 //! out, and paths are asked for their MTU.
 
-use super::super::path_mtu;
-use super::Clock;
+use super::{Clock, paths};
 use crate::shared::Shared;
 use core::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Time between two rounds. A path that becomes narrower is noticed at once, by
@@ -18,19 +16,6 @@ pub(in crate::io) fn run(shared: &Arc<Shared>, stop: &Receiver<()>, clock: Clock
     while stop.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let idle = shared.spd.load().config().startup.cache_idle_seconds;
         shared.cache.age(clock.now(), Duration::from_secs(u64::from(idle)));
-        refresh_paths(shared, mark);
-    }
-}
-
-/// Asks each path once, however many SAs take it. A path that cannot be asked,
-/// having no route just now, keeps what was known of it.
-fn refresh_paths(shared: &Shared, mark: u32) {
-    let mut paths = BTreeMap::new();
-    for pair in shared.all_pairs() {
-        let (local, remote) = (pair.outbound.spec().local, pair.outbound.remote().ip());
-        let mtu = paths.entry((local, remote)).or_insert_with(|| path_mtu(local, remote, mark).ok());
-        if let Some(mtu) = mtu {
-            pair.outbound.set_path_mtu(*mtu);
-        }
+        paths::refresh(shared, mark, |_| true);
     }
 }

@@ -1,15 +1,21 @@
 //! From the wire to the TUN interface.
 
-use super::super::{Port, ReceiveBatch, Received, Tun};
-use super::{Clock, Events, Handed, Ports, Waker, wait_readable};
+use super::super::{Port, ReceiveBatch, Received, Report, Tun};
+use super::{Clock, Events, Handed, Ports, Waker, paths, wait_readable};
 use crate::packet::MAX_PACKET;
 use crate::pipeline::{Arrival, BATCH, Inbound, InboundOutput};
+use crate::sa::OutboundSa;
 use crate::shared::Shared;
+use rustix::event::PollFlags;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+
+/// What every IPv6 path carries (RFC 8200 5): the kernel believes no report of less.
+const SMALLEST_MTU: u32 = 1280;
 
 /// A worker of the inbound direction.
 pub(in crate::io) struct InboundWorker {
@@ -20,6 +26,7 @@ pub(in crate::io) struct InboundWorker {
     pub(in crate::io) waker: Waker,
     pub(in crate::io) events: Events,
     pub(in crate::io) clock: Clock,
+    pub(in crate::io) mark: u32,
     pub(in crate::io) shared: Arc<Shared>,
     /// Number of its counter block.
     pub(in crate::io) number: usize,
@@ -42,15 +49,43 @@ impl InboundWorker {
             ];
             let [udp4, esp4, udp6, esp6] = ports.map(|p| p.map(|(port, _)| port.as_fd()));
             let ready = wait_readable([Some(self.waker.as_fd()), udp4, esp4, udp6, esp6])?;
-            if ready[0] {
+            if !ready[0].is_empty() {
                 self.waker.answer();
             }
-            for (port, _) in ports.into_iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+            for (port, ready) in ports.into_iter().zip(&ready[1..]).filter(|(_, ready)| !ready.is_empty()) {
                 let Some((port, encapsulated)) = port else { continue };
+                if ready.contains(PollFlags::ERR) {
+                    self.hear_reports(port)?;
+                }
                 self.receive(port, encapsulated, &mut received, &mut pipeline, &mut batch)?;
                 pipeline.handle_batch(&mut batch, self.clock.now(), &mut out);
                 self.deliver(&mut pipeline, &mut out);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the reports about packets sent. SAs whose path one calls narrower
+    /// than they know ask the kernel, which has had the same report.
+    fn hear_reports(&self, port: &Port) -> io::Result<()> {
+        let mut narrower: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        // What is left is taken after the next wait, which it ends at once.
+        for _ in 0..BATCH {
+            match port.take_report() {
+                Ok(Some(Report::TooBig { destination, mtu })) if mtu >= SMALLEST_MTU => {
+                    let smallest = narrower.entry(destination).or_insert(mtu);
+                    *smallest = mtu.min(*smallest);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(e) if is_transient(&e) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        if !narrower.is_empty() {
+            let is_news =
+                |sa: &OutboundSa| narrower.get(&sa.remote().ip()).is_some_and(|mtu| *mtu < u32::from(sa.path_mtu()));
+            paths::refresh(&self.shared, self.mark, is_news);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 pub(super) mod housekeeping;
 pub(super) mod inbound;
 pub(super) mod outbound;
+mod paths;
 mod wire;
 
 use super::{Port, PortKind};
@@ -162,18 +163,18 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
 
-/// Waits until one of `fds` can be read; says which, by their places. A
-/// descriptor that is broken counts as readable: reading tells why.
-fn wait_readable<const N: usize>(fds: [Option<BorrowedFd<'_>>; N]) -> io::Result<[bool; N]> {
+/// Waits until one of `fds` can be read, or has an error to tell of; says what
+/// of each, by their places.
+fn wait_readable<const N: usize>(fds: [Option<BorrowedFd<'_>>; N]) -> io::Result<[PollFlags; N]> {
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     match poll(&mut polled, None) {
         Ok(_) => {}
-        Err(rustix::io::Errno::INTR) => return Ok([false; N]),
+        Err(rustix::io::Errno::INTR) => return Ok([PollFlags::empty(); N]),
         Err(e) => return Err(e.into()),
     }
-    let mut ready = polled.iter().map(|p| !p.revents().is_empty());
-    Ok(fds.map(|fd| fd.is_some() && ready.next().unwrap_or(false)))
+    let mut ready = polled.iter().map(PollFd::revents);
+    Ok(fds.map(|fd| fd.and_then(|_| ready.next()).unwrap_or(PollFlags::empty())))
 }
 
 /// Waits until `fd` can be written, up to `millis` milliseconds; whether it can.

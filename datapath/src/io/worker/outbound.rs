@@ -52,7 +52,7 @@ impl OutboundWorker {
         loop {
             let [commanded, _] = wait_readable([Some(self.waker.as_fd()), Some(self.tun.as_fd())])?;
             let now = self.clock.now();
-            if commanded {
+            if !commanded.is_empty() {
                 self.waker.answer();
                 if !self.obey(&mut pipeline, &mut wire, now, &mut out) {
                     pipeline.shut_down();
