@@ -271,10 +271,15 @@ fn it_stops_and_starts_again_and_says_when_it_cannot() {
 fn a_lost_interface_is_reported() {
     let Some(lab) = Lab::new("lost") else { return };
     let [a, _b] = lab.sides(Layout { inner_ipv4: true, outer_ipv4: true, udp: true }, 1400);
+    let socket = udp(&a, IpAddr::from([10, 1, 0, 1]));
+    socket.send_to(b"x", "10.2.0.1:7000").unwrap();
+    assert!(matches!(a.events.recv_timeout(PATIENCE), Ok(Event::Acquire { .. })));
     // Down is not lost: it may come up again.
     a.ip("link set cap-tun down");
     assert!(a.events.recv_timeout(Duration::from_millis(200)).is_err());
     a.ip("link delete cap-tun");
     let event = a.events.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(&event, Event::WorkerStopped { worker: "esp-out", .. }), "{event:?}");
+    assert_eq!(a.datapath.counters().drops(DropReason::NegotiationFailed), 1, "the packet that waited");
+    assert_eq!(a.datapath.held(0), 0);
 }

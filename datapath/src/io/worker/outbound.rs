@@ -46,6 +46,12 @@ impl OutboundWorker {
     /// Runs until it is told to stop, or the TUN interface fails.
     pub(in crate::io) fn run(self) -> io::Result<()> {
         let mut pipeline = Outbound::new(Arc::clone(&self.shared), self.number, 4 * BATCH);
+        let ended = self.work(&mut pipeline);
+        pipeline.shut_down();
+        ended
+    }
+
+    fn work(&self, pipeline: &mut Outbound) -> io::Result<()> {
         let mut wire = Wire::new(Arc::clone(&self.ports));
         let mut batch = Vec::with_capacity(BATCH);
         let mut out = OutboundOutput::default();
@@ -54,14 +60,15 @@ impl OutboundWorker {
             let now = self.clock.now();
             if !commanded.is_empty() {
                 self.waker.answer();
-                if !self.obey(&mut pipeline, &mut wire, now, &mut out) {
-                    pipeline.shut_down();
+                if !self.obey(pipeline, &mut wire, now, &mut out) {
                     return Ok(());
                 }
             }
-            self.read_batch(&mut pipeline, &mut batch)?;
+            let read = self.read_batch(pipeline, &mut batch);
+            // What was read before it failed goes on.
             pipeline.handle_batch(&mut batch, now, &mut out);
-            self.emit(&mut pipeline, &mut wire, now, &mut out);
+            self.emit(pipeline, &mut wire, now, &mut out);
+            read?;
         }
     }
 
