@@ -101,7 +101,11 @@ fn tcp_crosses_and_adapts_to_a_path_that_becomes_narrower() {
         });
         let sa = &a.datapath.shared().all_pairs()[0].outbound;
         assert_eq!(sa.path_mtu(), 1400, "the path was asked again");
-        assert!(a.datapath.counters().drops(DropReason::TooBig) > 0);
+        let drops = |reason| a.datapath.counters().drops(reason);
+        assert!(drops(DropReason::TooBig) > 0);
+        // Those on their way when it happened, under a name of their own.
+        assert!(drops(DropReason::PathMtuShrunk) > 0);
+        assert_eq!(drops(DropReason::SendFailed), 0);
         lab.set_outer_mtu(1500);
     }
 }

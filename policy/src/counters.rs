@@ -80,6 +80,9 @@ named! {
         SaExpired = "sa_expired",
         /// It does not fit the path, and its sender was told (RFC 1191, RFC 4443 3.2).
         TooBig = "too_big",
+        /// Its path became narrower after it was protected: SA and sender learn of it, the sender by the
+        /// next packet that does not fit.
+        PathMtuShrunk = "path_mtu_shrunk",
         /// The interface or the network did not take it.
         SendFailed = "send_failed",
 

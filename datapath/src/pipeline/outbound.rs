@@ -177,6 +177,11 @@ impl Outbound {
         self.drop_packet(sealed.packet, DropReason::SendFailed);
     }
 
+    /// A protected packet was longer than its path carries by now.
+    pub fn path_shrunk(&mut self, sealed: Sealed) {
+        self.drop_packet(sealed.packet, DropReason::PathMtuShrunk);
+    }
+
     /// A packet left in the clear.
     pub fn clear_sent(&mut self, clear: Clear) {
         self.counters().add(Counter::BypassedOut, 1);

@@ -2,12 +2,13 @@
 
 use super::super::{Tun, path_mtu};
 use super::wire::Wire;
-use super::{Clock, Events, Ports, Waker, wait_readable};
+use super::{Clock, Events, Ports, Waker, paths, wait_readable};
 use crate::event::Event;
 use crate::pipeline::{BATCH, Clear, Outbound, OutboundOutput};
 use crate::shared::Shared;
 use crossbeam::channel::Receiver;
 use policy::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -116,28 +117,26 @@ impl OutboundWorker {
 
     /// Moves what came out of the pipeline.
     fn emit(&self, pipeline: &mut Outbound, wire: &mut Wire, now: Timestamp, out: &mut OutboundOutput) {
+        let mut shrunk = BTreeSet::new();
         wire.send_sealed(&mut out.sealed, |sealed, outcome| match outcome {
             Ok(()) => pipeline.sent(sealed),
-            Err(e) => {
-                if is_too_big(&e) {
-                    // The path has become narrower: those that follow are cut, or their senders told.
-                    let spec = sealed.sa.spec();
-                    if let Ok(mtu) = path_mtu(spec.local, sealed.sa.remote().ip(), self.mark) {
-                        sealed.sa.set_path_mtu(mtu);
-                    }
-                }
-                pipeline.send_failed(sealed);
+            Err(e) if is_too_big(&e) => {
+                shrunk.insert(sealed.sa.remote().ip());
+                pipeline.path_shrunk(sealed);
             }
+            Err(_) => pipeline.send_failed(sealed),
         });
+        if !shrunk.is_empty() {
+            // Those that follow are cut, or their senders told.
+            paths::refresh(&self.shared, self.mark, |sa| shrunk.contains(&sa.remote().ip()));
+        }
         let mut too_big: Vec<Clear> = Vec::new();
         wire.send_clear(&mut out.clear, |clear, outcome| match outcome {
             Ok(()) => pipeline.clear_sent(clear),
             Err(e) if is_too_big(&e) => too_big.push(clear),
             Err(_) => pipeline.clear_failed(clear),
         });
-        for clear in too_big {
-            self.clear_too_big(clear, pipeline, now, out);
-        }
+        self.clear_too_big(too_big, pipeline, now, out);
         // What was cut just now; whatever is still too big is given up.
         wire.send_clear(&mut out.clear, |clear, outcome| match outcome {
             Ok(()) => pipeline.clear_sent(clear),
@@ -151,13 +150,18 @@ impl OutboundWorker {
         self.events.send_all(&mut out.events, |_| {});
     }
 
-    fn clear_too_big(&self, clear: Clear, pipeline: &mut Outbound, now: Timestamp, out: &mut OutboundOutput) {
-        let remote = clear.destination();
-        // Its source may be a host behind us: only the route counts.
-        let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        match path_mtu(any, remote, self.mark) {
-            Ok(mtu) => pipeline.clear_too_big(clear, mtu, now, out),
-            Err(_) => pipeline.clear_failed(clear),
+    /// Asks each path once.
+    fn clear_too_big(&self, too_big: Vec<Clear>, pipeline: &mut Outbound, now: Timestamp, out: &mut OutboundOutput) {
+        let mut paths = BTreeMap::new();
+        for clear in too_big {
+            let remote = clear.destination();
+            // Its source may be a host behind us: only the route counts.
+            let any: IpAddr =
+                if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            match paths.entry(remote).or_insert_with(|| path_mtu(any, remote, self.mark).ok()) {
+                Some(mtu) => pipeline.clear_too_big(clear, *mtu, now, out),
+                None => pipeline.clear_failed(clear),
+            }
         }
     }
 }
