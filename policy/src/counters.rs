@@ -111,6 +111,8 @@ named! {
         EcnIllegal = "ecn_illegal",
         /// A datagram for the IKE daemon, which is too far behind to take more.
         IkeQueueFull = "ike_queue_full",
+        /// A datagram for the IKE daemon, longer than any IKE message.
+        IkeTooLong = "ike_too_long",
         /// The TUN interface did not take it.
         DeliveryFailed = "delivery_failed",
     }

@@ -19,6 +19,11 @@ pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// A NAT keepalive (RFC 3948 2.3).
 pub const KEEPALIVE: [u8; 1] = [0xff];
 
+/// Octets of the longest IKE message that is handed over, on either port: the
+/// longest in use, with chains of certificates, stay well below. Messages may
+/// have to wait for the daemon, and strangers can send them.
+pub const LONGEST_IKE_MESSAGE: usize = 16 * 1024;
+
 /// What arrived on the wire.
 #[derive(Debug)]
 pub struct Arrival {
@@ -160,6 +165,10 @@ impl Inbound {
     fn handle_other(&mut self, arrival: Arrival, out: &mut InboundOutput) {
         let Arrival { packet, local, remote, .. } = arrival;
         if let Some(message) = packet.as_slice().strip_prefix(&NON_ESP_MARKER) {
+            if message.len() > LONGEST_IKE_MESSAGE {
+                self.drop_packet(packet, DropReason::IkeTooLong);
+                return;
+            }
             out.events.push(Event::Ike(IkeDatagram { local, remote, message: message.to_vec() }));
             self.pool.give(packet);
         } else if packet.as_slice() == KEEPALIVE {

@@ -4,7 +4,7 @@ mod accounting;
 mod limits;
 mod sizes;
 
-use super::inbound::{KEEPALIVE, NON_ESP_MARKER};
+use super::inbound::{KEEPALIVE, LONGEST_IKE_MESSAGE, NON_ESP_MARKER};
 use super::*;
 use crate::esp::outbound::Sealed;
 use crate::event::{Event, IkeDatagram};
@@ -528,6 +528,24 @@ fn esp_ike_and_keepalives_share_a_port() {
     let ike = |message: &[u8]| Event::Ike(IkeDatagram { local, remote, message: message.to_vec() });
     assert_eq!(b.events(), [ike(b"IKE"), ike(b"")]);
     assert_eq!((b.totals().counter(Counter::Keepalives), b.drops(DropReason::BadLength)), (1, 3));
+}
+
+#[test]
+fn an_ike_message_longer_than_any_is_not_handed_over() {
+    let mut b = Host::of(&Agreement { encapsulation: Some(NAT), ..gcm() }, false, true);
+    let (local, remote) = (SocketAddr::from(([192, 0, 2, 2], 4500)), SocketAddr::from(([192, 0, 2, 1], 4500)));
+    let arrival = |len: usize| Arrival {
+        packet: packet(&[&NON_ESP_MARKER[..], &vec![1; len]].concat()),
+        local,
+        remote,
+        encapsulated: true,
+        traffic_class: 0,
+    };
+    let lens = [LONGEST_IKE_MESSAGE, LONGEST_IKE_MESSAGE + 1, 65_000];
+    assert!(b.receive(lens.map(arrival).into()).is_empty());
+    let message = vec![1; LONGEST_IKE_MESSAGE];
+    assert_eq!(b.events(), [Event::Ike(IkeDatagram { local, remote, message })]);
+    assert_eq!(b.drops(DropReason::IkeTooLong), 2);
 }
 
 #[test]
