@@ -4,7 +4,7 @@
 use crate::sa::{InboundSa, OutboundSa, SaError, pair};
 use policy::cache::{HashKey, SpdCache};
 use policy::config::Config;
-use policy::counters::Counters;
+use policy::counters::{Counters, WorkerCounters};
 use policy::limits::Limits;
 use policy::sa::SaSpec;
 use policy::sad::{DuplicateSpi, Outbound, Sad};
@@ -150,6 +150,13 @@ impl Shared {
             self.pairs().values().filter(|p| spd.tunnel(p.tunnel).is_none()).map(|p| p.id).collect();
         orphans.sort_unstable();
         orphans
+    }
+
+    /// The counters of the daemon, for datagrams that do not pass a worker.
+    #[must_use]
+    pub fn daemon_counters(&self) -> &WorkerCounters {
+        // The last block: workers count from the first.
+        self.counters.worker(WORKERS - 1)
     }
 
     /// A pair by its number.

@@ -7,13 +7,16 @@
 
 mod lab;
 
+use datapath::io::{Outgoing, Port, PortKind, ReceiveBatch, SendBatch};
 use datapath::pipeline::inbound::{KEEPALIVE, NON_ESP_MARKER};
 use datapath::{Event, IkeDatagram};
 use lab::{Lab, Layout, MARK, Side, outer};
 use policy::counters::{Counter, DropReason};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -207,7 +210,7 @@ fn the_outer_header_is_as_the_rules_say() {
         wire.set_read_timeout(Some(PATIENCE)).unwrap();
         let (sa, sb) = (udp(&a, a.inner(layout)), udp(&b, b.inner(layout)));
         for (tos, df) in [(0xb8 | 2, true), (0, true), (0x20, false)] {
-            let options = socket2::SockRef::from(&sa);
+            let options = SockRef::from(&sa);
             options.set_tos_v4(tos).unwrap();
             lab::set_df(&sa, df);
             sa.send_to(b"a secret", sb.local_addr().unwrap()).unwrap();
@@ -286,4 +289,74 @@ fn a_lost_interface_is_reported() {
     assert!(matches!(&event, Event::WorkerStopped { worker: "esp-out", .. }), "{event:?}");
     assert_eq!(a.datapath.counters().drops(DropReason::NegotiationFailed), 1, "the packet that waited");
     assert_eq!(a.datapath.held(0), 0);
+}
+
+#[test]
+fn what_the_kernel_drops_before_it_is_read_is_known() {
+    let Some(lab) = Lab::new("lost-datagrams") else { return };
+    lab.inside_first(|| {
+        let port = Port::open(PortKind::Udp(4501), true, MARK).unwrap();
+        let options = SockRef::from(&port);
+        // The kernel doubles what it is asked for, and keeps it to far less without the privilege.
+        assert_eq!(options.recv_buffer_size().unwrap(), 8 << 20);
+        assert_eq!(options.send_buffer_size().unwrap(), 8 << 20);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut batch = ReceiveBatch::new(64, 100);
+        let (mut sent, mut received, mut lost) = (0, 0, 0);
+        for round in 0..2 {
+            for _ in 0..20_000 {
+                sender.send_to(b"x", "127.0.0.1:4501").unwrap();
+            }
+            sent += 20_000;
+            let mut receive = |lost: &mut u32| {
+                loop {
+                    match port.receive(&mut batch).unwrap() {
+                        0 => break,
+                        n => received += n as u32,
+                    }
+                    *lost += port.newly_lost(&batch);
+                }
+            };
+            receive(&mut lost);
+            // The next that has room tells of those that had none.
+            sender.send_to(b"x", "127.0.0.1:4501").unwrap();
+            sent += 1;
+            receive(&mut lost);
+            assert!(received < sent, "round {round}: the buffer took all");
+            assert_eq!(received + lost, sent, "round {round}");
+        }
+    });
+}
+
+#[test]
+fn datagrams_lost_before_a_worker_are_counted() {
+    let Some(lab) = Lab::new("flood") else { return };
+    let [a, b] = lab.sides(Layout { inner_ipv4: true, outer_ipv4: true, udp: true }, 1400);
+    // Long datagrams, of which a buffer holds few, from more threads than the worker has processors for itself.
+    lab.set_outer_mtu(65_000);
+    let payload = vec![0; 60_000];
+    let long =
+        Outgoing { payload: &payload, destination: SocketAddr::new(outer(true, 2), 4500), source: None, tos: None };
+    let drops = |reason| b.datapath.counters().drops(reason);
+    let full = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let sender = a.inside(|| UdpSocket::bind("192.0.2.1:0").unwrap());
+            let full = &full;
+            scope.spawn(move || {
+                let mut batch = SendBatch::new(16);
+                while !full.load(Relaxed) {
+                    batch.send(sender.as_fd(), &[long; 16]).unwrap();
+                }
+            });
+        }
+        let start = Instant::now();
+        while drops(DropReason::ReceiveBufferFull) == 0 && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        full.store(true, Relaxed);
+    });
+    assert!(drops(DropReason::ReceiveBufferFull) > 0);
+    assert!(drops(DropReason::IkeTooLong) > 0);
+    assert_eq!(b.datapath.counters().counter(Counter::IkeHandedOver), 0);
 }

@@ -87,6 +87,8 @@ named! {
         SendFailed = "send_failed",
 
         // Inbound.
+        /// The kernel dropped it before it was read: as a rule, the socket's buffer was full.
+        ReceiveBufferFull = "receive_buffer_full",
         /// No SA has this SPI.
         UnknownSpi = "unknown_spi",
         /// Shorter than any packet of the SA, or not a multiple of its block.

@@ -103,6 +103,19 @@ impl ReceiveBatch {
         }
     }
 
+    /// How many datagrams the socket had lost for want of room when the last of
+    /// this batch came, since it was opened and modulo 2^32; `None` where it
+    /// does not say: without SO_RXQ_OVFL, or as long as there are none.
+    #[must_use]
+    pub fn lost(&self) -> Option<u32> {
+        let header = self.headers.get(self.filled.checked_sub(1)?)?;
+        // SAFETY: as in `control_of`.
+        let mut messages = unsafe { control::messages(&header.msg_hdr) };
+        let message = messages.find(|m| (m.level, m.kind) == (libc::SOL_SOCKET, libc::SO_RXQ_OVFL))?;
+        // SAFETY: a number.
+        unsafe { message.body() }
+    }
+
     /// The datagrams of the last [`receive`](Self::receive). One whose sender
     /// is not an IP address is left out.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = Received<'_>> {

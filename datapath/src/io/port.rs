@@ -3,7 +3,7 @@
 use super::error_queue::{Report, take_report};
 use super::mmsg::{Outgoing, ReceiveBatch, SendBatch};
 use super::set_int_option;
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,10 +28,12 @@ pub struct Port {
     ipv4: bool,
     /// Whether the kernel sets DF: 0 no, 1 yes, 2 not known.
     dont_fragment: AtomicU8,
+    /// The count of losses of the socket when it was last looked at.
+    lost: AtomicU32,
 }
 
 /// Enough for bursts at a few Gbit/s while a worker is busy elsewhere.
-const BUFFER_OCTETS: usize = 4 << 20;
+const BUFFER_OCTETS: libc::c_int = 4 << 20;
 
 impl Port {
     /// Opens a port. Packets sent through it carry the firewall mark `mark`,
@@ -79,11 +81,17 @@ impl Port {
             }
         }
         if kind != PortKind::Clear {
-            // The kernel grants what its limits allow; less costs bursts, not correctness.
-            let _ = socket.set_recv_buffer_size(BUFFER_OCTETS);
-            let _ = socket.set_send_buffer_size(BUFFER_OCTETS);
+            set_int_option(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+            for (beyond_limits, within) in
+                [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+            {
+                if set_int_option(fd, libc::SOL_SOCKET, beyond_limits, BUFFER_OCTETS).is_err() {
+                    // What net.core.rmem_max and wmem_max allow; less costs bursts, not correctness.
+                    let _ = set_int_option(fd, libc::SOL_SOCKET, within, BUFFER_OCTETS);
+                }
+            }
         }
-        Ok(Self { socket, ipv4, dont_fragment: AtomicU8::new(2) })
+        Ok(Self { socket, ipv4, dont_fragment: AtomicU8::new(2), lost: AtomicU32::new(0) })
     }
 
     /// Whether the port is one of IPv4.
@@ -111,6 +119,13 @@ impl Port {
     /// Receives a batch without waiting; see [`ReceiveBatch::receive`].
     pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
         batch.receive(self.as_fd())
+    }
+
+    /// How many datagrams the kernel has dropped before they could be received,
+    /// since this was last asked, as far as `batch` tells: it was just filled by
+    /// [`Self::receive`]. Of those after its last one the next tells.
+    pub fn newly_lost(&self, batch: &ReceiveBatch) -> u32 {
+        batch.lost().map_or(0, |lost| lost.wrapping_sub(self.lost.swap(lost, Relaxed)))
     }
 
     /// Takes the oldest report about a packet sent; see [`take_report`]. Only an

@@ -146,6 +146,11 @@ impl Inbound {
         self.drop_packet(packet, DropReason::BadLength);
     }
 
+    /// `count` datagrams that the kernel dropped before they could be received.
+    pub fn lost(&mut self, count: u32) {
+        self.counters().dropped(DropReason::ReceiveBufferFull, count.into());
+    }
+
     /// An IKE message was handed to the daemon.
     pub fn ike_handed_over(&mut self) {
         self.counters().add(Counter::IkeHandedOver, 1);

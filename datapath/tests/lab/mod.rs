@@ -138,6 +138,11 @@ impl Lab {
         }
     }
 
+    /// Runs something in the first namespace.
+    pub(crate) fn inside_first<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        inside(&self.names[0], run)
+    }
+
     /// Starts a packet path on both sides, with addresses and routes for a layout.
     pub(crate) fn sides(&self, layout: Layout, interface_mtu: u16) -> [Side; 2] {
         [1, 2].map(|n| Side::start(&self.names[usize::from(n) - 1], n, layout, interface_mtu))

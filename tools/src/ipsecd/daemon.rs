@@ -2,7 +2,7 @@
 //! packet path or the network, and what they want in return is done at once.
 
 use super::export::KeyExport;
-use super::ike_ports::{Arrived, IkePorts};
+use super::ike_ports::{Arrivals, IkePorts};
 use super::network::Network;
 use super::startup::StartError;
 use super::system::{Clock, SystemEntropy, notify_service_manager};
@@ -19,6 +19,7 @@ use ike::{Command, Datagram, Engine, Output, TunnelState};
 use keys::PresharedKeys;
 use policy::audit::{AuditEvent, PolicyEvent};
 use policy::config::Config;
+use policy::counters::DropReason;
 use policy::sa::SaSpec;
 use policy::time::Timestamp;
 use std::collections::HashMap;
@@ -157,9 +158,12 @@ impl Daemon {
         self.audit.record(&AuditEvent::from(event));
     }
 
-    fn arrived(&mut self, arrived: std::io::Result<Vec<Arrived>>) {
+    fn arrived(&mut self, arrived: std::io::Result<Arrivals>) {
         match arrived {
-            Ok(datagrams) => {
+            Ok(Arrivals { datagrams, too_long, lost }) => {
+                let counters = self.shared.daemon_counters();
+                counters.dropped(DropReason::IkeTooLong, too_long);
+                counters.dropped(DropReason::ReceiveBufferFull, lost.into());
                 for d in datagrams {
                     self.datagram(d.local, d.remote, &d.payload);
                 }

@@ -1,7 +1,8 @@
 //! UDP port 500: IKE datagrams to and from the network. Those on the NAT-T port
 //! come and go through the packet path, which shares that port with ESP.
 
-use datapath::io::{Outgoing, Port, PortKind, ReceiveBatch, Received, SendBatch};
+use datapath::io::{Outgoing, Port, PortKind, ReceiveBatch, SendBatch};
+use datapath::pipeline::inbound::LONGEST_IKE_MESSAGE;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -10,8 +11,6 @@ use tokio::net::UdpSocket;
 
 /// Datagrams taken from a socket at a time.
 const BATCH: usize = 16;
-/// The longest UDP payload.
-const LONGEST: usize = 65_535;
 
 /// An IKE datagram that arrived.
 #[derive(Debug)]
@@ -22,6 +21,16 @@ pub(super) struct Arrived {
     pub(super) remote: SocketAddr,
     /// The UDP payload.
     pub(super) payload: Vec<u8>,
+}
+
+/// What was found at a port.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    pub(super) datagrams: Vec<Arrived>,
+    /// Datagrams longer than [`LONGEST_IKE_MESSAGE`].
+    pub(super) too_long: u64,
+    /// Datagrams that the kernel dropped before.
+    pub(super) lost: u32,
 }
 
 /// The IKE port, for IPv4 and, where the host has it, IPv6.
@@ -69,12 +78,12 @@ impl IkePorts {
             Err(e) => return Err(e),
         };
         let v4 = Watched::open(port, true, mark)?;
-        Ok(Self { port, v4, v6, send: SendBatch::new(1), receive: ReceiveBatch::new(BATCH, LONGEST) })
+        Ok(Self { port, v4, v6, send: SendBatch::new(1), receive: ReceiveBatch::new(BATCH, LONGEST_IKE_MESSAGE) })
     }
 
     /// Waits for datagrams; there may be none after all. Cancel safe: nothing
     /// is taken from a socket before this returns.
-    pub(super) async fn arrived(&mut self) -> io::Result<Vec<Arrived>> {
+    pub(super) async fn arrived(&mut self) -> io::Result<Arrivals> {
         let Self { port, v4, v6, receive, .. } = self;
         let ready = match v6 {
             Some(v6) => tokio::select! {
@@ -84,12 +93,18 @@ impl IkePorts {
             None => v4.readiness.readable().await.map(|()| &*v4)?,
         };
         if ready.receive(receive)? == 0 {
-            return Ok(Vec::new());
+            return Ok(Arrivals::default());
         }
-        let arrived = |d: Received<'_>| {
-            Some(Arrived { local: SocketAddr::new(d.local?, *port), remote: d.source, payload: d.payload.to_vec() })
-        };
-        Ok(receive.iter_mut().filter(|d| !d.truncated).filter_map(arrived).collect())
+        let mut arrivals = Arrivals { lost: ready.port.newly_lost(receive), ..Arrivals::default() };
+        for d in receive.iter_mut() {
+            if d.truncated {
+                arrivals.too_long += 1;
+            } else if let Some(local) = d.local {
+                let local = SocketAddr::new(local, *port);
+                arrivals.datagrams.push(Arrived { local, remote: d.source, payload: d.payload.to_vec() });
+            }
+        }
+        Ok(arrivals)
     }
 
     /// Sends one datagram. A full socket buffer or a missing route is an error

@@ -100,7 +100,7 @@ impl InboundWorker {
         batch: &mut Vec<Arrival>,
     ) -> io::Result<()> {
         match port.receive(received) {
-            Ok(_) => {}
+            Ok(_) => pipeline.lost(port.newly_lost(received)),
             // What ICMP says of an earlier datagram of ours, or a signal: the port itself is well.
             Err(e) if is_transient(&e) => return Ok(()),
             Err(e) => return Err(e),
