@@ -289,6 +289,47 @@ fn large_packets() {
     assert!(said.contains("mtu"), "the sender is told the size: {said}");
 }
 
+/// Between IPv6 addresses, without UDP, through a router with a narrow link
+/// behind it, of which only ICMPv6 tells: nothing is lost for good.
+#[test]
+fn a_narrow_ipv6_path() {
+    let Some(lab) = Lab::open("narrow", 3, &[]) else { return };
+    let [a, b, router] = lab.hosts() else { panic!("three hosts") };
+    for host in lab.hosts() {
+        let conf = "/proc/sys/net/ipv6/conf";
+        host.run(10, "sh", &["-c", &format!("echo 0 > {conf}/default/accept_dad; echo 1 > {conf}/all/forwarding")])
+            .ok("IPv6 settings");
+    }
+    lab.link(a, "path", "fd79:1::1/64", router, "to-a", "fd79:1::ff/64");
+    lab.link(b, "path", "fd79:2::1/64", router, "to-b", "fd79:2::ff/64");
+    a.run(10, "ip", &["route", "add", "fd79:2::/64", "via", "fd79:1::ff"]).ok("a route");
+    b.run(10, "ip", &["route", "add", "fd79:1::/64", "via", "fd79:2::ff"]).ok("a route");
+    router.run(10, "ip", &["link", "set", "to-b", "mtu", "1400"]).ok("a narrow link");
+    b.run(10, "ip", &["link", "set", "path", "mtu", "1400"]).ok("a narrow link");
+    let [at_a, _at_b] =
+        [(a, b, "fd79:1::1", "fd79:2::1"), (b, a, "fd79:2::1", "fd79:1::1")].map(|(me, peer, local, remote)| {
+            let mut tunnel = Tunnel::new(me, peer, PLAIN);
+            tunnel.local = local.parse().expect("an address");
+            tunnel.remote = remote.parse().expect("an address");
+            tunnel.more_ike = "nat_traversal = \"off\"".into();
+            Caponier::start(me, &Configuration::new(tunnel))
+        });
+    assert_eq!(traffic::ping(a, a.inner(), b.inner(), 3, 1), 3);
+    let ping = |df: &str| {
+        let (from, to) = (a.inner().to_string(), b.inner().to_string());
+        a.run(30, "ping", &["-n", "-c", "4", "-i", "0.2", "-W", "2", "-M", df, "-s", "1370", "-I", &from, &to])
+    };
+    let refused = ping("do");
+    let said = refused.stdout + &refused.stderr;
+    assert!(!refused.status.success() && said.contains("mtu"), "the sender is told the size: {said}");
+    assert!(ping("dont").status.success(), "fragments pass");
+    Transfer::start(a, a.inner(), b, b.inner(), 5_000_000).finish();
+    for sa in at_a.report("sad") {
+        assert!(sa["udp_encapsulation"].is_null(), "{sa}");
+    }
+    assert_eq!(at_a.counter("send_failed"), 0);
+}
+
 /// A lifetime that only one side finds sane: each says so in its role, once.
 #[test]
 fn lifetime_mismatch() {
