@@ -1,16 +1,28 @@
 //! First match over ordered rules.
+//!
+//! | step | where |
+//! |---|---|
+//! | rules and packets as numbers, for each family | `row` |
+//! | which bits are looked at | `build` |
+//! | the search | `tree` |
+
+mod build;
+mod row;
+mod tree;
 
 use crate::five_tuple::{Direction, FiveTuple, Ports};
 use crate::selector::{PortSelector, Selector};
+use build::{Entry, build};
+use row::{Family, V4, V6};
+use tree::{Place, Tree};
 
 /// Rules compiled into an immutable snapshot; the first that matches decides.
 ///
-/// One rule is one selector; a policy with several has several rules. The
-/// search is linear: right by construction, and what a faster one is compared
-/// with.
-#[derive(Clone, Debug, Default)]
+/// One rule is one selector; a policy with several has several rules.
+#[derive(Debug)]
 pub struct Classifier {
     rules: Box<[Rule]>,
+    trees: Trees,
 }
 
 /// One rule.
@@ -70,15 +82,28 @@ impl Classifier {
         let rules = (0u32..).zip(policies).flat_map(|(policy, selectors)| {
             selectors.into_iter().map(move |selector| Rule { selector: selector.clone(), policy })
         });
-        Self { rules: rules.collect() }
+        let rules: Box<[Rule]> = rules.collect();
+        let trees = Trees::compile(|| (0..).zip(rules.iter().map(|r| &r.selector)));
+        Self { rules, trees }
     }
 
-    /// The policy of the first rule that covers a packet whose ports can be seen.
+    /// The policy of the first rule that covers a packet.
     ///
-    /// Where they are hidden ([`Coverage::PortsHidden`]) the first match is not
-    /// the whole answer; walk [`Self::rules`].
+    /// Where ports are hidden ([`Coverage::PortsHidden`]) that is not the whole
+    /// answer: see [`HiddenPorts`].
     #[must_use]
     pub fn first_match(&self, tuple: &FiveTuple, direction: Direction) -> Option<u32> {
+        let verify = |place| self.rules[place as usize].selector.matches(tuple, direction);
+        match self.trees.first_match(tuple, direction, verify) {
+            Ok(place) => place.map(|place| self.rules[place as usize].policy),
+            Err(TwoFamilies) => self.first_match_linear(tuple, direction),
+        }
+    }
+
+    /// The same by trying one rule after the other: right by construction, and
+    /// what [`Self::first_match`] is compared with.
+    #[must_use]
+    pub fn first_match_linear(&self, tuple: &FiveTuple, direction: Direction) -> Option<u32> {
         self.rules.iter().find(|r| r.selector.matches(tuple, direction)).map(|r| r.policy)
     }
 
@@ -87,6 +112,84 @@ impl Classifier {
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
+
+    /// Octets it takes on the heap.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of_val(&*self.rules) + self.trees.v4.size() + self.trees.v6.size()
+    }
+}
+
+/// Which policies could cover a packet that does not show its ports, because
+/// they look at ports and all else fits.
+#[derive(Debug)]
+pub struct HiddenPorts {
+    trees: Trees,
+}
+
+impl HiddenPorts {
+    /// Compiles the selectors of policies, given with their numbers, in search order.
+    pub fn compile<'a, S>(policies: impl IntoIterator<Item = (u32, S)>) -> Self
+    where
+        S: IntoIterator<Item = &'a Selector>,
+    {
+        let with_ports = policies.into_iter().flat_map(|(policy, selectors)| {
+            let with_ports = selectors.into_iter().filter(|s| s.ports != PortSelector::Any);
+            with_ports.map(move |s| (policy, Selector { ports: PortSelector::Any, ..s.clone() }))
+        });
+        let with_ports: Vec<(u32, Selector)> = with_ports.collect();
+        Self { trees: Trees::compile(|| with_ports.iter().map(|(policy, selector)| (*policy, selector))) }
+    }
+
+    /// The first policy that could cover a packet.
+    #[must_use]
+    pub fn first_match(&self, tuple: &FiveTuple, direction: Direction) -> Option<u32> {
+        // Nothing needs to be verified: rows of selectors without ports say all of them.
+        self.trees.first_match(tuple, direction, |_| true).unwrap_or(None)
+    }
+}
+
+/// Selectors of both families, compiled.
+#[derive(Debug)]
+struct Trees {
+    v4: Tree<V4>,
+    v6: Tree<V6>,
+}
+
+/// The addresses of a five-tuple are of two families. No packet is like that.
+struct TwoFamilies;
+
+impl Trees {
+    /// `selectors` gives them with their places, which ascend.
+    fn compile<'a, I: Iterator<Item = (u32, &'a Selector)>>(selectors: impl Fn() -> I) -> Self {
+        Self { v4: tree(selectors()), v6: tree(selectors()) }
+    }
+
+    /// The place of the first selector that covers a packet. `verify` tells
+    /// whether the one at a place does, where the tree does not know all of it.
+    #[inline]
+    fn first_match(
+        &self,
+        tuple: &FiveTuple,
+        direction: Direction,
+        verify: impl Fn(u32) -> bool,
+    ) -> Result<Option<u32>, TwoFamilies> {
+        if let Some(point) = row::packet::<V4>(tuple, direction) {
+            Ok(self.v4.first_match(point, &verify))
+        } else if let Some(point) = row::packet::<V6>(tuple, direction) {
+            Ok(self.v6.first_match(point, &verify))
+        } else {
+            Err(TwoFamilies)
+        }
+    }
+}
+
+fn tree<'a, F: Family>(selectors: impl Iterator<Item = (u32, &'a Selector)>) -> Tree<F> {
+    let entry = |(place, selector)| {
+        let (low, high, exact) = row::points::<F>(selector)?;
+        Some(Entry::new(low, high, Place::new(place, exact)))
+    };
+    build(&selectors.filter_map(entry).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -113,7 +216,7 @@ mod tests {
         assert_eq!(compiled.first_match(&to(81), Direction::Outbound), Some(1));
         // Inbound, the remote port is the source.
         assert_eq!(compiled.first_match(&to(80), Direction::Inbound), Some(1));
-        assert_eq!(Classifier::default().first_match(&to(80), Direction::Outbound), None);
+        assert_eq!(Classifier::compile([[]; 0]).first_match(&to(80), Direction::Outbound), None);
     }
 
     #[test]

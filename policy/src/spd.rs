@@ -27,11 +27,11 @@
 //! 5.2) nor go in the clear: dropped as [`DropReason::OutsideTunnelSelector`].
 
 use crate::bypass::BypassList;
-use crate::classifier::{Classifier, Coverage, coverage};
+use crate::classifier::{Classifier, Coverage, HiddenPorts, coverage};
 use crate::config::{Config, DefaultAction, HostAction, TunnelPolicy};
 use crate::counters::DropReason;
 use crate::five_tuple::{Direction, FiveTuple, Ports};
-use crate::selector::PortSelector;
+use crate::selector::{PortSelector, Selector};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,6 +87,10 @@ pub struct Spd {
     config: Config,
     bypass: BypassList,
     classifier: Classifier,
+    /// Selectors that [name a type](names_a_type).
+    link_control: Classifier,
+    /// Policies that discard or protect, as far as they look at ports.
+    hidden_ports: HiddenPorts,
     /// Index of the tunnel of each host policy that has one, by place in `config.hosts`.
     host_tunnels: Box<[Option<u32>]>,
     /// By index, ascending. Indices of tunnels that are gone are missing.
@@ -149,6 +153,15 @@ impl Spd {
             epoch,
             bypass: BypassList::new(&config.bypass),
             classifier: Classifier::compile(config.hosts.iter().map(|h| &h.selectors)),
+            link_control: Classifier::compile(
+                config.hosts.iter().map(|h| h.selectors.iter().filter(|s| names_a_type(s))),
+            ),
+            hidden_ports: HiddenPorts::compile(
+                (0..)
+                    .zip(&config.hosts)
+                    .filter(|(_, h)| !matches!(h.action, HostAction::Pass))
+                    .map(|(policy, h)| (policy, &h.selectors)),
+            ),
             host_tunnels: host_tunnels.collect(),
             tunnels,
             next_tunnel,
@@ -170,49 +183,54 @@ impl Spd {
         if is_link_control(tuple) {
             return self.decide_link_control(tuple, direction);
         }
+        let first = self.classifier.first_match(tuple, direction);
+        let verdict = match first {
+            Some(policy) => self.apply(policy, tuple, direction),
+            None => self.default_verdict(),
+        };
         match tuple.ports {
-            Ports::Pair { .. } | Ports::Icmp { .. } => match self.classifier.first_match(tuple, direction) {
-                Some(policy) => self.apply(policy, tuple, direction),
-                None => self.default_verdict(),
+            Ports::Pair { .. } | Ports::Icmp { .. } => verdict,
+            Ports::Opaque | Ports::None => match self.undone_by(verdict, first, tuple, direction) {
+                Some(policy) => Verdict::drop(DropReason::FragmentPortsHidden, self.cookie(policy)),
+                None => verdict,
             },
-            Ports::Opaque | Ports::None => self.decide_without_ports(tuple, direction),
         }
     }
 
     /// Only policies that name the type decide.
     fn decide_link_control(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
-        let naming = self.classifier.rules().iter().find(|r| {
-            matches!(r.selector.ports, PortSelector::Icmp { kind, .. } if kind != (0, u8::MAX))
-                && r.selector.matches(tuple, direction)
-        });
-        match naming {
-            Some(rule) => self.apply(rule.policy, tuple, direction),
+        match self.link_control.first_match(tuple, direction) {
+            Some(policy) => self.apply(policy, tuple, direction),
             None => Verdict::of(Decision::Pass, COOKIE_NONE),
         }
     }
 
-    /// See the module's documentation, "Fragments".
-    fn decide_without_ports(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
-        let rules = self.classifier.rules();
-        let (verdict, before) = match rules.iter().position(|r| r.selector.matches(tuple, direction)) {
-            Some(at) => (self.apply(rules[at].policy, tuple, direction), &rules[..at]),
-            None => (self.default_verdict(), rules),
-        };
+    /// The first policy before `decider` that could cover a packet whose ports
+    /// are hidden, and whose word the verdict would undo: see the module's
+    /// documentation, "Fragments".
+    fn undone_by(
+        &self,
+        verdict: Verdict,
+        decider: Option<u32>,
+        tuple: &FiveTuple,
+        direction: Direction,
+    ) -> Option<u32> {
         if verdict.decision == Decision::Discard {
-            return verdict;
+            return None;
         }
-        let undone = before.iter().find(|rule| {
-            rule.coverage(tuple, direction) == Coverage::PortsHidden
-                && match self.action(rule.policy) {
-                    Decision::Bypass | Decision::Pass => false,
-                    Decision::Discard => true,
-                    protect @ Decision::Protect { .. } => protect != verdict.decision,
-                }
-        });
-        match undone {
-            Some(rule) => Verdict::drop(DropReason::FragmentPortsHidden, self.cookie(rule.policy)),
-            None => verdict,
-        }
+        let undone = |policy: &u32| match self.action(*policy) {
+            Decision::Bypass | Decision::Pass => false,
+            Decision::Discard => true,
+            protect @ Decision::Protect { .. } => protect != verdict.decision,
+        };
+        let could_cover = |policy: &u32| {
+            let mut selectors = self.config.hosts[*policy as usize].selectors.iter();
+            selectors.any(|s| coverage(s, tuple, direction) == Coverage::PortsHidden)
+        };
+        let end = decider.unwrap_or(self.config.hosts.len() as u32);
+        let first = self.hidden_ports.first_match(tuple, direction)?;
+        // Most often that is the one: others count only where it leads into the tunnel of the verdict.
+        (first..end).find(|policy| undone(policy) && could_cover(policy))
     }
 
     /// What a host policy says of a packet that it covers.
@@ -309,6 +327,11 @@ pub fn is_link_control(tuple: &FiveTuple) -> bool {
     tuple.source.is_ipv6()
         && tuple.protocol == ICMPV6
         && matches!(tuple.ports, Ports::Icmp { kind: 130..=137 | 143, .. })
+}
+
+/// Whether a selector covers packets of link control at all.
+fn names_a_type(selector: &Selector) -> bool {
+    matches!(selector.ports, PortSelector::Icmp { kind, .. } if kind != (0, u8::MAX))
 }
 
 /// The current snapshot, replaced under its readers.

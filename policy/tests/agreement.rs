@@ -7,7 +7,7 @@ mod common;
 
 use common::{Rules, hash_key};
 use policy::cache::{CacheEntry, CacheKey, Inserted, SpdCache};
-use policy::config::{Config, DefaultAction, HostAction, StartMode, TunnelPolicy};
+use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, TunnelPolicy};
 use policy::counters::DropReason;
 use policy::explain::{Action, DecidedBy, Outcome};
 use policy::five_tuple::{Direction, FiveTuple, Ports};
@@ -123,7 +123,7 @@ fn packet() -> impl Strategy<Value = (FiveTuple, Direction)> {
     )
 }
 
-/// The search as one would do it on paper, for packets that show their ports.
+/// The search as one would do it on paper.
 fn on_paper(spd: &Spd, tuple: &FiveTuple, direction: Direction) -> Verdict {
     let verdict = |decision, cookie, reason| Verdict { decision, cookie, reason };
     let config = spd.config();
@@ -134,12 +134,12 @@ fn on_paper(spd: &Spd, tuple: &FiveTuple, direction: Direction) -> Verdict {
         && tuple.protocol == 58
         && matches!(tuple.ports, Ports::Icmp { kind, .. } if (130..=137).contains(&kind) || kind == 143);
     let names = |s: &Selector| matches!(s.ports, PortSelector::Icmp { kind, .. } if kind != (0, 255));
-    for host in &config.hosts {
+    for (at, host) in config.hosts.iter().enumerate() {
         let covers = |s: &Selector| s.matches(tuple, direction) && (!link_control || names(s));
         if !host.selectors.iter().any(covers) {
             continue;
         }
-        return match &host.action {
+        let verdict = match &host.action {
             HostAction::Pass => verdict(Decision::Pass, host.cookie, None),
             HostAction::Discard => verdict(Decision::Discard, host.cookie, Some(DropReason::PolicyDiscard)),
             HostAction::Tunnel(t) if t.selector.matches(tuple, direction) => {
@@ -148,17 +148,49 @@ fn on_paper(spd: &Spd, tuple: &FiveTuple, direction: Direction) -> Verdict {
             }
             HostAction::Tunnel(t) => {
                 let could = t.selector.ports != PortSelector::Any
-                    && tuple.ports == Ports::None
+                    && matches!(tuple.ports, Ports::None | Ports::Opaque)
                     && Selector { ports: PortSelector::Any, ..t.selector.clone() }.matches(tuple, direction);
                 let reason = if could { DropReason::FragmentPortsHidden } else { DropReason::OutsideTunnelSelector };
                 verdict(Decision::Discard, host.cookie, Some(reason))
             }
         };
+        return unless_undone(spd, verdict, &config.hosts[..at], tuple, direction);
     }
-    match (link_control, config.default_action) {
-        (true, _) => verdict(Decision::Pass, 0, None),
+    let verdict = match (link_control, config.default_action) {
+        (true, _) => return verdict(Decision::Pass, 0, None),
         (false, DefaultAction::Pass) => verdict(Decision::Pass, COOKIE_DEFAULT, None),
         (false, DefaultAction::Discard) => verdict(Decision::Discard, COOKIE_DEFAULT, Some(DropReason::PolicyDiscard)),
+    };
+    unless_undone(spd, verdict, &config.hosts, tuple, direction)
+}
+
+/// A fragment is dropped if a policy before the one that decides could cover it and is stricter, or leads elsewhere.
+fn unless_undone(
+    spd: &Spd,
+    verdict: Verdict,
+    before: &[Arc<HostPolicy>],
+    tuple: &FiveTuple,
+    direction: Direction,
+) -> Verdict {
+    if !matches!(tuple.ports, Ports::None | Ports::Opaque) || verdict.decision == Decision::Discard {
+        return verdict;
+    }
+    let could = |s: &Selector| {
+        s.ports != PortSelector::Any && Selector { ports: PortSelector::Any, ..s.clone() }.matches(tuple, direction)
+    };
+    let undone = before.iter().find(|host| {
+        let says = match &host.action {
+            HostAction::Pass => return false,
+            HostAction::Discard => Decision::Discard,
+            HostAction::Tunnel(t) => Decision::Protect { tunnel: spd.tunnel_index(&t.name).unwrap() },
+        };
+        says != verdict.decision && host.selectors.iter().any(could)
+    });
+    match undone {
+        Some(host) => {
+            Verdict { decision: Decision::Discard, cookie: host.cookie, reason: Some(DropReason::FragmentPortsHidden) }
+        }
+        None => verdict,
     }
 }
 
@@ -183,9 +215,7 @@ proptest! {
     fn the_first_match_is_found(config in config(), packets in prop::collection::vec(packet(), 30)) {
         let spd = Spd::compile(&config, 1);
         for (tuple, direction) in packets {
-            if !matches!(tuple.ports, Ports::Opaque | Ports::None) {
-                prop_assert_eq!(spd.decide(&tuple, direction), on_paper(&spd, &tuple, direction));
-            }
+            prop_assert_eq!(spd.decide(&tuple, direction), on_paper(&spd, &tuple, direction));
         }
     }
 
@@ -296,6 +326,7 @@ proptest! {
                         let alone = CacheEntry::from(spd.decide(&key.tuple, key.direction));
                         if let Some(found) = found {
                             prop_assert_eq!(found, alone);
+                            prop_assert_eq!(found, CacheEntry::from(on_paper(&spd, &key.tuple, key.direction)));
                             continue;
                         }
                         let before = cache.len();
