@@ -45,7 +45,8 @@ impl From<Verdict> for CacheEntry {
 pub enum Inserted {
     /// The entry is there: a new one, or one that replaced a stale one.
     Inserted,
-    /// Somebody was faster: there is an entry of this epoch, or of a newer one.
+    /// Somebody was faster: there is an entry of this epoch, which counts the
+    /// packet, or of a newer one.
     AlreadyThere,
     /// There is no room. The packet is to be dropped as [`DropReason::SpdHardLimit`].
     HardLimit,
@@ -80,16 +81,23 @@ impl Stored {
         Self { entry, epoch, last_use: AtomicU32::new(now), packets: AtomicU64::new(1) }
     }
 
-    /// Answers a look-up.
+    /// Answers a look-up for a packet not seen before.
     #[inline]
     fn hit(&self, epoch: u32, now: u32) -> Option<CacheEntry> {
+        let entry = self.hit_again(epoch, now)?;
+        self.packets.fetch_add(1, Relaxed);
+        Some(entry)
+    }
+
+    /// Answers a look-up for a packet that is counted already.
+    #[inline]
+    fn hit_again(&self, epoch: u32, now: u32) -> Option<CacheEntry> {
         if self.epoch != epoch {
             return None;
         }
         if self.last_use.load(Relaxed) < now {
             self.last_use.store(now, Relaxed);
         }
-        self.packets.fetch_add(1, Relaxed);
         Some(self.entry)
     }
 }
@@ -119,6 +127,14 @@ impl SpdCache {
         self.entries.pin().get(&stored)?.hit(epoch, seconds(now))
     }
 
+    /// As [`Self::look_up`], for a packet that was looked up under this epoch
+    /// before and had to wait: it is not counted again.
+    #[must_use]
+    pub fn look_up_again(&self, key: &CacheKey, epoch: u32, now: Timestamp) -> Option<CacheEntry> {
+        let stored = StoredKey::new(key, &self.hash_key);
+        self.entries.pin().get(&stored)?.hit_again(epoch, seconds(now))
+    }
+
     /// Looks up all `keys`, the answers in the same places of `found`.
     ///
     /// # Panics
@@ -132,7 +148,7 @@ impl SpdCache {
         }
     }
 
-    /// Adds a decision made under `epoch`, and tells `sink` if that, or its
+    /// Adds a decision on a packet made under `epoch`, and tells `sink` if that, or its
     /// refusal, is to be alerted.
     ///
     /// There is never one entry more than the hard limit. Where several threads
@@ -151,7 +167,10 @@ impl SpdCache {
         let entries = self.entries.pin();
         loop {
             match entries.get(&key) {
-                Some(there) if !is_older(there.epoch, epoch) => return Inserted::AlreadyThere,
+                Some(there) if !is_older(there.epoch, epoch) => {
+                    let _counted = there.hit(epoch, seconds(now));
+                    return Inserted::AlreadyThere;
+                }
                 Some(_) => {
                     // Only what is there is replaced: this needs no place.
                     let replaced = entries.compute(key, |there| match there {

@@ -113,6 +113,16 @@ fn packets_are_counted_and_the_last_use_noted() {
 }
 
 #[test]
+fn a_packet_looked_up_again_is_not_counted_again() {
+    let c = cache(1000, 1000);
+    put(&c, &flow(1), PROTECT, 3, at(9));
+    assert_eq!(c.look_up_again(&flow(1), 3, at(19)), Some(PROTECT));
+    assert_eq!((records(&c)[0].packets, records(&c)[0].last_use), (1, at(19)));
+    assert_eq!(c.look_up_again(&flow(1), 4, at(20)), None);
+    assert_eq!(c.look_up_again(&flow(2), 3, at(20)), None);
+}
+
+#[test]
 fn another_epoch_misses_and_is_replaced_in_place() {
     let c = cache(10, 2);
     put(&c, &flow(1), PASS, 1, at(0));

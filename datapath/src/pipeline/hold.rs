@@ -10,9 +10,17 @@ pub(super) struct HoldQueues {
     by_tunnel: BTreeMap<u32, Queue>,
 }
 
+/// A packet that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) packet: Packet,
+    /// Of the policies that sent it here, whose cache entry has counted it.
+    pub(super) epoch: u32,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    packets: VecDeque<Packet>,
+    packets: VecDeque<Waiting>,
     /// The daemon was asked for an SA and has not answered.
     asked: bool,
 }
@@ -28,12 +36,12 @@ pub(super) struct Held {
 
 impl HoldQueues {
     /// Adds a copy of a packet, small enough to be kept, to the queue of a
-    /// tunnel, which holds at most `limit`.
-    pub(super) fn hold(&mut self, tunnel: u32, packet: &Packet, limit: usize) -> Held {
+    /// tunnel, which holds at most `limit`; `epoch` is that of the policies which said so.
+    pub(super) fn hold(&mut self, tunnel: u32, packet: &Packet, epoch: u32, limit: usize) -> Held {
         let queue = self.by_tunnel.entry(tunnel).or_default();
         let waits = queue.packets.len() < limit;
         if waits {
-            queue.packets.push_back(packet.compact_copy());
+            queue.packets.push_back(Waiting { packet: packet.compact_copy(), epoch });
         }
         Held { waits, ask: !core::mem::replace(&mut queue.asked, true) }
     }
@@ -45,12 +53,12 @@ impl HoldQueues {
 
     /// Takes the packets of a tunnel out, the oldest first. The daemon's answer
     /// is still awaited.
-    pub(super) fn take(&mut self, tunnel: u32) -> VecDeque<Packet> {
+    pub(super) fn take(&mut self, tunnel: u32) -> VecDeque<Waiting> {
         self.by_tunnel.get_mut(&tunnel).map(|q| core::mem::take(&mut q.packets)).unwrap_or_default()
     }
 
     /// Takes the packets of a tunnel out since the daemon has answered.
-    pub(super) fn answered(&mut self, tunnel: u32) -> VecDeque<Packet> {
+    pub(super) fn answered(&mut self, tunnel: u32) -> VecDeque<Waiting> {
         self.by_tunnel.remove(&tunnel).map(|q| q.packets).unwrap_or_default()
     }
 

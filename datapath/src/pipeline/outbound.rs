@@ -1,6 +1,6 @@
 //! From clear packets of the TUN interface to protected ones.
 
-use super::hold::{Held, HoldQueues};
+use super::hold::{Held, HoldQueues, Waiting};
 use crate::esp::outbound::{Inner, Sealed, seal};
 use crate::event::Event;
 use crate::headers::Headers;
@@ -130,14 +130,14 @@ impl Outbound {
     /// The SA of a tunnel is there: sends what waits for it, the oldest first.
     pub fn release(&mut self, tunnel: u32, now: Timestamp, out: &mut OutboundOutput) {
         let packets = self.answered(tunnel);
-        self.process(packets, now, out);
+        self.process_held(packets, now, out);
     }
 
     /// There will be no SA for a tunnel: drops what waits for it. The next
     /// packet asks again.
     pub fn fail(&mut self, tunnel: u32) {
         let packets = self.answered(tunnel);
-        for packet in packets {
+        for Waiting { packet, .. } in packets {
             self.drop_packet(packet, DropReason::NegotiationFailed);
         }
     }
@@ -148,7 +148,7 @@ impl Outbound {
         for tunnel in self.holds.tunnels() {
             let gone = spd.tunnel(tunnel).is_none();
             let packets = if gone { self.answered(tunnel) } else { self.take_held(tunnel) };
-            self.process(packets, now, out);
+            self.process_held(packets, now, out);
         }
     }
 
@@ -225,44 +225,78 @@ impl Outbound {
         for tunnel in self.holds.tunnels() {
             if self.shared.outbound.current(tunnel).is_some() {
                 let packets = self.take_held(tunnel);
-                self.process(packets, now, out);
+                self.process_held(packets, now, out);
             }
         }
     }
 
-    fn answered(&mut self, tunnel: u32) -> VecDeque<Packet> {
+    fn answered(&mut self, tunnel: u32) -> VecDeque<Waiting> {
         let packets = self.holds.answered(tunnel);
         self.shared.count_held(tunnel, 0, packets.len() as u64);
         packets
     }
 
-    fn take_held(&mut self, tunnel: u32) -> VecDeque<Packet> {
+    fn take_held(&mut self, tunnel: u32) -> VecDeque<Waiting> {
         let packets = self.holds.take(tunnel);
         self.shared.count_held(tunnel, 0, packets.len() as u64);
         packets
+    }
+
+    /// Packets that waited.
+    fn process_held(&mut self, packets: VecDeque<Waiting>, now: Timestamp, out: &mut OutboundOutput) {
+        let shared = Arc::clone(&self.shared);
+        let spd = shared.spd.load();
+        for Waiting { packet, epoch } in packets {
+            let key = self.parse(packet);
+            let found = key.and_then(|key| {
+                if epoch == spd.epoch() {
+                    shared.cache.look_up_again(&key, epoch, now)
+                } else {
+                    shared.cache.look_up(&key, spd.epoch(), now)
+                }
+            });
+            // As many answers as keys: a packet without one was not kept.
+            self.found.extend(key.map(|_| found));
+        }
+        self.decide_all(&spd, now, out);
     }
 
     /// Parse, look up, decide, act.
     fn process(&mut self, packets: impl IntoIterator<Item = Packet>, now: Timestamp, out: &mut OutboundOutput) {
         let shared = Arc::clone(&self.shared);
         let spd = shared.spd.load();
-        for mut packet in packets {
-            match Headers::parse(packet.as_slice()) {
-                Ok(headers) => {
-                    packet.truncate(headers.total_len);
-                    self.keys.push(CacheKey::new(headers.tuple, Direction::Outbound));
-                    self.parsed.push((packet, headers));
-                }
-                Err(_) => self.drop_packet(packet, DropReason::Malformed),
-            }
+        for packet in packets {
+            self.parse(packet);
         }
         self.found.resize(self.keys.len(), None);
         shared.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
+        self.decide_all(&spd, now, out);
+    }
+
+    /// Reads the headers of a packet.
+    fn parse(&mut self, mut packet: Packet) -> Option<CacheKey> {
+        match Headers::parse(packet.as_slice()) {
+            Ok(headers) => {
+                packet.truncate(headers.total_len);
+                let key = CacheKey::new(headers.tuple, Direction::Outbound);
+                self.keys.push(key);
+                self.parsed.push((packet, headers));
+                Some(key)
+            }
+            Err(_) => {
+                self.drop_packet(packet, DropReason::Malformed);
+                None
+            }
+        }
+    }
+
+    fn decide_all(&mut self, spd: &Spd, now: Timestamp, out: &mut OutboundOutput) {
+        let shared = Arc::clone(&self.shared);
         let mut parsed = mem::take(&mut self.parsed);
         for (order, (packet, headers)) in parsed.drain(..).enumerate() {
             let entry = match self.found[order] {
-                Some(entry) => self.check_clear(&spd, entry, &headers.tuple),
-                None => decide(&shared, &spd, &self.keys[order], now, &mut out.events),
+                Some(entry) => self.check_clear(spd, entry, &headers.tuple),
+                None => decide(&shared, spd, &self.keys[order], now, &mut out.events),
             };
             match entry {
                 Err(reason) => self.drop_packet(packet, reason),
@@ -286,7 +320,7 @@ impl Outbound {
         self.parsed = parsed;
         self.keys.clear();
         self.found.clear();
-        self.protect_all(&spd, now, out);
+        self.protect_all(spd, now, out);
     }
 
     /// Watches the cache, on which it hangs that nothing leaves unprotected: of
@@ -381,7 +415,7 @@ impl Outbound {
                 self.drop_packet(packet, DropReason::NoSa);
                 continue;
             }
-            let Held { waits, ask } = self.holds.hold(tunnel, &packet, limit);
+            let Held { waits, ask } = self.holds.hold(tunnel, &packet, spd.epoch(), limit);
             if ask {
                 out.events.push(Event::Acquire { tunnel, tuple: headers.tuple });
             }

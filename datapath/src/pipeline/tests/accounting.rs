@@ -124,6 +124,28 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..25)
 }
 
+#[test]
+fn a_packet_that_waits_is_counted_once_by_the_cache() {
+    let counts = |a: &Host| {
+        let mut counts = Vec::new();
+        a.shared.cache.for_each(|r| counts.push(r.packets));
+        counts
+    };
+    let mut a = Host::of(&gcm(), true, false);
+    a.send(&some_packets(true, 3));
+    assert_eq!((a.outbound.held(), counts(&a)), (3, vec![3]));
+    // Told to try, without an SA: they wait on.
+    a.outbound.release(0, now(), &mut a.out);
+    assert_eq!((a.outbound.held(), counts(&a)), (3, vec![3]));
+    // New policies count anew.
+    a.shared.replace_policies(&tunnel_config(&gcm(), true), |_| {});
+    a.outbound.policies_replaced(now(), &mut a.out);
+    assert_eq!((a.outbound.held(), counts(&a)), (3, vec![3]));
+    a.establish(&gcm(), true);
+    a.send(&some_packets(true, 2));
+    assert_eq!((a.on_the_wire().len(), counts(&a)), (5, vec![5]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
