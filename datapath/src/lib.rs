@@ -2,6 +2,7 @@
 
 pub mod esp;
 pub mod event;
+mod fragment;
 pub mod headers;
 pub mod io;
 pub mod mtu;

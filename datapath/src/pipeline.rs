@@ -4,6 +4,7 @@
 //! Both work on batches. Whoever does the I/O hands over a batch, moves what is
 //! in the output, tells what became of it, and gives the buffers back.
 
+mod gather;
 mod hold;
 pub mod inbound;
 pub mod outbound;
@@ -11,8 +12,30 @@ pub mod outbound;
 pub use inbound::{Arrival, Inbound, InboundOutput};
 pub use outbound::{Clear, Outbound, OutboundOutput};
 
+use crate::event::Event;
+use crate::shared::Shared;
+use policy::cache::{CacheEntry, CacheKey, Inserted};
+use policy::counters::DropReason;
+use policy::spd::Spd;
+use policy::time::Timestamp;
+
 /// Packets that are worked on together.
 pub const BATCH: usize = 64;
+
+/// Decides on the first packet of a conversation, and remembers.
+fn decide(
+    shared: &Shared,
+    spd: &Spd,
+    key: &CacheKey,
+    now: Timestamp,
+    events: &mut Vec<Event>,
+) -> Result<CacheEntry, DropReason> {
+    let entry = CacheEntry::from(spd.decide(&key.tuple, key.direction));
+    match shared.cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
+        Inserted::Inserted | Inserted::AlreadyThere => Ok(entry),
+        Inserted::HardLimit => Err(DropReason::SpdHardLimit),
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,9 @@ named! {
         /// Its ports cannot be seen, and a policy that looks at them could have
         /// protected or discarded it (RFC 4301 7).
         FragmentPortsHidden = "fragment_ports_hidden",
+        /// Other fragments of its packet did not come, and policies look at the
+        /// ports that only the first one shows (RFC 4301 7.3).
+        FragmentsMissing = "fragments_missing",
         /// The SPD cache is at its hard limit and has no entry for it.
         SpdHardLimit = "spd_hard_limit",
         /// It arrived in the clear where a policy protects (RFC 4301 5.2).
@@ -137,6 +140,8 @@ named! {
         BypassedIn = "bypassed_in",
         /// Packets that fragmentation before encryption added: one less than the fragments of each.
         FragmentsAdded = "fragments_added",
+        /// Fragments that became part of a whole packet before encryption: one less than the fragments of each.
+        FragmentsJoined = "fragments_joined",
         /// Datagrams handed to the IKE daemon.
         IkeHandedOver = "ike_handed_over",
         /// NAT keepalives (RFC 3948 2.3).

@@ -327,8 +327,8 @@ fn summary(e: &Explanation) -> Vec<String> {
             t.name, t.selector
         ),
         (Action::Discard, Some("fragment_ports_hidden"), _) => {
-            "it is dropped (fragment_ports_hidden): its ports cannot \
-            be seen, and that policy looks at ports; a policy without ports before it would decide"
+            "it is dropped (fragment_ports_hidden) if it comes alone: its ports cannot be seen, and that policy looks \
+             at ports; with the first fragment of its packet it goes where that one goes"
                 .to_owned()
         }
         (_, reason, _) => format!("it is dropped ({})", reason.unwrap_or("policy_discard")),

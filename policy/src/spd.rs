@@ -17,9 +17,10 @@
 //! unless an earlier one could have covered its packet and says something that
 //! the decision would undo: discard, or protect in a tunnel that is not the one
 //! decided on. Then the fragment is dropped as
-//! [`DropReason::FragmentPortsHidden`] (RFC 4301 7: no state is kept about
-//! first fragments). An earlier *pass* never stands in the way, since every
-//! decision is at least as strict.
+//! [`DropReason::FragmentPortsHidden`]. An earlier *pass* never stands in the way,
+//! since every decision is at least as strict. That is for whoever sees one
+//! fragment alone; the packet path brings those of a packet together first,
+//! where [`Spd::looks_at_ports`] says so, and asks with the ports of the first.
 //!
 //! # Protect, but not in this tunnel
 //! A packet that a host policy sends through a tunnel whose own selector does
@@ -171,10 +172,10 @@ impl Spd {
 
     /// What to do with a packet.
     ///
-    /// Inbound is a packet that arrived in the clear; one that came through an
-    /// SA is checked against the SA's selector instead (RFC 4301 5.2), see
-    /// [`Self::accepts_inbound`]. Packets of IKE and ESP itself are not asked
-    /// about: their sockets are exempt.
+    /// Inbound, [`Decision::Protect`] names the one tunnel that the packet may come
+    /// through, within the selector of the SA besides (RFC 4301 5.2), and the
+    /// others are for what arrives in the clear. Packets of IKE and ESP itself
+    /// are not asked about: their sockets are exempt.
     #[must_use]
     pub fn decide(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
         if self.bypass.find(tuple.local(direction)).is_some() {
@@ -269,12 +270,27 @@ impl Spd {
         }
     }
 
-    /// Whether a decrypted packet may come out of a tunnel: its policy's
-    /// selector covers it (RFC 4301 5.2 step 4). An SA negotiated for less is
-    /// checked against its own selector, [`crate::sa::SaSpec::selector`].
+    /// Whether what becomes of a packet with these addresses and this protocol
+    /// depends on its ports, whatever they are: then a fragment that does not show
+    /// them is to be decided on with the first of its packet.
     #[must_use]
-    pub fn accepts_inbound(&self, tuple: &FiveTuple, tunnel: u32) -> bool {
-        self.tunnel(tunnel).is_some_and(|t| t.selector.matches(tuple, Direction::Inbound))
+    pub fn looks_at_ports(&self, tuple: &FiveTuple, direction: Direction) -> bool {
+        if self.bypass.find(tuple.local(direction)).is_some() {
+            return false;
+        }
+        let hidden = FiveTuple { ports: Ports::Opaque, ..*tuple };
+        for rule in self.classifier.rules() {
+            match rule.coverage(&hidden, direction) {
+                Coverage::Differs => {}
+                Coverage::PortsHidden => return true,
+                Coverage::Covers => {
+                    let Decision::Protect { tunnel } = self.action(rule.policy) else { return false };
+                    let tunnel = self.tunnel(tunnel).map(|t| coverage(&t.selector, &hidden, direction));
+                    return tunnel == Some(Coverage::PortsHidden);
+                }
+            }
+        }
+        false
     }
 
     /// What entries made from this snapshot carry.

@@ -108,10 +108,6 @@ fn what_the_tunnel_does_not_carry_is_dropped_not_passed() {
     assert_eq!(spd.decide(&outside, Outbound), dropped(DropReason::OutsideTunnelSelector, 2));
     let inbound = tcp("10.2.0.1", "10.1.9.1", 80);
     assert_eq!(spd.decide(&inbound, Inbound), dropped(DropReason::OutsideTunnelSelector, 2));
-    assert!(spd.accepts_inbound(&tcp("10.2.0.1", "10.1.0.1", 80), 0));
-    assert!(!spd.accepts_inbound(&inbound, 0));
-    assert!(!spd.accepts_inbound(&inside, 0), "an outbound packet does not come out of the tunnel");
-    assert!(!spd.accepts_inbound(&tcp("10.2.0.1", "10.1.0.1", 80), 1), "no such tunnel");
 }
 
 fn fragment() -> FiveTuple {
@@ -173,6 +169,27 @@ fn a_fragment_does_not_fit_a_tunnel_that_looks_at_ports() {
     assert_eq!(spd.decide(&fragment(), Outbound), dropped(DropReason::FragmentPortsHidden, 2));
     let other = tuple("10.1.0.1", "10.2.0.1", 17, Ports::Opaque);
     assert_eq!(spd.decide(&other, Outbound), dropped(DropReason::OutsideTunnelSelector, 2));
+}
+
+#[test]
+fn where_ports_do_not_matter_fragments_need_not_wait() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let (t, web) = (tunnel("t", "10.77.0.2", nets()), || remote_port(nets(), 6, (80, 80)));
+    let asks = |rules: Rules, tuple: &FiveTuple, direction| spd(rules).looks_at_ports(tuple, direction);
+    let (out, back) = (tcp("10.1.0.1", "10.2.0.1", 443), tcp("10.2.0.1", "10.1.0.1", 443));
+    for (tuple, direction) in [(out, Outbound), (back, Inbound), (fragment(), Outbound)] {
+        assert!(asks(Rules::new().protect("web", web(), &t), &tuple, direction), "{tuple}");
+        assert!(asks(Rules::new().pass("web", web()).protect("all", nets(), &t), &tuple, direction));
+        assert!(!asks(Rules::new().protect("all", nets(), &t), &tuple, direction));
+        assert!(!asks(Rules::new().protect("all", nets(), &t).pass("web", web()), &tuple, direction));
+        assert!(!asks(Rules::new().bypass("10.1.0.1").protect("web", web(), &t), &tuple, direction));
+    }
+    let udp = FiveTuple { protocol: 17, ..out };
+    assert!(!asks(Rules::new().protect("web", web(), &t), &udp, Outbound));
+    let narrow = tunnel("n", "10.77.0.2", web());
+    assert!(asks(Rules::new().protect("all", nets(), &narrow), &out, Outbound));
+    assert!(!asks(Rules::new().protect("all", nets(), &narrow), &udp, Outbound), "not carried at all");
+    assert!(!asks(Rules::new(), &out, Outbound));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! From clear packets of the TUN interface to protected ones.
 
+use super::decide;
+use super::gather::Gather;
 use super::hold::{Held, HoldQueues, Waiting};
 use crate::esp::outbound::{Inner, Sealed, seal};
 use crate::event::Event;
-use crate::headers::Headers;
+use crate::fragment::Whole;
+use crate::headers::{Fragment, Headers};
 use crate::mtu::fit::{Fit, fit};
 use crate::mtu::{RateLimit, fragment, icmp};
 use crate::packet::{Packet, Pool};
@@ -11,7 +14,7 @@ use crate::sa::OutboundSa;
 use crate::shared::Shared;
 use core::iter::from_fn;
 use core::mem;
-use policy::cache::{CacheEntry, CacheKey, Inserted};
+use policy::cache::{CacheEntry, CacheKey};
 use policy::config::StartMode;
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
@@ -34,6 +37,7 @@ pub struct Outbound {
     worker: usize,
     pool: Pool,
     holds: HoldQueues,
+    gather: Gather,
     answers: RateLimit,
     clear_from_cache: u32,
     // Emptied after each batch; kept for their memory.
@@ -99,6 +103,7 @@ impl Outbound {
             worker,
             pool: Pool::new(pool),
             holds: HoldQueues::default(),
+            gather: Gather::default(),
             answers: RateLimit::new(ANSWERS.0, ANSWERS.1),
             clear_from_cache: 0,
             parsed: Vec::new(),
@@ -121,6 +126,7 @@ impl Outbound {
 
     /// Processes a batch of packets, each from its IP header; empties it.
     pub fn handle_batch(&mut self, batch: &mut Vec<Packet>, now: Timestamp, out: &mut OutboundOutput) {
+        self.gather.expire(now, &mut dropping(&mut self.pool, self.shared.counters.worker(self.worker)));
         // Those that waited for an SA which is there by now go first.
         self.release_ready(now, out);
         self.process(batch.drain(..), now, out);
@@ -157,6 +163,7 @@ impl Outbound {
         for tunnel in self.holds.tunnels() {
             self.fail(tunnel);
         }
+        self.gather.shut_down(&mut dropping(&mut self.pool, self.shared.counters.worker(self.worker)));
     }
 
     /// Packets that wait for an SA.
@@ -247,16 +254,14 @@ impl Outbound {
         let shared = Arc::clone(&self.shared);
         let spd = shared.spd.load();
         for Waiting { packet, epoch } in packets {
-            let key = self.parse(packet);
-            let found = key.and_then(|key| {
-                if epoch == spd.epoch() {
-                    shared.cache.look_up_again(&key, epoch, now)
+            self.parse(packet, &spd, now);
+            for key in &self.keys[self.found.len()..] {
+                self.found.push(if epoch == spd.epoch() {
+                    shared.cache.look_up_again(key, epoch, now)
                 } else {
-                    shared.cache.look_up(&key, spd.epoch(), now)
-                }
-            });
-            // As many answers as keys: a packet without one was not kept.
-            self.found.extend(key.map(|_| found));
+                    shared.cache.look_up(key, spd.epoch(), now)
+                });
+            }
         }
         self.decide_all(&spd, now, out);
     }
@@ -266,28 +271,30 @@ impl Outbound {
         let shared = Arc::clone(&self.shared);
         let spd = shared.spd.load();
         for packet in packets {
-            self.parse(packet);
+            self.parse(packet, &spd, now);
         }
         self.found.resize(self.keys.len(), None);
         shared.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
         self.decide_all(&spd, now, out);
     }
 
-    /// Reads the headers of a packet.
-    fn parse(&mut self, mut packet: Packet) -> Option<CacheKey> {
-        match Headers::parse(packet.as_slice()) {
-            Ok(headers) => {
-                packet.truncate(headers.total_len);
-                let key = CacheKey::new(headers.tuple, Direction::Outbound);
-                self.keys.push(key);
-                self.parsed.push((packet, headers));
-                Some(key)
-            }
-            Err(_) => {
-                self.drop_packet(packet, DropReason::Malformed);
-                None
-            }
+    /// Reads the headers of a packet. A fragment on which policies cannot decide
+    /// by itself comes with the others of its packet, or later, or not at all.
+    fn parse(&mut self, mut packet: Packet, spd: &Spd, now: Timestamp) {
+        let Ok(headers) = Headers::parse(packet.as_slice()) else {
+            return self.drop_packet(packet, DropReason::Malformed);
+        };
+        packet.truncate(headers.total_len);
+        let (keys, parsed) = (&mut self.keys, &mut self.parsed);
+        let mut complete = |packet, headers: Headers| {
+            keys.push(CacheKey::new(headers.tuple, Direction::Outbound));
+            parsed.push((packet, headers));
+        };
+        if headers.fragment == Fragment::Whole || !spd.looks_at_ports(&headers.tuple, Direction::Outbound) {
+            return complete(packet, headers);
         }
+        let mut dropped = dropping(&mut self.pool, self.shared.counters.worker(self.worker));
+        self.gather.add(0, packet, headers, now, &mut complete, &mut dropped);
     }
 
     fn decide_all(&mut self, spd: &Spd, now: Timestamp, out: &mut OutboundOutput) {
@@ -370,9 +377,14 @@ impl Outbound {
     ) {
         let (inner_mtu, selects_ports) = (sa.inner_mtu(), sa.selects_ports());
         let mut inner = mem::take(&mut self.inner);
+        let mut joined = None;
         for Protect { packet, headers, .. } in run {
             if !sa.spec().selector.matches(&headers.tuple, Direction::Outbound) {
                 self.drop_packet(packet, DropReason::SelectorMismatch);
+                continue;
+            }
+            if selects_ports && headers.fragment != Fragment::Whole {
+                inner.extend(self.join(packet, headers, &mut joined));
                 continue;
             }
             let whole = |packet, outer_fragments| Inner {
@@ -389,21 +401,52 @@ impl Outbound {
                 Fit::TooBig(mtu) => self.too_big(packet, mtu, now, &mut out.replies),
             }
         }
-        let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
+        if let Some((whole, _)) = joined {
+            self.drop_packet(whole.abandon(), DropReason::FragmentPortsHidden);
+        }
         let events = &mut out.events;
-        seal(
-            sa,
-            &mut inner,
-            spd.config().startup.df,
-            now,
-            &mut out.sealed,
-            &mut |packet, reason| {
-                counters.dropped(reason, 1);
-                pool.give(packet);
-            },
-            &mut |event| events.push(event.into()),
-        );
+        let mut dropped = dropping(&mut self.pool, self.shared.counters.worker(self.worker));
+        let df = spd.config().startup.df;
+        seal(sa, &mut inner, df, now, &mut out.sealed, &mut dropped, &mut |event| events.push(event.into()));
         self.inner = inner;
+    }
+
+    /// Joins the fragments of a packet for an SA that looks at ports, which no
+    /// fragment but the first shows (RFC 4301 7): whole it may go, and the outer
+    /// packet is fragmented instead. They come in order and together, see
+    /// [`Gather`]; the packet comes with the last.
+    fn join(&mut self, fragment: Packet, headers: Headers, joined: &mut Option<(Whole, Headers)>) -> Option<Inner> {
+        let last = match joined {
+            Some((whole, _)) => whole.add(fragment.as_slice()),
+            None => match Whole::begin(fragment.as_slice(), self.pool.take()) {
+                Ok(whole) => {
+                    *joined = Some((whole, headers));
+                    self.pool.give(fragment);
+                    return None;
+                }
+                Err(buffer) => {
+                    self.pool.give(buffer);
+                    None
+                }
+            },
+        };
+        let Some(last) = last else {
+            self.drop_packet(fragment, DropReason::FragmentPortsHidden);
+            if let Some((whole, _)) = joined.take() {
+                self.drop_packet(whole.abandon(), DropReason::FragmentPortsHidden);
+            }
+            return None;
+        };
+        self.counters().add(Counter::FragmentsJoined, 1);
+        self.pool.give(fragment);
+        let (whole, first) = joined.take_if(|_| last)?;
+        Some(Inner {
+            packet: whole.finish(),
+            ipv4: first.is_ipv4(),
+            traffic_class: first.traffic_class,
+            dont_fragment: false,
+            outer_fragments: true,
+        })
     }
 
     /// Keeps packets until there is an SA.
@@ -478,18 +521,11 @@ impl Outbound {
     }
 }
 
-/// Decides on the first packet of a conversation, and remembers.
-fn decide(
-    shared: &Shared,
-    spd: &Spd,
-    key: &CacheKey,
-    now: Timestamp,
-    events: &mut Vec<Event>,
-) -> Result<CacheEntry, DropReason> {
-    let entry = CacheEntry::from(spd.decide(&key.tuple, key.direction));
-    match shared.cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
-        Inserted::Inserted | Inserted::AlreadyThere => Ok(entry),
-        Inserted::HardLimit => Err(DropReason::SpdHardLimit),
+/// Counts what is dropped, and takes its buffer back.
+fn dropping(pool: &mut Pool, counters: &WorkerCounters) -> impl FnMut(Packet, DropReason) {
+    |packet, reason| {
+        counters.dropped(reason, 1);
+        pool.give(packet);
     }
 }
 

@@ -210,7 +210,8 @@ proptest! {
         a.outbound.shut_down();
         let totals = a.totals();
         let counted = totals.counter(Counter::Sent) + totals.counter(Counter::BypassedOut) + totals.all_drops();
-        prop_assert_eq!(counted, fed + totals.counter(Counter::FragmentsAdded));
+        let joined = totals.counter(Counter::FragmentsJoined);
+        prop_assert_eq!(counted + joined, fed + totals.counter(Counter::FragmentsAdded));
         prop_assert_eq!(totals.counter(Counter::ClearTextLeaks), 0);
         prop_assert_eq!(a.outbound.held(), 0);
     }
