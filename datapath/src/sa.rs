@@ -87,11 +87,13 @@ pub enum SaError {
     },
 }
 
-/// Makes both SAs of a pair. `window` is the inbound replay window in packets,
-/// `iv_key` as for [`crypto::packet::sealer`].
+/// Makes both SAs of a pair. `tunnel` is the index of their tunnel in the SPD,
+/// `window` the inbound replay window in packets, `iv_key` as for
+/// [`crypto::packet::sealer`].
 pub fn pair(
     inbound: &SaSpec,
     outbound: &SaSpec,
+    tunnel: u32,
     iv_key: &[u8; 16],
     window: u32,
 ) -> Result<(InboundSa, OutboundSa), SaError> {
@@ -114,7 +116,7 @@ pub fn pair(
         }
     }
     let told = Arc::new(Told::default());
-    Ok((InboundSa::new(inbound, window, Arc::clone(&told))?, OutboundSa::new(outbound, iv_key, told)?))
+    Ok((InboundSa::new(inbound, tunnel, window, Arc::clone(&told))?, OutboundSa::new(outbound, iv_key, told)?))
 }
 
 /// Which events of a pair have been told.
@@ -252,6 +254,7 @@ pub struct InboundSa {
     hot: InboundHot,
     opener: Box<dyn Opener>,
     told: Arc<Told>,
+    tunnel: u32,
     spec: SaSpec,
 }
 
@@ -264,7 +267,7 @@ struct InboundHot {
 }
 
 impl InboundSa {
-    fn new(spec: &SaSpec, window: u32, told: Arc<Told>) -> Result<Self, SaError> {
+    fn new(spec: &SaSpec, tunnel: u32, window: u32, told: Arc<Told>) -> Result<Self, SaError> {
         let opener = crypto::packet::opener(spec.suite, &spec.keymat, spec.esn)
             .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
         let hot = InboundHot {
@@ -272,10 +275,17 @@ impl InboundSa {
             volume: Volume::new(spec.lifetime.kbytes),
             last_use: AtomicU64::new(0),
         };
-        Ok(Self { hot, opener, told, spec: without_keys(spec) })
+        Ok(Self { hot, opener, told, tunnel, spec: without_keys(spec) })
     }
 
     volume!();
+
+    /// The tunnel that its packets come through, by its index in the SPD: no other
+    /// tunnel has it, before a reload or after.
+    #[must_use]
+    pub fn tunnel(&self) -> u32 {
+        self.tunnel
+    }
 
     /// Its replay window.
     #[must_use]

@@ -91,7 +91,7 @@ impl Shared {
         let spd = self.spd.load();
         let tunnel =
             spd.tunnel_index(&inbound.tunnel).ok_or_else(|| PairError::UnknownTunnel(Arc::clone(&inbound.tunnel)))?;
-        let (i, o) = pair(inbound, outbound, iv_key, spd.config().startup.replay_window)?;
+        let (i, o) = pair(inbound, outbound, tunnel, iv_key, spd.config().startup.replay_window)?;
         let pair = Pair { id: inbound.pair, tunnel, inbound: Arc::new(i), outbound: Arc::new(o), active: false };
         match self.pairs().entry(pair.id) {
             Entry::Occupied(_) => Err(PairError::Exists(pair.id)),

@@ -132,7 +132,7 @@ impl Agreement {
     pub(crate) fn sas(&self) -> [(Arc<InboundSa>, Arc<OutboundSa>); 2] {
         [true, false].map(|near| {
             let (inbound, outbound) = self.specs(near);
-            let (i, o) = pair(&inbound, &outbound, &[7; 16], 1024).unwrap();
+            let (i, o) = pair(&inbound, &outbound, 0, &[7; 16], 1024).unwrap();
             (Arc::new(i), Arc::new(o))
         })
     }

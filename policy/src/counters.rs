@@ -112,6 +112,9 @@ named! {
         DummyPacket = "dummy_packet",
         /// The inner packet is not one that the SA may carry (RFC 4301 5.2).
         SelectorMismatch = "selector_mismatch",
+        /// It came through a tunnel, and the ordered policies say that packets like
+        /// it come another way: through another tunnel, or in the clear (RFC 4301 5.2).
+        WrongTunnel = "wrong_tunnel",
         /// Congestion was experienced outside, and the inner packet cannot say so (RFC 6040 4.2).
         EcnIllegal = "ecn_illegal",
         /// A datagram for the IKE daemon, which is too far behind to take more.

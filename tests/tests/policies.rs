@@ -1,11 +1,46 @@
-//! The ordered policies: large datagrams where policies look at ports.
+//! The ordered policies, both ways: nested tunnels, and large datagrams where policies look at ports.
 
-use tests::caponier::{Caponier, Configuration};
+use std::net::{IpAddr, UdpSocket};
+use tests::caponier::{Caponier, Configuration, Tunnel};
 use tests::capture::Capture;
-use tests::cases::PRESHARED;
+use tests::cases::{PLAIN, PRESHARED};
 use tests::lab::{Host, Lab};
 use tests::need::Need;
 use tests::traffic;
+
+/// Behind c is 10.99.1.0/24, and behind b the rest of 10.99.0.0/16: b must not speak for c.
+#[test]
+fn of_nested_tunnels_each_peer_speaks_for_its_own_hosts_alone() {
+    let Some(lab) = Lab::open("nested", 3, &[]) else { return };
+    let [a, b, c] = lab.hosts() else { unreachable!("three hosts") };
+    let (wide, narrow) = ("10.99.0.0/16", "10.99.1.0/24");
+    let tunnel = |me: &Host, peer: &Host, ours: &str, theirs: &str| Tunnel {
+        source: ours.into(),
+        destination: theirs.into(),
+        ..Tunnel::new(me, peer, PLAIN)
+    };
+    let at_a = vec![tunnel(a, c, &a.network(), narrow), tunnel(a, b, &a.network(), wide)];
+    let at_a = Caponier::start(a, &Configuration { tunnels: at_a, ..Configuration::default() });
+    let _at_b = Caponier::start(b, &Configuration::new(tunnel(b, a, wide, &a.network())));
+    let _at_c = Caponier::start(c, &Configuration::new(tunnel(c, a, narrow, &a.network())));
+    let address = |host: &Host, address: &str| -> IpAddr {
+        host.run(10, "ip", &["addr", "add", &format!("{address}/32"), "dev", "lo"]).ok("ip addr add");
+        address.parse().expect("an address")
+    };
+    let (of_b, of_c, forged) = (address(b, "10.99.9.1"), address(c, "10.99.1.1"), address(b, "10.99.1.1"));
+    assert_eq!(traffic::ping(b, of_b, a.inner(), 2, 10), 2);
+    assert_eq!(traffic::ping(c, of_c, a.inner(), 2, 10), 2);
+    assert_eq!(at_a.counter("wrong_tunnel"), 0);
+
+    let listener = traffic::udp(a, a.inner(), 9, 2);
+    let forger = b.inside(|| UdpSocket::bind((forged, 0))).expect("a UDP socket");
+    forger.send_to(b"forged", (a.inner(), 9)).expect("sent");
+    assert!(listener.recv(&mut [0; 16]).is_err(), "b has spoken for c");
+    assert_eq!(at_a.counter("wrong_tunnel"), 1);
+    // Those of its own go on.
+    assert_eq!(traffic::ping(b, of_b, a.inner(), 2, 10), 2);
+    assert_eq!(traffic::ping(c, of_c, a.inner(), 2, 10), 2);
+}
 
 /// Only UDP port 9009 of b is protected, in tunnels that carry more, or no more than that.
 fn by_port(me: &Host, peer: &Host, serves: bool, narrow: bool) -> Configuration {

@@ -115,21 +115,21 @@ pub fn commit(
 }
 
 impl Fresh {
-    /// Takes the inner packet out and checks that the SA may carry it.
-    pub fn into_inner(self, sa: &InboundSa) -> Result<Packet, (Packet, DropReason)> {
+    /// Takes the inner packet out, and checks that the SA may carry it.
+    pub fn into_inner(self, sa: &InboundSa) -> Result<(Packet, Headers), (Packet, DropReason)> {
         let Self { mut packet, outer_class } = self;
         let suite = sa.spec().suite;
         packet.truncate(packet.len().saturating_sub(suite.icv_len()));
         packet.trim_front(HEADER + suite.encryption.iv_len);
         match take_inner(&mut packet, outer_class, sa) {
-            Ok(()) => Ok(packet),
+            Ok(headers) => Ok((packet, headers)),
             Err(reason) => Err((packet, reason)),
         }
     }
 }
 
 /// From payload, padding, pad length and next header to the inner packet.
-fn take_inner(packet: &mut Packet, outer_class: u8, sa: &InboundSa) -> Result<(), DropReason> {
+fn take_inner(packet: &mut Packet, outer_class: u8, sa: &InboundSa) -> Result<Headers, DropReason> {
     let (payload, &[pad_length, next_header]) = packet.as_slice().split_last_chunk().ok_or(DropReason::BadLength)?;
     let inner_len = payload.len().checked_sub(usize::from(pad_length)).ok_or(DropReason::BadPadding)?;
     // RFC 4303 2.4: the receiver SHOULD inspect the padding.
@@ -155,5 +155,5 @@ fn take_inner(packet: &mut Packet, outer_class: u8, sa: &InboundSa) -> Result<()
     if class != headers.traffic_class {
         set_traffic_class(packet.as_mut_slice(), &headers, class);
     }
-    Ok(())
+    Ok(headers)
 }

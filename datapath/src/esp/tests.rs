@@ -43,7 +43,7 @@ fn open_all(sa: &InboundSa, packets: impl IntoIterator<Item = (Packet, u8)>) -> 
     commit(sa, &mut authenticated, &mut fresh, &mut dropped);
     let mut fates: Vec<_> = fresh
         .into_iter()
-        .map(|f| f.into_inner(sa).map(|p| p.as_slice().to_vec()).map_err(|(_, reason)| reason))
+        .map(|f| f.into_inner(sa).map(|(p, _)| p.as_slice().to_vec()).map_err(|(_, reason)| reason))
         .collect();
     fates.extend(refused);
     fates

@@ -1,15 +1,21 @@
 //! From protected packets of the wire to clear ones.
 
+use super::decide;
+use super::gather::Gather;
 use crate::esp::inbound::{Authenticated, Candidate, Fresh, authenticate, check, commit};
 use crate::esp::spi;
 use crate::event::{Event, IkeDatagram};
+use crate::headers::{Fragment, Headers};
 use crate::mtu::RateLimit;
 use crate::packet::{Packet, Pool};
 use crate::sa::InboundSa;
 use crate::shared::Shared;
 use core::iter::from_fn;
 use core::mem;
+use policy::cache::{CacheEntry, CacheKey};
 use policy::counters::{Counter, DropReason, WorkerCounters};
+use policy::five_tuple::Direction;
+use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,12 +62,16 @@ pub struct Inbound {
     worker: usize,
     pool: Pool,
     unknown_spis: RateLimit,
+    gather: Gather,
     // Emptied after each batch; kept for their memory.
     protected: Vec<Protected>,
     candidates: Vec<Candidate>,
     authenticated: Vec<Authenticated>,
     fresh: Vec<Fresh>,
     inner: Vec<Packet>,
+    keys: Vec<CacheKey>,
+    found: Vec<Option<CacheEntry>>,
+    accepted: Vec<Packet>,
 }
 
 /// An ESP packet with its SPI.
@@ -83,11 +93,15 @@ impl Inbound {
             worker,
             pool: Pool::new(pool),
             unknown_spis: RateLimit::new(1, 1),
+            gather: Gather::default(),
             protected: Vec::new(),
             candidates: Vec::new(),
             authenticated: Vec::new(),
             fresh: Vec::new(),
             inner: Vec::new(),
+            keys: Vec::new(),
+            found: Vec::new(),
+            accepted: Vec::new(),
         }
     }
 
@@ -114,14 +128,15 @@ impl Inbound {
             }
         }
         let shared = Arc::clone(&self.shared);
-        let sad = shared.inbound.pin();
+        let (sad, spd) = (shared.inbound.pin(), shared.spd.load());
+        self.expire_fragments(now);
         let mut protected = mem::take(&mut self.protected);
         protected.sort_unstable_by_key(|p| (p.spi, p.order));
         let mut rest = protected.drain(..).peekable();
         while let Some(spi) = rest.peek().map(|p| p.spi) {
             let run = from_fn(|| rest.next_if(|p| p.spi == spi)).map(|p| p.arrival);
             match sad.find(spi) {
-                Some(sa) => self.open_run(sa, run, now, out),
+                Some(sa) => self.open_run(sa, run, &spd, now, out),
                 None => self.unknown_spi(spi, run, now, out),
             }
         }
@@ -188,6 +203,7 @@ impl Inbound {
         &mut self,
         sa: &InboundSa,
         run: impl Iterator<Item = Arrival>,
+        spd: &Spd,
         now: Timestamp,
         out: &mut InboundOutput,
     ) {
@@ -212,18 +228,69 @@ impl Inbound {
         }
         authenticate(sa, &mut self.candidates, &mut self.authenticated, &mut dropped);
         commit(sa, &mut self.authenticated, &mut self.fresh, &mut dropped);
+        let (inner, keys) = (&mut self.inner, &mut self.keys);
+        let mut to_decide = |packet, headers: Headers| {
+            inner.push(packet);
+            keys.push(CacheKey::new(headers.tuple, Direction::Inbound));
+        };
         for fresh in self.fresh.drain(..) {
             match fresh.into_inner(sa) {
-                Ok(packet) => self.inner.push(packet),
+                Ok((packet, headers))
+                    if headers.fragment != Fragment::Whole
+                        && spd.looks_at_ports(&headers.tuple, Direction::Inbound) =>
+                {
+                    self.gather.add(sa.tunnel(), packet, headers, now, &mut to_decide, &mut dropped);
+                }
+                Ok((packet, headers)) => to_decide(packet, headers),
                 Err((packet, reason)) => dropped(packet, reason),
             }
         }
-        let lens = self.inner.iter().map(Packet::len);
+        self.check_policies(sa.tunnel(), spd, now, out);
+        let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
+        let lens = self.accepted.iter().map(Packet::len);
         let charged = sa.charge(lens, now, &mut |event| out.events.push(event.into()));
-        for packet in self.inner.drain(charged..) {
-            dropped(packet, DropReason::SaExpired);
+        for packet in self.accepted.drain(charged..) {
+            counters.dropped(DropReason::SaExpired, 1);
+            pool.give(packet);
         }
-        out.deliver.append(&mut self.inner);
+        out.deliver.append(&mut self.accepted);
+    }
+
+    /// Of the packets that came through a tunnel, accepts those which the ordered
+    /// policies would protect in that tunnel (RFC 4301 5.2 step 4): of nested
+    /// tunnels, the peer of the wider one must not speak for the narrower. Nor is
+    /// anything accepted that is to come in the clear: what answers it would leave
+    /// in the clear too.
+    fn check_policies(&mut self, tunnel: u32, spd: &Spd, now: Timestamp, out: &mut InboundOutput) {
+        let shared = Arc::clone(&self.shared);
+        let (pool, counters) = (&mut self.pool, shared.counters.worker(self.worker));
+        self.found.resize(self.keys.len(), None);
+        shared.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
+        for ((packet, key), found) in self.inner.drain(..).zip(self.keys.drain(..)).zip(self.found.drain(..)) {
+            let entry = found.map_or_else(|| decide(&shared, spd, &key, now, &mut out.events), Ok);
+            let refused = match entry {
+                Ok(CacheEntry { decision: Decision::Protect { tunnel: t }, .. }) if t == tunnel => {
+                    self.accepted.push(packet);
+                    continue;
+                }
+                Ok(CacheEntry { decision: Decision::Discard, reason, .. }) => {
+                    reason.unwrap_or(DropReason::PolicyDiscard)
+                }
+                Ok(_) => DropReason::WrongTunnel,
+                Err(reason) => reason,
+            };
+            counters.dropped(refused, 1);
+            pool.give(packet);
+        }
+    }
+
+    /// Drops fragments whose others have not come.
+    fn expire_fragments(&mut self, now: Timestamp) {
+        let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
+        self.gather.expire(now, &mut |packet, reason| {
+            counters.dropped(reason, 1);
+            pool.give(packet);
+        });
     }
 
     fn unknown_spi(&mut self, spi: u32, run: impl Iterator<Item = Arrival>, now: Timestamp, out: &mut InboundOutput) {

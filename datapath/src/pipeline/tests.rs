@@ -3,6 +3,7 @@
 mod accounting;
 mod fragments;
 mod limits;
+mod policies;
 mod sizes;
 
 use super::inbound::{KEEPALIVE, LONGEST_IKE_MESSAGE, NON_ESP_MARKER};

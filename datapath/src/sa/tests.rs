@@ -119,7 +119,7 @@ fn workers_never_charge_more_than_the_volume_nor_repeat_a_number() {
 #[test]
 fn what_is_not_a_pair_is_refused() {
     let (inbound, outbound) = Agreement::new(suite("aes128-sha1")).specs(true);
-    let refused = |i: &SaSpec, o: &SaSpec| pair(i, o, &[0; 16], 64).err().map(|e| e.to_string()).unwrap_or_default();
+    let refused = |i: &SaSpec, o: &SaSpec| pair(i, o, 0, &[0; 16], 64).err().map(|e| e.to_string()).unwrap_or_default();
     assert_eq!(refused(&inbound, &outbound), "");
     assert!(refused(&outbound, &inbound).contains("direction is wrong"));
     let other = SaSpec { pair: 9, ..outbound.clone() };

@@ -103,6 +103,36 @@ fn a_fragmented_packet_of_another_port_goes_its_own_way() {
 }
 
 #[test]
+fn inbound_the_first_fragment_shows_whether_the_tunnel_is_right() {
+    // Port 80 is of one peer, the rest of the other: both may carry later fragments.
+    let (web_peer, rest) =
+        (Agreement { tunnel: "web".into(), ..gcm() }, Agreement { tunnel: "rest".into(), seed: 2, ..gcm() });
+    let mut config = empty_config();
+    let tunnels = [tunnel_policy(&web_peer, false), tunnel_policy(&rest, false)];
+    config.tunnels = tunnels.to_vec();
+    add_host(&mut config, vec![web(&tunnels[0].selector, false)], HostAction::Tunnel(Arc::clone(&tunnels[0])));
+    add_host(&mut config, vec![tunnels[1].selector.clone()], HostAction::Tunnel(Arc::clone(&tunnels[1])));
+    let mut b = Host::new(&config);
+    for agreement in [&web_peer, &rest] {
+        b.establish(agreement, false);
+    }
+    let fragments = cut(true, 4000, 1);
+    let mut through = [&web_peer, &rest].map(|agreement| Host::of(agreement, true, true));
+    let mut deliver = |tunnel: usize, fragments: &[Vec<u8>]| {
+        through[tunnel].send(fragments);
+        let wire = through[tunnel].on_the_wire();
+        b.receive(wire)
+    };
+    assert!(deliver(1, &fragments).is_empty());
+    assert_eq!(deliver(0, &fragments), fragments);
+    // Nor do they mix.
+    assert!(deliver(1, &fragments[1..]).is_empty());
+    assert!(deliver(0, &fragments[..1]).is_empty());
+    assert_eq!(deliver(0, &fragments[1..]), fragments);
+    assert_eq!((b.drops(DropReason::WrongTunnel), b.totals().all_drops()), (5, 5));
+}
+
+#[test]
 fn an_sa_that_looks_at_ports_carries_the_packet_whole() {
     for ipv4 in [true, false] {
         let agreement = agreement(ipv4);
@@ -159,7 +189,7 @@ fn fragments_wait_for_the_sa_as_well() {
 
 #[test]
 fn what_is_not_complete_in_time_is_dropped_and_counted() {
-    let (mut a, _) = pair_of_hosts(true);
+    let (mut a, mut b) = pair_of_hosts(true);
     let fragments = cut(true, 4000, 1);
     a.send(&fragments[..4]);
     let later = now() + Duration::from_secs(16);
@@ -167,6 +197,13 @@ fn what_is_not_complete_in_time_is_dropped_and_counted() {
     assert_eq!((a.on_the_wire().len(), a.drops(DropReason::FragmentsMissing)), (0, 4));
     a.outbound.shut_down();
     assert_eq!(a.drops(DropReason::FragmentsMissing), 5);
+    // Inbound, one is lost on the way.
+    a.send(&fragments);
+    let mut wire = a.on_the_wire();
+    wire.remove(2);
+    assert!(b.receive(wire).is_empty());
+    b.inbound.handle_batch(&mut Vec::new(), later, &mut b.input);
+    assert_eq!(b.drops(DropReason::FragmentsMissing), 4);
 }
 
 #[test]
