@@ -1,1 +1,3 @@
-//! Criterion benchmarks.
+//! Criterion benchmarks, and what they work on.
+
+pub mod rule_sets;
