@@ -10,6 +10,8 @@ mod build;
 mod row;
 mod tree;
 
+pub(crate) use row::words;
+
 use crate::five_tuple::{Direction, FiveTuple, Ports};
 use crate::selector::{PortSelector, Selector};
 use build::{Entry, build};

@@ -342,12 +342,23 @@ pub fn is_link_control(tuple: &FiveTuple) -> bool {
     const ICMPV6: u8 = 58;
     tuple.source.is_ipv6()
         && tuple.protocol == ICMPV6
-        && matches!(tuple.ports, Ports::Icmp { kind: 130..=137 | 143, .. })
+        && matches!(tuple.ports, Ports::Icmp { kind, .. } if is_link_control_type(kind))
+}
+
+fn is_link_control_type(kind: u8) -> bool {
+    matches!(kind, 130..=137 | 143)
 }
 
 /// Whether a selector covers packets of link control at all.
-fn names_a_type(selector: &Selector) -> bool {
+pub(crate) fn names_a_type(selector: &Selector) -> bool {
     matches!(selector.ports, PortSelector::Icmp { kind, .. } if kind != (0, u8::MAX))
+}
+
+/// Whether a selector covers some packets of link control.
+pub(crate) fn names_link_control(selector: &Selector) -> bool {
+    names_a_type(selector)
+        && !selector.local.is_ipv4()
+        && matches!(selector.ports, PortSelector::Icmp { kind: (low, high), .. } if (low..=high).any(is_link_control_type))
 }
 
 /// The current snapshot, replaced under its readers.

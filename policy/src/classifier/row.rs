@@ -224,10 +224,9 @@ pub(super) fn packet<F: Family>(tuple: &FiveTuple, direction: Direction) -> Opti
     F::point(tuple.local(direction), tuple.remote(direction), near, far)
 }
 
-/// A selector as lowest and highest point, and whether that says all of it:
-/// otherwise the selector covers less than the points enclose. `None` if it is
-/// not of the family.
-pub(super) fn points<F: Family>(selector: &Selector) -> Option<(F::Point, F::Point, bool)> {
+/// The words of a selector, each as lowest and highest, and whether that says
+/// all of it: otherwise the selector covers less than they enclose.
+pub(crate) fn words(selector: &Selector) -> ([(u32, u32); 2], bool) {
     let (near, far) = match selector.ports {
         PortSelector::Any => ((NONE, PORTS), (NONE, PORTS)),
         PortSelector::Ports { local, remote } => {
@@ -239,13 +238,19 @@ pub(super) fn points<F: Family>(selector: &Selector) -> Option<(F::Point, F::Poi
             (icmp(kind), icmp(code))
         }
     };
-    let (near, exact) = match selector.protocol {
+    match selector.protocol {
         Some(protocol) => {
             let protocol = u32::from(protocol) << PROTOCOL_SHIFT;
-            ((protocol | near.0, protocol | near.1), true)
+            ([(protocol | near.0, protocol | near.1), far], true)
         }
-        None => ((0, u32::from(u8::MAX) << PROTOCOL_SHIFT | PORTS), selector.ports == PortSelector::Any),
-    };
+        None => ([(0, u32::from(u8::MAX) << PROTOCOL_SHIFT | PORTS), far], selector.ports == PortSelector::Any),
+    }
+}
+
+/// A selector as lowest and highest point, and whether they say all of it. `None`
+/// if it is not of the family.
+pub(super) fn points<F: Family>(selector: &Selector) -> Option<(F::Point, F::Point, bool)> {
+    let ([near, far], exact) = words(selector);
     let point =
         |of: fn(&AddressRange) -> IpAddr, near, far| F::point(of(&selector.local), of(&selector.remote), near, far);
     Some((point(AddressRange::first, near.0, far.0)?, point(AddressRange::last, near.1, far.1)?, exact))

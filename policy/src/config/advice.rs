@@ -1,11 +1,13 @@
 //! What is legal but probably not meant: policies that are never reached,
 //! tunnels that cover too little, holes.
 
+use super::cube::{Cube, for_each_meeting};
 use super::model::{AuthRecord, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
+use super::order;
 use super::report::Report;
 use super::source::Span;
-use crate::selector::{PortSelector, Selector};
-use std::collections::BTreeMap;
+use crate::selector::AddressRange;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The smallest MTU that IPv6 works over (RFC 8200 5).
 const IPV6_MINIMUM_MTU: u16 = 1280;
@@ -30,7 +32,7 @@ pub(super) fn advise(config: &Config, places: &Places, report: &mut Report<'_>) 
     tunnels_nobody_names(config, places, report);
     tunnels_that_cover_too_little(config, places, report);
     overlapping_tunnels(config, places, report);
-    hosts_never_reached(config, places, report);
+    order::advise(config, places, report);
     ikes_never_reached(config, places, report);
     auths_never_used(config, places, report);
     keys_for_everybody(config, places, report);
@@ -38,11 +40,11 @@ pub(super) fn advise(config: &Config, places: &Places, report: &mut Report<'_>) 
     mtu_too_small(config, places, report);
 }
 
-fn at(places: &BTreeMap<usize, Span>, line: usize) -> Span {
+pub(super) fn at(places: &BTreeMap<usize, Span>, line: usize) -> Span {
     places.get(&line).copied().unwrap_or(Span { start: 0, end: 0 })
 }
 
-fn host_label(h: &HostPolicy) -> String {
+pub(super) fn host_label(h: &HostPolicy) -> String {
     format!("host `{}`", h.name)
 }
 
@@ -75,8 +77,9 @@ fn tunnelled(config: &Config) -> impl Iterator<Item = (&HostPolicy, &TunnelPolic
 }
 
 fn tunnels_nobody_names(config: &Config, places: &Places, report: &mut Report<'_>) {
+    let named: BTreeSet<&str> = tunnelled(config).map(|(_, tunnel)| &*tunnel.name).collect();
     for tunnel in &config.tunnels {
-        if !tunnelled(config).any(|(_, named)| named.name == tunnel.name) {
+        if !named.contains(&*tunnel.name) {
             report
                 .warning(
                     at(&places.tunnels, tunnel.line),
@@ -108,79 +111,40 @@ fn tunnels_that_cover_too_little(config: &Config, places: &Places, report: &mut 
 /// of host policies alone. One inside the other is common and clear, and a
 /// wrong order of their host policies is found as one that is never reached.
 fn overlapping_tunnels(config: &Config, places: &Places, report: &mut Report<'_>) {
-    for (n, tunnel) in config.tunnels.iter().enumerate() {
-        for earlier in config.tunnels.iter().take(n) {
-            let (a, b) = (&tunnel.selector, &earlier.selector);
-            let nested = a != b && (a.covers(b) || b.covers(a));
-            if !nested && overlap(a, b) {
-                report
-                    .warning(
-                        at(&places.tunnels, tunnel.line),
-                        &tunnel_label(tunnel),
-                        format!(
-                            "{a} overlaps {b} of tunnel `{}` (line {}): the [[host]] policy with the lower `priority` decides",
-                            earlier.name, earlier.line
-                        ),
-                    )
-                    .suggest("separate the addresses of the two");
-            }
+    let cubes: Vec<Cube> = config.tunnels.iter().map(|t| Cube::new(&t.selector)).collect();
+    // By tunnel: the first that it overlaps, and how many.
+    let mut overlapped: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for_each_meeting(&cubes, |earlier, later| {
+        let (a, b) = (&cubes[earlier], &cubes[later]);
+        if a == b || !(a.covers(b) || b.covers(a)) {
+            let (first, count) = overlapped.entry(later).or_insert((earlier, 0));
+            (*first, *count) = ((*first).min(earlier), *count + 1);
         }
-    }
-}
-
-/// Whether a packet can be in both.
-fn overlap(a: &Selector, b: &Selector) -> bool {
-    fn meet<T: PartialOrd>(a: &(T, T), b: &(T, T)) -> bool {
-        a.0 <= b.1 && b.0 <= a.1
-    }
-    let ports = match (&a.ports, &b.ports) {
-        (PortSelector::Ports { local, remote }, PortSelector::Ports { local: l, remote: r }) => {
-            meet(local, l) && meet(remote, r)
-        }
-        (PortSelector::Icmp { kind, code }, PortSelector::Icmp { kind: k, code: c }) => meet(kind, k) && meet(code, c),
-        _ => true,
-    };
-    a.local.intersection(&b.local).is_some()
-        && a.remote.intersection(&b.remote).is_some()
-        && a.protocol.zip(b.protocol).is_none_or(|(p, q)| p == q)
-        && ports
-}
-
-/// A policy each of whose selectors lies within one of an earlier policy. That
-/// several earlier ones cover a selector only together is not found.
-fn hosts_never_reached(config: &Config, places: &Places, report: &mut Report<'_>) {
-    for (n, host) in config.hosts.iter().enumerate() {
-        let earlier = config.hosts.get(..n).unwrap_or(&[]);
-        let mut shadows: Vec<String> = Vec::new();
-        for selector in &host.selectors {
-            let Some(shadow) = earlier.iter().find(|e| e.selectors.iter().any(|s| s.covers(selector))) else {
-                shadows.clear();
-                break;
-            };
-            let name = format!("{} (priority {}, line {})", host_label(shadow), shadow.priority, shadow.line);
-            if !shadows.contains(&name) {
-                shadows.push(name);
-            }
-        }
-        if !shadows.is_empty() {
-            report
-                .warning(
-                    at(&places.hosts, host.line),
-                    &host_label(host),
-                    format!(
-                        "is never reached: all it covers is taken before by {}; its own priority is {}",
-                        shadows.join(" and "),
-                        host.priority
-                    ),
-                )
-                .suggest("give it a lower priority, or remove it");
-        }
+    });
+    for (later, (earlier, count)) in overlapped {
+        let (tunnel, earlier) = (&config.tunnels[later], &config.tunnels[earlier]);
+        let more = if count > 1 { format!(" and {} more before it", count - 1) } else { String::new() };
+        let message = format!(
+            "{} overlaps {} of tunnel `{}` (line {}){more}: the [[host]] policy with the lower `priority` decides",
+            tunnel.selector, earlier.selector, earlier.name, earlier.line
+        );
+        report
+            .warning(at(&places.tunnels, tunnel.line), &tunnel_label(tunnel), message)
+            .suggest("separate the addresses of the two");
     }
 }
 
 fn ikes_never_reached(config: &Config, places: &Places, report: &mut Report<'_>) {
-    for (n, policy) in config.ikes.iter().enumerate() {
-        let Some(shadow) = config.ikes.iter().take(n).find(|e| e.remote.covers(&policy.remote)) else { continue };
+    let cubes: Vec<Cube> = config.ikes.iter().map(|p| Cube::of(&p.remote)).collect();
+    let mut shadows: BTreeMap<usize, usize> = BTreeMap::new();
+    for_each_meeting(&cubes, |earlier, later| {
+        if cubes[earlier].covers(&cubes[later]) {
+            let first = shadows.entry(later).or_insert(earlier);
+            *first = earlier.min(*first);
+        }
+    });
+    for (later, earlier) in shadows {
+        let (policy, shadow) = (&config.ikes[later], &config.ikes[earlier]);
         report
             .warning(
                 at(&places.ikes, policy.line),
@@ -199,8 +163,12 @@ fn ikes_never_reached(config: &Config, places: &Places, report: &mut Report<'_>)
 }
 
 fn auths_never_used(config: &Config, places: &Places, report: &mut Report<'_>) {
-    for (n, record) in config.auths.iter().enumerate() {
-        let Some(first) = config.auths.iter().take(n).find(|e| e.remote == record.remote) else { continue };
+    let mut seen: BTreeMap<AddressRange, &AuthRecord> = BTreeMap::new();
+    for record in &config.auths {
+        let first = *seen.entry(record.remote).or_insert(record);
+        if core::ptr::eq(first, &**record) {
+            continue;
+        }
         report
             .warning(
                 at(&places.auths, record.line),

@@ -11,11 +11,12 @@
 //! | one object each | `startup`, `host`, `tunnel`, `ike`, `auth` |
 //! | values | `address`, `names`, `selectors`, `priority` |
 //! | names between objects, the sorted model | `resolve` |
-//! | what is legal but probably not meant | `advice` |
+//! | what is legal but probably not meant | `advice`; `order`: policies that others take the packets of |
 
 mod address;
 mod advice;
 mod auth;
+mod cube;
 mod diagnostic;
 mod host;
 mod ike;
@@ -24,6 +25,7 @@ pub mod model;
 pub mod names;
 mod nearest;
 mod object;
+mod order;
 mod priority;
 mod report;
 mod resolve;
