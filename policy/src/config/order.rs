@@ -15,20 +15,20 @@ use super::advice::{Places, at, host_label};
 use super::cube::{Cube, cover_together, for_each_meeting};
 use super::model::{Config, HostAction, HostPolicy};
 use super::report::Report;
-use crate::selector::{AddressRange, PortSelector, Selector};
+use crate::selector::{PortSelector, Selector};
 use crate::spd::{names_a_type, names_link_control};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-/// Earlier selectors that are looked at together.
+/// Earlier selectors, or policies, that are looked at together.
 const MOST_TOGETHER: usize = 64;
 /// Policies that one message names.
 const MOST_NAMED: usize = 3;
 
 /// One selector of a host policy, or one entry of the bypass list.
 struct Item<'c> {
-    origin: Origin<'c>,
-    cube: Cube,
-    /// The first that covers all of it, before.
+    /// Place of the policy, and its selector.
+    host: Option<(usize, &'c Selector)>,
+    /// The first item that covers all of it, before.
     covered_by: Option<usize>,
     /// What has some of it, before.
     met_by: Vec<usize>,
@@ -38,34 +38,50 @@ struct Item<'c> {
     contradicted_by: Option<usize>,
 }
 
+/// What is asked of an item for each that it meets, and there may be millions: so it is short.
 #[derive(Clone, Copy)]
-enum Origin<'c> {
-    Bypass(&'c AddressRange),
-    /// Place of the policy, and its selector.
-    Host(usize, &'c Selector),
+struct Gist {
+    host: Option<u32>,
+    /// The same for two policies that do the same.
+    action: u32,
+    passes: bool,
+    protects: bool,
+    names_type: bool,
+    names_link_control: bool,
+}
+
+impl Gist {
+    /// Only a policy that names the type decides about IPv6 link control: one
+    /// that does not takes nothing of that from one that does.
+    fn speaks_for(&self, other: &Self) -> bool {
+        self.names_type || self.host.is_none() || !other.names_link_control
+    }
+}
+
+/// All selectors, the bypass list first, and what they meet.
+struct Comparison<'c> {
+    config: &'c Config,
+    items: Vec<Item<'c>>,
+    cubes: Vec<Cube>,
+    /// By policy: those that pass part of what it protects, in a way that looks unmeant.
+    hollowed: Vec<BTreeSet<usize>>,
 }
 
 /// Warns about host policies whose order is probably not meant.
 pub(super) fn advise(config: &Config, places: &Places, report: &mut Report<'_>) {
-    let (items, hollowed) = compare(config);
-    let of_hosts = items.partition_point(|i| matches!(i.origin, Origin::Bypass(_)));
-    let of_host = |item: &Item<'_>, n| matches!(item.origin, Origin::Host(place, _) if place == n);
-    let mut items_left = of_hosts;
+    let compared = Comparison::new(config);
+    let mut start = config.bypass.len();
     for (n, host) in config.hosts.iter().enumerate() {
-        let own = items[items_left..].iter().take_while(|i| of_host(i, n)).count();
-        let own = &items[items_left..items_left + own];
-        items_left += own.len();
+        let own = start..start + host.selectors.len();
+        start = own.end;
+        let own = &compared.items[own];
         let here = at(&places.hosts, host.line);
-        if let Some(by) = never_reached(own, &items) {
-            let clear = matches!(host.action, HostAction::Tunnel(_))
-                && by.iter().any(|place| match items[*place].origin {
-                    Origin::Bypass(_) => true,
-                    Origin::Host(place, _) => matches!(config.hosts[place].action, HostAction::Pass),
-                });
+        if let Some(by) = compared.never_reached(own) {
+            let clear = matches!(host.action, HostAction::Tunnel(_)) && by.iter().any(|place| compared.passes(*place));
             let goes = if clear { ", so it goes in the clear" } else { "" };
             let message = format!(
                 "is never reached: all it covers is taken before by {}{goes}; its own priority is {}",
-                names(by.iter().map(|place| name(config, &items[*place]))),
+                names(by.iter().map(|place| compared.name(*place))),
                 host.priority
             );
             report.warning(here, &host_label(host), message).suggest("give it a lower priority, or remove it");
@@ -81,7 +97,7 @@ pub(super) fn advise(config: &Config, places: &Places, report: &mut Report<'_>) 
                 )
                 .suggest("remove it, or change what it does");
         }
-        if let (HostAction::Tunnel(tunnel), by) = (&host.action, &hollowed[n])
+        if let (HostAction::Tunnel(tunnel), by) = (&host.action, &compared.hollowed[n])
             && !by.is_empty()
         {
             let by = names(by.iter().map(|place| host_name(&config.hosts[*place])));
@@ -98,63 +114,119 @@ pub(super) fn advise(config: &Config, places: &Places, report: &mut Report<'_>) 
     }
 }
 
-/// Every selector with what it meets, and for each policy those that pass part of it in a way that looks unmeant.
-fn compare(config: &Config) -> (Vec<Item<'_>>, Vec<BTreeSet<usize>>) {
-    let bypass = config.bypass.iter().map(|range| (Origin::Bypass(range), Cube::of(range)));
-    let hosts = config.hosts.iter().enumerate().flat_map(|(n, host)| {
-        host.selectors.iter().map(move |selector| (Origin::Host(n, selector), Cube::new(selector)))
-    });
-    let item = |(origin, cube)| Item {
-        origin,
-        cube,
-        covered_by: None,
-        met_by: Vec::new(),
-        repeated_by: None,
-        contradicted_by: None,
-    };
-    let mut items: Vec<Item<'_>> = bypass.chain(hosts).map(item).collect();
-    let mut hollowed = vec![BTreeSet::new(); config.hosts.len()];
-    let cubes: Vec<Cube> = items.iter().map(|i| i.cube).collect();
-    for_each_meeting(&cubes, |before, after| {
-        let Origin::Host(later, later_selector) = items[after].origin else { return };
-        let takes = match items[before].origin {
-            Origin::Bypass(_) => true,
-            Origin::Host(earlier, _) if earlier == later => return,
-            Origin::Host(_, selector) => speaks_for(selector, later_selector),
+impl<'c> Comparison<'c> {
+    fn new(config: &'c Config) -> Self {
+        let selectors = config.hosts.iter().enumerate().flat_map(|(n, h)| h.selectors.iter().map(move |s| (n, s)));
+        let all = || config.bypass.iter().map(|_| None).chain(selectors.clone().map(Some));
+        let item = |host| Item { host, covered_by: None, met_by: Vec::new(), repeated_by: None, contradicted_by: None };
+        let cubes = config.bypass.iter().map(Cube::of).chain(selectors.clone().map(|(_, s)| Cube::new(s)));
+        let mut compared = Self {
+            config,
+            items: all().map(item).collect(),
+            cubes: cubes.collect(),
+            hollowed: vec![BTreeSet::new(); config.hosts.len()],
         };
-        let item = &mut items[after];
-        if takes && cubes[before].covers(&cubes[after]) {
-            item.covered_by = Some(item.covered_by.map_or(before, |b| b.min(before)));
-        } else if takes && item.met_by.len() <= MOST_TOGETHER {
-            item.met_by.push(before);
-        }
-        let Origin::Host(earlier, selector) = items[before].origin else { return };
-        let item = &mut items[before];
-        let first = |of: Option<usize>| Some(of.map_or(later, |place| place.min(later)));
-        if !same(&config.hosts[earlier], &config.hosts[later]) {
-            item.contradicted_by = first(item.contradicted_by);
-        } else if cubes[after].covers(&cubes[before]) && speaks_for(later_selector, selector) {
-            item.repeated_by = first(item.repeated_by);
-        }
-        if matches!(config.hosts[earlier].action, HostAction::Pass) && !is_exception(selector, later_selector) {
-            hollowed[later].insert(earlier);
-        }
-    });
-    (items, hollowed)
-}
-
-/// Only a policy that names the type decides about IPv6 link control: one that
-/// does not takes nothing of that from one that does.
-fn speaks_for(one: &Selector, other: &Selector) -> bool {
-    names_a_type(one) || !names_link_control(other)
-}
-
-fn same(one: &HostPolicy, other: &HostPolicy) -> bool {
-    match (&one.action, &other.action) {
-        (HostAction::Pass, HostAction::Pass) | (HostAction::Discard, HostAction::Discard) => true,
-        (HostAction::Tunnel(a), HostAction::Tunnel(b)) => a.name == b.name,
-        _ => false,
+        let gists = gists(config, all());
+        for_each_meeting(&compared.cubes, |before, after| {
+            let (earlier, later) = (&gists[before], &gists[after]);
+            if earlier.host == later.host {
+                return;
+            }
+            let (cube, later_cube) = (&compared.cubes[before], &compared.cubes[after]);
+            let item = &mut compared.items[after];
+            // What is covered already needs no more than the first.
+            if item.covered_by.is_none_or(|first| before < first) && earlier.speaks_for(later) {
+                if cube.covers(later_cube) {
+                    item.covered_by = Some(before);
+                } else if item.met_by.len() <= MOST_TOGETHER {
+                    item.met_by.push(before);
+                }
+            }
+            let (Some(_), Some(later_host)) = (earlier.host, later.host) else { return };
+            let later_host = later_host as usize;
+            let (item, later_item) = (&compared.items[before], &compared.items[after]);
+            if earlier.passes
+                && later.protects
+                && let (Some((place, passed)), Some((_, protected))) = (item.host, later_item.host)
+                && !is_exception(passed, protected)
+            {
+                let hollowed = &mut compared.hollowed[later_host];
+                hollowed.insert(place);
+                if hollowed.len() > MOST_TOGETHER {
+                    hollowed.pop_last();
+                }
+            }
+            let item = &mut compared.items[before];
+            if earlier.action != later.action {
+                lower(&mut item.contradicted_by, later_host);
+            } else if later_cube.covers(cube) && later.speaks_for(earlier) {
+                lower(&mut item.repeated_by, later_host);
+            }
+        });
+        compared
     }
+
+    /// The items that take all of a policy; `None` if something is left to it.
+    fn never_reached(&self, own: &[Item<'_>]) -> Option<BTreeSet<usize>> {
+        let mut by = BTreeSet::new();
+        for item in own {
+            if let Some(place) = item.covered_by {
+                by.insert(place);
+                continue;
+            }
+            if item.met_by.len() < 2 || item.met_by.len() > MOST_TOGETHER {
+                return None;
+            }
+            let (_, selector) = item.host?;
+            let mut met = item.met_by.clone();
+            met.sort_unstable();
+            by.extend(cover_together(&Cube::new(selector), met.into_iter().map(|n| (n, self.cubes[n])))?);
+        }
+        (!own.is_empty()).then_some(by)
+    }
+
+    fn passes(&self, place: usize) -> bool {
+        self.items[place].host.is_none_or(|(host, _)| matches!(self.config.hosts[host].action, HostAction::Pass))
+    }
+
+    fn name(&self, place: usize) -> String {
+        match self.items[place].host {
+            Some((host, _)) => host_name(&self.config.hosts[host]),
+            None => format!("bypass {}", self.config.bypass[place]),
+        }
+    }
+}
+
+fn gists<'c>(config: &Config, all: impl Iterator<Item = Option<(usize, &'c Selector)>>) -> Vec<Gist> {
+    let mut tunnels = HashMap::new();
+    let actions: Vec<u32> = config
+        .hosts
+        .iter()
+        .map(|host| match &host.action {
+            HostAction::Pass => 0,
+            HostAction::Discard => 1,
+            HostAction::Tunnel(t) => {
+                let next = 2 + tunnels.len() as u32;
+                *tunnels.entry(&*t.name).or_insert(next)
+            }
+        })
+        .collect();
+    let gist = |host: Option<(usize, &Selector)>| {
+        let action = host.map_or(0, |(place, _)| actions[place]);
+        Gist {
+            host: host.map(|(place, _)| place as u32),
+            action,
+            passes: action == 0,
+            protects: action > 1,
+            names_type: host.is_some_and(|(_, s)| names_a_type(s)),
+            names_link_control: host.is_some_and(|(_, s)| names_link_control(s)),
+        }
+    };
+    all.map(gist).collect()
+}
+
+fn lower(first: &mut Option<usize>, place: usize) {
+    *first = Some(first.map_or(place, |f| f.min(place)));
 }
 
 /// Whether what is passed looks like an exception to what follows.
@@ -167,40 +239,15 @@ fn is_exception(passed: &Selector, protected: &Selector) -> bool {
     service || within && outer != inner
 }
 
-/// The items that take all of a policy; `None` if something is left to it.
-fn never_reached(own: &[Item<'_>], items: &[Item<'_>]) -> Option<BTreeSet<usize>> {
-    let mut by = BTreeSet::new();
-    for item in own {
-        if let Some(place) = item.covered_by {
-            by.insert(place);
-            continue;
-        }
-        if item.met_by.len() < 2 || item.met_by.len() > MOST_TOGETHER {
-            return None;
-        }
-        let mut met = item.met_by.clone();
-        met.sort_unstable();
-        by.extend(cover_together(&item.cube, met.into_iter().map(|place| (place, items[place].cube)))?);
-    }
-    (!own.is_empty()).then_some(by)
-}
-
 /// The later policies that do the same for all of a policy; `None` if it makes a difference.
 fn makes_no_difference(own: &[Item<'_>]) -> Option<BTreeSet<usize>> {
     let by = own.iter().map(|item| {
-        let plain = matches!(item.origin, Origin::Host(_, selector) if selector.ports == PortSelector::Any);
+        let plain = item.host.is_some_and(|(_, selector)| selector.ports == PortSelector::Any);
         let repeated = item.repeated_by.filter(|_| plain);
         repeated.filter(|repeats| item.contradicted_by.is_none_or(|contradicts| *repeats < contradicts))
     });
     let by = by.collect::<Option<BTreeSet<_>>>()?;
     (!by.is_empty()).then_some(by)
-}
-
-fn name(config: &Config, item: &Item<'_>) -> String {
-    match item.origin {
-        Origin::Bypass(range) => format!("bypass {range}"),
-        Origin::Host(place, _) => host_name(&config.hosts[place]),
-    }
 }
 
 fn host_name(host: &HostPolicy) -> String {
@@ -212,8 +259,8 @@ fn names(all: impl Iterator<Item = String>) -> String {
     let mut names: Vec<String> = all.collect();
     // A policy has all its selectors in a row.
     names.dedup();
-    match names.len().saturating_sub(MOST_NAMED) {
-        0 => names.join(" and "),
-        more => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
+    match names.get(..MOST_NAMED) {
+        Some(few) if names.len() > MOST_NAMED => format!("{} and others", few.join(", ")),
+        _ => names.join(" and "),
     }
 }

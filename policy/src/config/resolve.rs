@@ -13,8 +13,8 @@ use super::priority;
 use super::report::Report;
 use super::source::{Located, Span};
 use super::tunnel::TunnelEntry;
-use crate::selector::AddressRange;
-use std::collections::BTreeMap;
+use crate::selector::{AddressRange, Selector};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,8 +32,10 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
     let ike_priorities = priority::assign(entries.ikes.iter().map(|e| (&*e.label, e.header, &e.priority)), report);
     let ikes = ikes(&entries.ikes, &ike_priorities);
     let auths = auths(&entries.auths);
+    let ike_peers = Peers::new(entries.ikes.iter().map(|e| e.remote.as_ref().map(|r| r.value)));
+    let auth_peers = Peers::new(entries.auths.iter().map(|e| e.remote.as_ref().map(|r| r.value)));
     for tunnel in &entries.tunnels {
-        negotiable(tunnel, &entries, report);
+        negotiable(tunnel, &ike_peers, &auth_peers, &entries.auths, report);
     }
     same_proxy_ids(&entries.tunnels, report);
     // Advice compares objects with each other: of wrong ones it would only say nonsense.
@@ -96,9 +98,10 @@ fn unknown_tunnels(entries: &Entries, report: &mut Report<'_>) {
     if names.len() < entries.tunnels.len() {
         return;
     }
+    let known: HashSet<&str> = names.iter().copied().collect();
     for host in &entries.hosts {
         if let Action::Tunnel(named) = &host.action
-            && !names.contains(&&*named.value)
+            && !known.contains(&*named.value)
         {
             let message = match names.as_slice() {
                 [] => format!("`tunnel` is {}, but there is no [[tunnel]] at all", quoted(&named.value)),
@@ -114,6 +117,7 @@ fn unknown_tunnels(entries: &Entries, report: &mut Report<'_>) {
 }
 
 fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>]) -> Vec<Arc<HostPolicy>> {
+    let by_name: HashMap<&str, &Arc<TunnelPolicy>> = tunnels.iter().map(|t| (&*t.name, t)).collect();
     let mut hosts: Vec<HostPolicy> = entries
         .iter()
         .zip(priorities)
@@ -121,9 +125,7 @@ fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>
             let action = match &entry.action {
                 Action::Pass => HostAction::Pass,
                 Action::Discard => HostAction::Discard,
-                Action::Tunnel(named) => {
-                    HostAction::Tunnel(Arc::clone(tunnels.iter().find(|t| *t.name == *named.value)?))
-                }
+                Action::Tunnel(named) => HostAction::Tunnel(Arc::clone(by_name.get(&*named.value)?)),
             };
             Some(HostPolicy {
                 name: entry.name.as_ref()?.value.clone(),
@@ -166,17 +168,43 @@ fn size(range: &AddressRange) -> u128 {
     }
 }
 
+/// Which objects are for a peer, by their places.
+struct Peers {
+    /// Of one peer each: the most there are.
+    single: HashMap<IpAddr, Vec<usize>>,
+    /// Of several; `None`: `remote` is wrong, so that it might be for any.
+    several: Vec<(Option<AddressRange>, usize)>,
+}
+
+impl Peers {
+    fn new(remotes: impl Iterator<Item = Option<AddressRange>>) -> Self {
+        let mut peers = Self { single: HashMap::new(), several: Vec::new() };
+        for (place, remote) in remotes.enumerate() {
+            match remote {
+                Some(r) if r.first() == r.last() => peers.single.entry(r.first()).or_default().push(place),
+                _ => peers.several.push((remote, place)),
+            }
+        }
+        peers
+    }
+
+    fn of(&self, peer: IpAddr) -> impl Iterator<Item = usize> {
+        let single = self.single.get(&peer).into_iter().flatten().copied();
+        let several = self.several.iter().filter(move |(remote, _)| remote.is_none_or(|r| r.contains(peer)));
+        single.chain(several.map(|(_, place)| *place))
+    }
+}
+
 /// Every tunnel can be negotiated: there is an IKE policy and a key for its peer.
-fn negotiable(tunnel: &TunnelEntry, entries: &Entries, report: &mut Report<'_>) {
+fn negotiable(tunnel: &TunnelEntry, ikes: &Peers, auths: &Peers, entries: &[AuthEntry], report: &mut Report<'_>) {
     let Some(policy) = &tunnel.policy else { return };
     let peer = policy.tdestination;
-    // An object whose `remote` is wrong might have been the one.
-    if entries.ikes.iter().all(|e| e.remote.as_ref().is_some_and(|r| !r.value.contains(peer))) {
+    if ikes.of(peer).next().is_none() {
         report
             .missing(tunnel.peer_at, &tunnel.label, format!("no [[ike]] policy is for the peer {peer}"))
             .suggest(format!("add [[ike]] with a name and remote = \"{peer}\""));
     }
-    let records = || entries.auths.iter().filter(|e| e.remote.as_ref().is_none_or(|r| r.value.contains(peer)));
+    let records = || auths.of(peer).map(|place| &entries[place]);
     if records().next().is_none() {
         report
             .missing(tunnel.peer_at, &tunnel.label, format!("no [[auth]] record is for the peer {peer}"))
@@ -205,13 +233,11 @@ fn negotiable(tunnel: &TunnelEntry, entries: &Entries, report: &mut Report<'_>) 
 
 /// Quick mode names a tunnel by its proxy IDs alone, so two to one peer must differ in them.
 fn same_proxy_ids(tunnels: &[TunnelEntry], report: &mut Report<'_>) {
-    let known: Vec<_> = tunnels.iter().filter_map(|t| Some((t, t.policy.as_deref()?))).collect();
-    for (n, (entry, tunnel)) in known.iter().enumerate() {
-        let twin = known
-            .iter()
-            .take(n)
-            .find(|(_, earlier)| earlier.tdestination == tunnel.tdestination && earlier.selector == tunnel.selector);
-        if let Some((twin, earlier)) = twin {
+    let mut seen: HashMap<(IpAddr, &Selector), (&TunnelEntry, &TunnelPolicy)> = HashMap::new();
+    for entry in tunnels {
+        let Some(tunnel) = entry.policy.as_deref() else { continue };
+        let (twin, earlier) = *seen.entry((tunnel.tdestination, &tunnel.selector)).or_insert((entry, tunnel));
+        if !core::ptr::eq(twin, entry) {
             report
                 .error(
                     entry.header,
