@@ -85,7 +85,7 @@ impl Classifier {
             selectors.into_iter().map(move |selector| Rule { selector: selector.clone(), policy })
         });
         let rules: Box<[Rule]> = rules.collect();
-        let trees = Trees::compile(|| (0..).zip(rules.iter().map(|r| &r.selector)));
+        let trees = Trees::compile(|| rules.iter().map(|r| (r.policy, &r.selector)));
         Self { rules, trees }
     }
 
@@ -97,7 +97,7 @@ impl Classifier {
     pub fn first_match(&self, tuple: &FiveTuple, direction: Direction) -> Option<u32> {
         let verify = |place| self.rules[place as usize].selector.matches(tuple, direction);
         match self.trees.first_match(tuple, direction, verify) {
-            Ok(place) => place.map(|place| self.rules[place as usize].policy),
+            Ok(policy) => policy,
             Err(TwoFamilies) => self.first_match_linear(tuple, direction),
         }
     }
@@ -162,12 +162,12 @@ struct Trees {
 struct TwoFamilies;
 
 impl Trees {
-    /// `selectors` gives them with their places, which ascend.
+    /// `selectors` gives them with their policies, in search order.
     fn compile<'a, I: Iterator<Item = (u32, &'a Selector)>>(selectors: impl Fn() -> I) -> Self {
         Self { v4: tree(selectors()), v6: tree(selectors()) }
     }
 
-    /// The place of the first selector that covers a packet. `verify` tells
+    /// The policy of the first selector that covers a packet. `verify` tells
     /// whether the one at a place does, where the tree does not know all of it.
     #[inline]
     fn first_match(
@@ -187,11 +187,11 @@ impl Trees {
 }
 
 fn tree<'a, F: Family>(selectors: impl Iterator<Item = (u32, &'a Selector)>) -> Tree<F> {
-    let entry = |(place, selector)| {
+    let entry = |(number, (policy, selector))| {
         let (low, high, exact) = row::points::<F>(selector)?;
-        Some(Entry::new(low, high, Place::new(place, exact)))
+        Some(Entry::new(low, high, Place::new(number, policy, exact)))
     };
-    build(&selectors.filter_map(entry).collect::<Vec<_>>())
+    build(&(0..).zip(selectors).filter_map(entry).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::tree::{Node, Place, Slot, Table, Tree};
 
 /// Rules that are compared one by one rather than put into tables.
 const SHORT: usize = 12;
-/// Rules of a bucket that count for a table.
-const COUNTED: usize = 4;
+/// What a bucket of so many rules is worth, or of more: each is found later than the one before.
+const WORTH: [usize; 9] = [0, 16, 26, 32, 36, 38, 40, 40, 40];
 /// Slots for each value that the rules of a table have.
 const SLOTS: usize = 4;
 /// Rules by which a table is chosen.
@@ -142,7 +142,7 @@ impl<F: Family> Builder<'_, F> {
     fn choose(&self, rest: &[u32]) -> Option<Dropped> {
         let step = rest.len().div_ceil(SAMPLE);
         let sample: Vec<&Entry<F>> = rest.iter().step_by(step).map(|m| self.entry(*m)).collect();
-        let mut choice = Choice { sample: &sample, counted: (COUNTED / step).max(1), hashes: Vec::new(), best: None };
+        let mut choice = Choice { sample: &sample, step, hashes: Vec::new(), best: None };
         let [_, _, near, far] = F::BITS;
         let (locals, remotes) = (levels(&sample, 0), levels(&sample, 1));
         let pairs = locals.iter().flat_map(|local| remotes.iter().map(|remote| [*local, *remote, near, far]));
@@ -150,7 +150,7 @@ impl<F: Family> Builder<'_, F> {
         candidates.sort_by_key(|(fitting, _)| core::cmp::Reverse(*fitting));
         for (fitting, dropped) in candidates {
             // No more rules can count than fit.
-            if choice.best.is_some_and(|(score, _)| score >= fitting) {
+            if choice.best.is_some_and(|(score, _)| score >= fitting * WORTH[1]) {
                 break;
             }
             choice.try_out(dropped);
@@ -162,7 +162,7 @@ impl<F: Family> Builder<'_, F> {
             }
         }
         let (score, dropped) = choice.best?;
-        (dropped != F::BITS && score * step > SHORT).then_some(dropped)
+        (dropped != F::BITS && score * step > SHORT * WORTH[1]).then_some(dropped)
     }
 }
 
@@ -178,7 +178,7 @@ fn levels<F: Family>(sample: &[&Entry<F>], field: usize) -> Vec<u8> {
 
 struct Choice<'s, F: Family> {
     sample: &'s [&'s Entry<F>],
-    counted: usize,
+    step: usize,
     hashes: Vec<u64>,
     /// Its score, and what it leaves out.
     best: Option<(usize, Dropped)>,
@@ -195,7 +195,8 @@ impl<F: Family> Choice<'_, F> {
         self.hashes.extend(self.sample.iter().filter(|e| e.fits(dropped)).map(|e| F::hash(e.low, &mask)));
         self.hashes.sort_unstable();
         let buckets = self.hashes.chunk_by(|a, b| a == b);
-        let score = buckets.map(|bucket| bucket.len().min(self.counted)).sum();
+        let score =
+            buckets.map(|bucket| WORTH[(bucket.len() * self.step).min(WORTH.len() - 1)]).sum::<usize>() / self.step;
         if self.best.is_none_or(|(best, _)| score > best) {
             self.best = Some((score, dropped));
         }

@@ -73,19 +73,27 @@ impl Slot {
     }
 }
 
-/// A rule's place in the search order, and whether its row says all of it.
+/// A rule's place in the search order, its policy, and whether its row says all of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(u32);
+pub(super) struct Place(u64);
 
 impl Place {
-    const INEXACT: u32 = 1 << 31;
+    const INEXACT: u64 = 1 << 63;
 
-    pub(super) fn new(place: u32, exact: bool) -> Self {
+    /// `number` is less than 2^31.
+    pub(super) fn new(number: u32, policy: u32, exact: bool) -> Self {
+        let place = u64::from(number) << 32 | u64::from(policy);
         Self(if exact { place } else { place | Self::INEXACT })
     }
 
     #[inline]
     pub(super) fn number(self) -> u32 {
+        (self.rank() >> 32) as u32
+    }
+
+    /// Orders places; the low half is the policy.
+    #[inline]
+    fn rank(self) -> u64 {
         self.0 & !Self::INEXACT
     }
 
@@ -96,21 +104,21 @@ impl Place {
 }
 
 /// After every place.
-const NOWHERE: u32 = u32::MAX;
+const NOWHERE: u64 = u64::MAX;
 
 impl<F: Family> Tree<F> {
-    /// The place of the first rule that covers a packet. `verify` tells of a
-    /// place whose row says too little whether the rule covers the packet.
+    /// The policy of the first rule that covers a packet. `verify` tells of the
+    /// place of a rule whose row says too little whether it covers the packet.
     #[inline]
     pub(super) fn first_match(&self, point: F::Point, verify: &impl Fn(u32) -> bool) -> Option<u32> {
-        let place = self.in_node(&self.nodes[0], point, verify, NOWHERE);
-        (place != NOWHERE).then_some(place)
+        let rank = self.in_node(&self.nodes[0], point, verify, NOWHERE);
+        (rank != NOWHERE).then_some(rank as u32)
     }
 
-    /// The lower of `best` and the first place in a node. Goes no deeper than the builder did.
-    fn in_node(&self, node: &Node, point: F::Point, verify: &impl Fn(u32) -> bool, mut best: u32) -> u32 {
+    /// The lower of `best` and the first [rank](Place::rank) in a node. Goes no deeper than the builder did.
+    fn in_node(&self, node: &Node, point: F::Point, verify: &impl Fn(u32) -> bool, mut best: u64) -> u64 {
         for table in &self.tables[node.tables.0 as usize..node.tables.1 as usize] {
-            if table.first >= best {
+            if table.first >= (best >> 32) as u32 {
                 break;
             }
             let slot = self.slots[table.slot(F::hash(point, &table.mask))];
@@ -124,18 +132,18 @@ impl<F: Family> Tree<F> {
         }
         let (first, end) = node.list;
         match self.places.get(first as usize) {
-            Some(place) if first < end && place.number() < best => self.in_rows(first, end, point, verify, best),
+            Some(place) if first < end && place.rank() < best => self.in_rows(first, end, point, verify, best),
             _ => best,
         }
     }
 
     // Called in two places, so that the compiler would not, and lists are short.
     #[inline(always)]
-    fn in_rows(&self, first: u32, end: u32, point: F::Point, verify: &impl Fn(u32) -> bool, best: u32) -> u32 {
+    fn in_rows(&self, first: u32, end: u32, point: F::Point, verify: &impl Fn(u32) -> bool, best: u64) -> u64 {
         let rows = first as usize..end as usize;
         for (row, place) in self.rows[rows.clone()].iter().zip(&self.places[rows]) {
             if F::covers(row, point) && (place.is_exact() || verify(place.number())) {
-                return best.min(place.number());
+                return best.min(place.rank());
             }
         }
         best
