@@ -236,7 +236,14 @@ fn rules_that_no_table_can_hold_cost_no_more_than_a_list() {
         ports(ip, (32_767 - n, 32_768 + n))
     });
     let one_address = (0..RULES).map(|n| ports(between("10.1.1.1", "10.2.2.2"), (n as u16, n as u16 + 1)));
-    let sets: [(&str, Vec<Selector>); 6] = [
+    // And one that is harmless, of the larger family.
+    let sites = (0..RULES).map(|n| {
+        let site = |side: u128| Ipv6Addr::from_bits(0xfd00 << 112 | side << 96 | u128::from(n) << 64);
+        let network = |side| AddressRange::prefix(site(side).into(), 64).unwrap();
+        Selector::between(network(1), network(2))
+    });
+    let sets: [(&str, Vec<Selector>); 7] = [
+        ("sites", sites.collect()),
         ("wildcards", wildcards),
         ("onions", onions.collect()),
         ("nested", nested.collect()),

@@ -14,7 +14,7 @@ const SHORT: usize = 12;
 /// What a bucket of so many rules is worth, or of more: each is found later than the one before.
 const WORTH: [usize; 9] = [0, 16, 26, 32, 36, 38, 40, 40, 40];
 /// Slots for each value that the rules of a table have.
-const SLOTS: usize = 4;
+const SLOTS: usize = 3;
 /// Rules by which a table is chosen.
 const SAMPLE: usize = 1024;
 /// Numbers of bits of an address between which the choice is.
@@ -178,6 +178,7 @@ fn levels<F: Family>(sample: &[&Entry<F>], field: usize) -> Vec<u8> {
 
 struct Choice<'s, F: Family> {
     sample: &'s [&'s Entry<F>],
+    /// Rules that each of the sample stands for.
     step: usize,
     hashes: Vec<u64>,
     /// Its score, and what it leaves out.

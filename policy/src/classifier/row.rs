@@ -144,11 +144,12 @@ pub(super) struct PointV6 {
     words: [u32; 2],
 }
 
-/// See [`V6`].
+/// See [`V6`]. Two points would have gaps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowV6 {
-    low: PointV6,
-    high: PointV6,
+    /// Lowest and highest of each field.
+    addresses: [(u128, u128); 2],
+    words: [(u32, u32); 2],
 }
 
 impl Family for V6 {
@@ -164,7 +165,9 @@ impl Family for V6 {
     }
 
     fn row(low: PointV6, high: PointV6) -> RowV6 {
-        RowV6 { low, high }
+        let [(near, far), (near_high, far_high)] = [low, high].map(|p| (p.words[0], p.words[1]));
+        let [local, remote] = [0, 1].map(|n| (low.addresses[n], high.addresses[n]));
+        RowV6 { addresses: [local, remote], words: [(near, near_high), (far, far_high)] }
     }
 
     fn spread(low: PointV6, high: PointV6) -> [u8; 4] {
@@ -186,10 +189,10 @@ impl Family for V6 {
     fn covers(row: &RowV6, point: PointV6) -> bool {
         let mut inside = true;
         for n in 0..2 {
-            inside &= row.low.addresses[n] <= point.addresses[n];
-            inside &= point.addresses[n] <= row.high.addresses[n];
-            inside &= row.low.words[n] <= point.words[n];
-            inside &= point.words[n] <= row.high.words[n];
+            let ((low, high), address) = (row.addresses[n], point.addresses[n]);
+            inside &= (low <= address) & (address <= high);
+            let ((low, high), word) = (row.words[n], point.words[n]);
+            inside &= (low <= word) & (word <= high);
         }
         inside
     }
