@@ -156,6 +156,7 @@ mod tests {
         let other = cube("10.0.0.0/8", "11.0.0.0/8");
         let together = |cubes: &[Cube]| cover_together(&whole, cubes.iter().copied().enumerate());
         assert_eq!(together(&[low, other, high]), Some(vec![0, 2]));
+        assert_eq!(together(&[high, low]), Some(vec![0, 1]));
         assert_eq!(together(&[low, other]), None);
         let gap = cube("10.128.0.0/9", "10.0.0.0/9");
         assert_eq!(together(&[low, gap]), None);
