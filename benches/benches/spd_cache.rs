@@ -1,161 +1,160 @@
-//! Look-ups in the SPD cache: exact five-tuple and direction, IPv4.
+//! Look-ups in the SPD cache by exact five-tuple and direction, beside what
+//! people would use in its stead. One iteration is one look-up, the parameter
+//! is the number of entries.
 //!
-//! One iteration is one look-up. Keys come in an order without pattern, each
-//! equally often, so that large tables miss the processor's caches as they do
-//! in use. The parameter is the number of entries. Compare functions within
-//! one run: the machine's speed drifts between runs.
+//! - `spd_cache_hit`: every entry as often as the others, in no order, so that
+//!   large tables miss the processor's caches.
+//! - `spd_cache_zipf`: the one of rank `k` in proportion to `1/k`.
+//! - `spd_cache_miss`: conversations that are not there.
+//! - `spd_cache_churn`: hits, while another thread adds and removes entries as fast as it can.
+//! - `spd_cache_two_readers`: hits of two threads, which share the iterations:
+//!   where they do not hinder each other, half the time of `spd_cache_hit`.
+//!
+//! Compare functions within one run: the machine's speed drifts between runs.
+//! `SPD_CACHE_ENTRIES=1000,1000000` chooses the sizes.
 
-use core::hash::BuildHasher;
-use core::hint::black_box;
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
-use crypto::Entropy;
-use policy::cache::{CacheEntry, CacheKey, HashKey, SpdCache};
-use policy::five_tuple::{Direction, FiveTuple, Ports};
-use policy::limits::Limits;
-use policy::spd::Decision;
-use policy::time::Timestamp;
-use std::collections::HashMap;
-use std::net::Ipv4Addr;
-use std::sync::RwLock;
+use benches::flows::{Family, Popularity, flow, probes};
+use benches::tables::{BATCH, TABLES, Table};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use policy::cache::CacheKey;
+use std::cell::LazyCell;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-const ENTRIES: [u64; 3] = [1_000, 100_000, 1_000_000];
-/// Packets of one batch of the packet path.
-const BATCH: usize = 32;
-const EPOCH: u32 = 1;
-const NOW: Timestamp = Timestamp::from_micros(1_000_000);
-const ENTRY: CacheEntry = CacheEntry { decision: Decision::Protect { tunnel: 3 }, cookie: 2, reason: None };
+const ENTRIES: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
-/// The same keys and the same order in each run (SplitMix64).
-struct Seeded(u64);
-
-impl Entropy for Seeded {
-    fn fill(&mut self, out: &mut [u8]) {
-        for chunk in out.chunks_mut(8) {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let chunk_len = chunk.len();
-            chunk.copy_from_slice(&mix(self.0).to_le_bytes()[..chunk_len]);
-        }
+fn sizes() -> Vec<u64> {
+    match std::env::var("SPD_CACHE_ENTRIES") {
+        Ok(given) => given.split(',').map(|n| n.trim().parse().expect("SPD_CACHE_ENTRIES: numbers")).collect(),
+        Err(_) => ENTRIES.to_vec(),
     }
 }
 
-fn mix(n: u64) -> u64 {
-    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ (n >> 31)
-}
-
-/// Conversation `n`: a different one for each number below 2^48, half of them TCP.
-fn key(n: u64) -> CacheKey {
-    let (a, b) = (mix(n), mix(!n));
-    let pair = Ports::Pair { source: b as u16, destination: (b >> 16) as u16 };
-    let tuple = FiveTuple {
-        source: Ipv4Addr::from_bits(a as u32).into(),
-        destination: Ipv4Addr::from_bits((a >> 32) as u32).into(),
-        protocol: if b >> 63 == 0 { 6 } else { 17 },
-        ports: pair,
-    };
-    CacheKey::new(tuple, Direction::Outbound)
-}
-
-/// What people write without a special table, and without a packet counter.
-type Plain = RwLock<HashMap<CacheKey, CacheEntry, WithKeys>>;
-
-/// SipHash under keys, as `std` uses it, but the same in each run.
-#[derive(Clone)]
-struct WithKeys;
-
-impl BuildHasher for WithKeys {
-    type Hasher = std::hash::DefaultHasher;
-
-    fn build_hasher(&self) -> Self::Hasher {
-        std::hash::DefaultHasher::new()
+fn filled(make: fn(u64) -> Box<dyn Table>, family: Family, entries: u64) -> Box<dyn Table> {
+    let table = make(entries);
+    let mut writer = table.writer();
+    for n in 0..entries {
+        writer.insert(&flow(family, n));
     }
+    writer.publish();
+    drop(writer);
+    table
 }
 
-/// Keys to look up: `first..first + entries`, in an order without pattern.
-fn probes(first: u64, entries: u64) -> Vec<CacheKey> {
-    let mut probes: Vec<_> = (first..first + entries).map(key).collect();
-    let mut random = Seeded(7);
-    for at in (1..probes.len()).rev() {
-        probes.swap(at, (random.next_u64() % (at as u64 + 1)) as usize);
+/// Looks up `iterations` keys in batches, beginning somewhere in `probes`; the time it took, and how many were there.
+fn timed(table: &dyn Table, probes: &[CacheKey], start: usize, iterations: u64) -> (Duration, u64) {
+    let mut look = table.reader();
+    let mut left = iterations as usize;
+    let mut batches = probes[start..].chunks(BATCH).chain(probes.chunks(BATCH).cycle());
+    let mut found = 0;
+    let begin = Instant::now();
+    while let Some(keys) = batches.next().filter(|_| left > 0) {
+        let keys = &keys[..keys.len().min(left)];
+        found += look(keys) as u64;
+        left -= keys.len();
     }
-    probes
+    (begin.elapsed(), found)
 }
 
-/// Runs `look_up` on chunks of up to `chunk` keys until `iterations` keys are done, and takes the time.
-fn timed(probes: &[CacheKey], chunk: usize, iterations: u64, mut look_up: impl FnMut(&[CacheKey])) -> Duration {
-    let mut left = iterations;
-    let start = Instant::now();
-    while left > 0 {
-        for keys in probes.chunks(chunk) {
-            let keys = &keys[..keys.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-            look_up(keys);
-            left -= keys.len() as u64;
-            if left == 0 {
-                break;
+fn group(
+    c: &mut Criterion,
+    name: &str,
+    popularity: Popularity,
+    measure: impl Fn(&dyn Table, Family, &[CacheKey], u64, u64) -> Duration,
+) {
+    for (family, suffix) in [(Family::V4, ""), (Family::V6, "_ipv6")] {
+        let mut group = c.benchmark_group(format!("{name}{suffix}"));
+        group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
+        for entries in sizes() {
+            let probes = LazyCell::new(|| probes(family, entries, popularity));
+            for (function, make) in TABLES {
+                // Made only if it is measured, and before that begins.
+                let table = LazyCell::new(|| filled(make, family, entries));
+                group.bench_function(BenchmarkId::new(function, entries), |b| {
+                    let (table, probes) = (&**table, &*probes);
+                    b.iter_custom(|n| measure(table, family, probes, entries, n));
+                });
             }
         }
+        group.finish();
     }
-    start.elapsed()
 }
 
-/// `first`: where the keys that are looked up begin; the table holds those from 0.
-fn look_ups(group: &mut BenchmarkGroup<'_, WallTime>, first: impl Fn(u64) -> u64) {
-    for entries in ENTRIES {
-        let limits = Limits { soft: u64::MAX, hard: u64::MAX };
-        let cache = SpdCache::new(limits, HashKey::draw(&mut Seeded(1)));
-        let plain = Plain::new(HashMap::with_hasher(WithKeys));
-        for n in 0..entries {
-            let _ = cache.insert(&key(n), ENTRY, EPOCH, NOW, &mut |_| ());
-            if let Ok(mut plain) = plain.write() {
-                plain.insert(key(n), ENTRY);
-            }
+fn all_found(table: &dyn Table, _: Family, probes: &[CacheKey], _: u64, n: u64) -> Duration {
+    let (time, found) = timed(table, probes, 0, n);
+    assert_eq!(found, n, "an entry is missing");
+    time
+}
+
+fn hit(c: &mut Criterion) {
+    group(c, "spd_cache_hit", Popularity::Uniform, all_found);
+}
+
+fn zipf(c: &mut Criterion) {
+    group(c, "spd_cache_zipf", Popularity::Zipf, all_found);
+}
+
+fn miss(c: &mut Criterion) {
+    group(c, "spd_cache_miss", Popularity::Absent, |table, _, probes, _, n| {
+        let (time, found) = timed(table, probes, 0, n);
+        assert_eq!(found, 0, "an entry that nobody made");
+        time
+    });
+}
+
+fn churn(c: &mut Criterion) {
+    group(c, "spd_cache_churn", Popularity::Uniform, |table, family, probes, entries, n| {
+        let (started, done) = (Barrier::new(2), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| churn_until(table, family, entries, &started, &done));
+            started.wait();
+            let (time, found) = timed(table, probes, 0, n);
+            done.store(true, Relaxed);
+            // A look-up that meets a writer may miss; nearly all do not.
+            assert!(found > n - n / 100 - BATCH as u64, "{found} of {n} found");
+            time
+        })
+    });
+}
+
+/// Adds and removes entries that nobody looks up; some thousand are there at a time.
+fn churn_until(table: &dyn Table, family: Family, entries: u64, started: &Barrier, done: &AtomicBool) {
+    const FIRST: u64 = 1 << 40;
+    let present = 8192.min(entries / 8);
+    let mut writer = table.writer();
+    started.wait();
+    let mut next = FIRST;
+    while !done.load(Relaxed) {
+        writer.insert(&flow(family, next));
+        if next - FIRST >= present {
+            writer.remove(&flow(family, next - present));
         }
-        let probes = probes(first(entries), entries);
-
-        group.bench_function(BenchmarkId::new("caponier", entries), |b| {
-            b.iter_custom(|n| {
-                timed(&probes, BATCH, n, |keys| {
-                    for key in keys {
-                        black_box(cache.look_up(key, EPOCH, NOW));
-                    }
-                })
-            });
-        });
-        group.bench_function(BenchmarkId::new("caponier_batch", entries), |b| {
-            let mut found = [None; BATCH];
-            b.iter_custom(|n| {
-                timed(&probes, BATCH, n, |keys| {
-                    cache.look_up_batch(keys, EPOCH, NOW, &mut found[..keys.len()]);
-                    black_box(&found);
-                })
-            });
-        });
-        group.bench_function(BenchmarkId::new("rwlock_hashmap", entries), |b| {
-            b.iter_custom(|n| {
-                timed(&probes, BATCH, n, |keys| {
-                    for key in keys {
-                        black_box(plain.read().map_or(None, |plain| plain.get(key).copied()));
-                    }
-                })
-            });
-        });
+        next += 1;
+        if next.is_multiple_of(1000) {
+            writer.publish();
+        }
     }
+    for n in next.saturating_sub(present).max(FIRST)..next {
+        writer.remove(&flow(family, n));
+    }
+    writer.publish();
 }
 
-fn spd_cache(c: &mut Criterion) {
-    let mut group = c.benchmark_group("spd_cache_hit");
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
-    look_ups(&mut group, |_| 0);
-    group.finish();
-
-    let mut group = c.benchmark_group("spd_cache_miss");
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
-    look_ups(&mut group, |entries| entries);
-    group.finish();
+fn two_readers(c: &mut Criterion) {
+    group(c, "spd_cache_two_readers", Popularity::Uniform, |table, _, probes, _, n| {
+        let started = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                started.wait();
+                timed(table, probes, probes.len() / 2, n / 2).0
+            });
+            started.wait();
+            let (time, _) = timed(table, probes, 0, n - n / 2);
+            time.max(other.join().unwrap_or_default())
+        })
+    });
 }
 
-criterion_group!(benches, spd_cache);
+criterion_group!(benches, hit, miss, zipf, churn, two_readers);
 criterion_main!(benches);

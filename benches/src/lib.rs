@@ -1,3 +1,5 @@
-//! Criterion benchmarks, and what they work on.
+//! Criterion benchmarks, and what they share.
 
+pub mod flows;
 pub mod rule_sets;
+pub mod tables;

@@ -13,8 +13,7 @@ pub use inbound::{Arrival, Inbound, InboundOutput};
 pub use outbound::{Clear, Outbound, OutboundOutput};
 
 use crate::event::Event;
-use crate::shared::Shared;
-use policy::cache::{CacheEntry, CacheKey, Inserted};
+use policy::cache::{CacheEntry, CacheKey, Inserted, Reader};
 use policy::counters::DropReason;
 use policy::spd::Spd;
 use policy::time::Timestamp;
@@ -24,14 +23,14 @@ pub const BATCH: usize = 64;
 
 /// Decides on the first packet of a conversation, and remembers.
 fn decide(
-    shared: &Shared,
+    cache: &mut Reader,
     spd: &Spd,
     key: &CacheKey,
     now: Timestamp,
     events: &mut Vec<Event>,
 ) -> Result<CacheEntry, DropReason> {
-    let entry = CacheEntry::from(spd.decide(&key.tuple, key.direction));
-    match shared.cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
+    let entry = CacheEntry::from(spd.decide(&key.tuple(), key.direction()));
+    match cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
         Inserted::Inserted | Inserted::AlreadyThere => Ok(entry),
         Inserted::HardLimit => Err(DropReason::SpdHardLimit),
     }

@@ -22,7 +22,7 @@ pub struct Shared {
     /// The policies.
     pub spd: SharedSpd,
     /// Decisions by five-tuple.
-    pub cache: SpdCache,
+    pub cache: Arc<SpdCache>,
     /// Inbound SAs by SPI.
     pub inbound: Sad<InboundSa>,
     /// Outbound SAs by tunnel.

@@ -1,30 +1,47 @@
 //! The SPD cache: decisions by exact five-tuple and direction.
 //!
-//! Readers take no lock. An entry carries the epoch of the policies that made
-//! it; under any other epoch it is a miss, and is replaced in place. Entries
-//! are counted exactly under [`Limits`]; idle ones age out.
+//! A [`Reader`] looks up without a lock and without writing to memory that
+//! other threads use, but for a note of the time of use, once for each entry
+//! and [tick](SpdCache::age). An entry carries the epoch of the policies that
+//! made it; under any other epoch it is a miss, and is replaced in place.
+//! Entries are counted exactly under [`Limits`]; idle ones age out. The tables
+//! grow as entries come, without a pause: see `growing.rs`.
 //!
 //! Using it, for a batch of packets: [`load`](crate::spd::SharedSpd::load) a
-//! snapshot, [`look_up_batch`](SpdCache::look_up_batch) with its epoch, and for
+//! snapshot, [`look_up_batch`](Reader::look_up_batch) with its epoch, and for
 //! each miss [`decide`](crate::spd::Spd::decide) and
-//! [`insert`](SpdCache::insert) with the same one. A packet whose decision
+//! [`insert`](Reader::insert) with the same one. A packet whose decision
 //! could not be inserted for the hard limit is dropped, whatever the decision.
+//! [`count`](Reader::count) counts the packets of the batch for the report.
 
+mod bucket;
+mod growing;
 mod key;
+#[cfg(all(test, loom))]
+mod models;
+mod pages;
+mod reader;
+mod table;
+mod verdicts;
 
 pub use key::{CacheKey, HashKey};
+pub use reader::Reader;
 
 use crate::counters::DropReason;
 use crate::limits::{LimitEvent, Limits, Quota};
 use crate::spd::{Decision, Verdict};
+use crate::sync::{Apart, Mutex, lock};
 use crate::time::Timestamp;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
-use key::{PreHashed, StoredKey};
-use papaya::{Compute, HashMap, Operation};
+use growing::Growing;
+use key::EpochTag;
+use std::sync::Arc;
+use verdicts::Verdicts;
 
 /// A cached decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheEntry {
     /// What to do.
     pub decision: Decision,
@@ -46,7 +63,7 @@ pub enum Inserted {
     /// The entry is there: a new one, or one that replaced a stale one.
     Inserted,
     /// Somebody was faster: there is an entry of this epoch, which counts the
-    /// packet, or of a newer one.
+    /// packet, or there are newer policies already. The decision holds for its packet all the same.
     AlreadyThere,
     /// There is no room. The packet is to be dropped as [`DropReason::SpdHardLimit`].
     HardLimit,
@@ -57,186 +74,152 @@ pub enum Inserted {
 pub struct CacheRecord {
     /// Which conversation.
     pub key: CacheKey,
-    /// What is done with it.
-    pub entry: CacheEntry,
+    /// What is done with it; `None` for an entry of older policies, which decides nothing any more.
+    pub entry: Option<CacheEntry>,
     /// Of which policies.
     pub epoch: u32,
-    /// When it was last looked up or made, rounded down to a second.
+    /// When it was last looked up or made, rounded down to a tick (see [`SpdCache::age`]).
     pub last_use: Timestamp,
     /// Packets it decided, the one that made it included.
     pub packets: u64,
 }
 
-#[derive(Debug)]
-struct Stored {
-    entry: CacheEntry,
-    epoch: u32,
-    /// In seconds: coarse, so that a busy entry is not written all the time.
-    last_use: AtomicU32,
-    packets: AtomicU64,
-}
-
-impl Stored {
-    fn new(entry: CacheEntry, epoch: u32, now: u32) -> Self {
-        Self { entry, epoch, last_use: AtomicU32::new(now), packets: AtomicU64::new(1) }
-    }
-
-    /// Answers a look-up for a packet not seen before.
-    #[inline]
-    fn hit(&self, epoch: u32, now: u32) -> Option<CacheEntry> {
-        let entry = self.hit_again(epoch, now)?;
-        self.packets.fetch_add(1, Relaxed);
-        Some(entry)
-    }
-
-    /// Answers a look-up for a packet that is counted already.
-    #[inline]
-    fn hit_again(&self, epoch: u32, now: u32) -> Option<CacheEntry> {
-        if self.epoch != epoch {
-            return None;
-        }
-        if self.last_use.load(Relaxed) < now {
-            self.last_use.store(now, Relaxed);
-        }
-        Some(self.entry)
-    }
-}
-
-/// The cache. Share it by reference; every method takes `&self`.
+/// The cache. Share it in an [`Arc`]; whoever looks up has a [`Reader`] of its own.
 #[derive(Debug)]
 pub struct SpdCache {
-    entries: HashMap<StoredKey, Stored, PreHashed>,
+    // Three entries of IPv4 share a line, one of IPv6 has its own.
+    v4: Growing<2, 3>,
+    v6: Growing<5, 1>,
     hash_key: HashKey,
     quota: Quota,
+    verdicts: Mutex<Verdicts>,
+    /// Lanes of readers that are gone, and how many there have been.
+    lanes: Mutex<(Vec<usize>, usize)>,
+    /// Length of a tick, in seconds.
+    tick: Apart<AtomicU64>,
+}
+
+// An entry's value: the number of its verdict, then the tick of its last use.
+const STAMP_BITS: u32 = 12;
+const STAMP: u32 = (1 << STAMP_BITS) - 1;
+/// Ticks in an idle time at most: so many can pass twice before stamps wrap.
+const TICKS: u64 = 1 << (STAMP_BITS - 2);
+
+/// The time of use as an entry has it: ticks, modulo 2^12.
+fn stamp(now: Timestamp, tick: u64) -> u32 {
+    (now.as_micros() / 1_000_000 / tick) as u32 & STAMP
+}
+
+/// Ticks from stamp `then` to stamp `now`. What seems to lie in the future is now: somebody's clock is behind.
+fn ticks_between(then: u32, now: u32) -> u32 {
+    let between = now.wrapping_sub(then) & STAMP;
+    if between > STAMP - STAMP / 4 { 0 } else { between }
 }
 
 impl SpdCache {
     /// An empty cache. `hash_key` is drawn at random at each start, so that
     /// nobody outside can choose five-tuples that collide.
-    #[must_use]
-    pub fn new(limits: Limits, hash_key: HashKey) -> Self {
-        Self { entries: HashMap::with_hasher(PreHashed), hash_key, quota: Quota::new(limits) }
-    }
-
-    /// The decision on a conversation, if it is cached and of this epoch;
-    /// counts the packet and notes the time of use.
-    #[inline]
-    #[must_use]
-    pub fn look_up(&self, key: &CacheKey, epoch: u32, now: Timestamp) -> Option<CacheEntry> {
-        let stored = StoredKey::new(key, &self.hash_key);
-        self.entries.pin().get(&stored)?.hit(epoch, seconds(now))
-    }
-
-    /// As [`Self::look_up`], for a packet that was looked up under this epoch
-    /// before and had to wait: it is not counted again.
-    #[must_use]
-    pub fn look_up_again(&self, key: &CacheKey, epoch: u32, now: Timestamp) -> Option<CacheEntry> {
-        let stored = StoredKey::new(key, &self.hash_key);
-        self.entries.pin().get(&stored)?.hit_again(epoch, seconds(now))
-    }
-
-    /// Looks up all `keys`, the answers in the same places of `found`.
     ///
     /// # Panics
-    /// If `found` is not as long as `keys`.
-    pub fn look_up_batch(&self, keys: &[CacheKey], epoch: u32, now: Timestamp, found: &mut [Option<CacheEntry>]) {
-        assert_eq!(keys.len(), found.len(), "one place for each answer");
-        let (entries, now) = (self.entries.pin(), seconds(now));
-        for (key, found) in keys.iter().zip(found) {
-            let stored = StoredKey::new(key, &self.hash_key);
-            *found = entries.get(&stored).and_then(|s| s.hit(epoch, now));
-        }
+    /// If the system has no memory for the first tables, some 2 MB.
+    #[must_use]
+    pub fn new(limits: Limits, hash_key: HashKey) -> Arc<Self> {
+        let no_memory = "memory for the first tables of the SPD cache";
+        Arc::new(Self {
+            v4: Growing::new().expect(no_memory),
+            v6: Growing::new().expect(no_memory),
+            hash_key,
+            quota: Quota::new(limits),
+            verdicts: Mutex::new(Verdicts::default()),
+            lanes: Mutex::new((Vec::new(), 0)),
+            tick: Apart(AtomicU64::new(1)),
+        })
     }
 
-    /// Adds a decision on a packet made under `epoch`, and tells `sink` if that, or its
-    /// refusal, is to be alerted.
+    /// Removes entries not used for longer than `idle`; returns how many. To
+    /// be called every few seconds.
     ///
-    /// There is never one entry more than the hard limit. Where several threads
-    /// insert the *same* conversation into the last free place, one that could
-    /// have found it there may be refused instead.
-    pub fn insert(
-        &self,
-        key: &CacheKey,
-        entry: CacheEntry,
-        epoch: u32,
-        now: Timestamp,
-        sink: &mut impl FnMut(LimitEvent),
-    ) -> Inserted {
-        let key = StoredKey::new(key, &self.hash_key);
-        let stored = || Stored::new(entry, epoch, seconds(now));
-        let entries = self.entries.pin();
-        loop {
-            match entries.get(&key) {
-                Some(there) if !is_older(there.epoch, epoch) => {
-                    let _counted = there.hit(epoch, seconds(now));
-                    return Inserted::AlreadyThere;
-                }
-                Some(_) => {
-                    // Only what is there is replaced: this needs no place.
-                    let replaced = entries.compute(key, |there| match there {
-                        Some((_, there)) if is_older(there.epoch, epoch) => Operation::Insert(stored()),
-                        Some(_) | None => Operation::Abort(()),
-                    });
-                    if let Compute::Updated { .. } = replaced {
-                        return Inserted::Inserted;
-                    }
-                }
-                None => {
-                    let Some(place) = self.quota.reserve() else {
-                        self.quota.refused(sink);
-                        return Inserted::HardLimit;
-                    };
-                    // Not by `compute`, which adds without helping the table
-                    // grow and leaves ever longer searches behind.
-                    if entries.try_insert(key, stored()).is_ok() {
-                        self.quota.used(&place, sink);
-                        return Inserted::Inserted;
-                    }
-                    self.quota.release(1);
-                }
-            }
-            // Somebody else changed the entry meanwhile: see what is there now.
+    /// The time of use is kept in ticks of a second, longer ones when `idle`
+    /// is more than 1024 seconds. An entry goes at the latest a tick after its time.
+    pub fn age(&self, now: Timestamp, idle: Duration) -> u64 {
+        let tick = idle.as_secs().div_ceil(TICKS).clamp(1, u64::from(u32::MAX));
+        let before = self.tick.swap(tick, Relaxed);
+        let stamp = stamp(now, tick);
+        let idle = idle.as_secs() / tick;
+        if before == tick {
+            return self.sweep(|_, value| u64::from(ticks_between(value & STAMP, stamp)) > idle);
         }
+        // Stamps in the old ticks say little in the new ones: all entries count as used just now, once.
+        self.restamp(stamp);
+        0
     }
 
-    /// Removes entries not used for longer than `idle`; returns how many.
-    pub fn age(&self, now: Timestamp, idle: Duration) -> u64 {
-        let (now, idle) = (seconds(now), u32::try_from(idle.as_secs()).unwrap_or(u32::MAX));
-        self.sweep(|s| now.saturating_sub(s.last_use.load(Relaxed)) > idle)
+    fn restamp(&self, now: u32) {
+        let anew = |value: u32| value & !STAMP | now;
+        self.v4.for_each_group(&self.hash_key, |g| {
+            g.for_each(&self.hash_key, |_, slot, _, value| g.table.exchange_value(slot, value, anew(value)));
+        });
+        self.v6.for_each_group(&self.hash_key, |g| {
+            g.for_each(&self.hash_key, |_, slot, _, value| g.table.exchange_value(slot, value, anew(value)));
+        });
     }
 
     /// Removes entries of epochs before `epoch`; returns how many. They would
     /// only miss, but they count under the limits.
     pub fn clear_stale(&self, epoch: u32) -> u64 {
-        self.sweep(|s| is_older(s.epoch, epoch))
+        let epoch = EpochTag::of_epoch(epoch);
+        self.sweep(|tag, _| tag.is_before(epoch))
     }
 
-    fn sweep(&self, remove: impl Fn(&Stored) -> bool) -> u64 {
-        let entries = self.entries.pin();
-        let mut removed = 0;
-        for (key, stored) in &entries {
-            // Asked again when it is removed: it may have been replaced meanwhile.
-            if remove(stored) && matches!(entries.remove_if(key, |_, s| remove(s)), Ok(Some(_))) {
-                self.quota.release(1);
-                removed += 1;
-            }
-        }
+    fn sweep(&self, remove: impl Fn(EpochTag, u32) -> bool) -> u64 {
+        let removed = self.sweep_table(&self.v4, &remove) + self.sweep_table(&self.v6, &remove);
         self.quota.rearm();
         removed
     }
 
-    /// Calls `visit` for each entry, in no order, stale ones included. Writers
-    /// go on meanwhile: what comes or goes may or may not be seen.
-    pub fn for_each(&self, mut visit: impl FnMut(CacheRecord)) {
-        for (key, stored) in &self.entries.pin() {
-            visit(CacheRecord {
-                key: key.unpack(),
-                entry: stored.entry,
-                epoch: stored.epoch,
-                last_use: Timestamp::from_micros(u64::from(stored.last_use.load(Relaxed)) * 1_000_000),
-                packets: stored.packets.load(Relaxed),
+    fn sweep_table<const W: usize, const S: usize>(
+        &self,
+        table: &Growing<W, S>,
+        remove: &impl Fn(EpochTag, u32) -> bool,
+    ) -> u64 {
+        let mut removed = 0;
+        table.for_each_group(&self.hash_key, |group| {
+            group.for_each(&self.hash_key, |hash, slot, key, value| {
+                if remove(EpochTag::of_word(key[W - 1]), value) {
+                    group.take(hash, slot);
+                    self.quota.release(1);
+                    removed += 1;
+                }
             });
-        }
+        });
+        table.tidy();
+        removed
+    }
+
+    /// Calls `visit` for each entry once, in no order, stale ones included.
+    /// Readers and writers go on meanwhile: what comes or goes may or may not be seen.
+    pub fn for_each(&self, now: Timestamp, mut visit: impl FnMut(CacheRecord)) {
+        let verdicts = lock(&self.verdicts).clone();
+        let tick = self.tick.load(Relaxed);
+        let record = |key, tag: EpochTag, value: u32, packets| {
+            let epoch = tag.near(verdicts.epoch());
+            let idle = ticks_between(value & STAMP, stamp(now, tick));
+            let last_use = now.as_micros() / 1_000_000 / tick * tick;
+            let last_use = last_use.saturating_sub(u64::from(idle) * tick);
+            CacheRecord {
+                key,
+                entry: if epoch == verdicts.epoch() { verdicts.entry(verdict(value)).flatten() } else { None },
+                epoch,
+                last_use: Timestamp::from_micros(last_use * 1_000_000),
+                packets,
+            }
+        };
+        self.v4.for_each(&self.hash_key, |key, value, packets| {
+            visit(record(CacheKey::from_words_v4(key), EpochTag::of_word(key[1]), value, packets));
+        });
+        self.v6.for_each(&self.hash_key, |key, value, packets| {
+            visit(record(CacheKey::from_words_v6(key), EpochTag::of_word(key[4]), value, packets));
+        });
     }
 
     /// Number of entries, stale ones included.
@@ -251,6 +234,12 @@ impl SpdCache {
         self.len() == 0
     }
 
+    /// Octets of memory that the tables take; the system gives them as they are used.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.v4.octets() + self.v6.octets()
+    }
+
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -263,12 +252,8 @@ impl SpdCache {
     }
 }
 
-/// Whether an entry of epoch `there` gives way to one of `epoch`: epochs wrap.
-fn is_older(there: u32, epoch: u32) -> bool {
-    (there.wrapping_sub(epoch) as i32) < 0
-}
-
-/// Whole seconds since the origin: enough for 136 years.
-fn seconds(t: Timestamp) -> u32 {
-    u32::try_from(t.as_micros() / 1_000_000).unwrap_or(u32::MAX)
+/// The number of the verdict in an entry's value, see [`Verdicts`]; 0 where there is none.
+#[inline(always)]
+fn verdict(value: u32) -> usize {
+    (value >> STAMP_BITS) as usize
 }

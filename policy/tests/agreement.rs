@@ -313,6 +313,7 @@ proptest! {
     ) {
         let shared = SharedSpd::new(&first);
         let cache = SpdCache::new(Limits { soft: 10, hard: 100 }, hash_key());
+        let mut reader = cache.reader();
         let mut hard = 100;
         for (second, step) in steps.into_iter().enumerate() {
             let now = Timestamp::from_micros(second as u64 * 1_000_000);
@@ -321,16 +322,16 @@ proptest! {
                     let spd = shared.load();
                     let keys: Vec<_> = packets.iter().map(|(t, d)| CacheKey::new(*t, *d)).collect();
                     let mut found = vec![None; keys.len()];
-                    cache.look_up_batch(&keys, spd.epoch(), now, &mut found);
+                    reader.look_up_batch(&keys, spd.epoch(), now, &mut found);
                     for (key, found) in keys.iter().zip(found) {
-                        let alone = CacheEntry::from(spd.decide(&key.tuple, key.direction));
+                        let alone = CacheEntry::from(spd.decide(&key.tuple(), key.direction()));
                         if let Some(found) = found {
                             prop_assert_eq!(found, alone);
-                            prop_assert_eq!(found, CacheEntry::from(on_paper(&spd, &key.tuple, key.direction)));
+                            prop_assert_eq!(found, CacheEntry::from(on_paper(&spd, &key.tuple(), key.direction())));
                             continue;
                         }
                         let before = cache.len();
-                        match cache.insert(key, alone, spd.epoch(), now, &mut |_| ()) {
+                        match reader.insert(key, alone, spd.epoch(), now, &mut |_| ()) {
                             Inserted::Inserted => prop_assert!(cache.len() - before <= 1),
                             // Twice in this batch.
                             Inserted::AlreadyThere => prop_assert_eq!(before, cache.len()),
@@ -339,7 +340,7 @@ proptest! {
                                 continue;
                             }
                         }
-                        prop_assert_eq!(cache.look_up(key, spd.epoch(), now), Some(alone));
+                        prop_assert_eq!(reader.look_up(key, spd.epoch(), now), Some(alone));
                     }
                 }
                 Step::Replace(config) => {
@@ -351,7 +352,7 @@ proptest! {
                 Step::ClearStale => {
                     cache.clear_stale(shared.load().epoch());
                     let mut stale = 0;
-                    cache.for_each(|r| stale += u32::from(r.epoch != shared.load().epoch()));
+                    cache.for_each(now, |r| stale += u32::from(r.epoch != shared.load().epoch()));
                     prop_assert_eq!(stale, 0);
                 }
                 Step::Limits(limit) => {
@@ -360,7 +361,7 @@ proptest! {
                 }
             }
             let mut walked = 0;
-            cache.for_each(|_| walked += 1);
+            cache.for_each(now, |_| walked += 1);
             prop_assert_eq!(walked, cache.len());
         }
     }

@@ -12,7 +12,7 @@ use crate::sa::InboundSa;
 use crate::shared::Shared;
 use core::iter::from_fn;
 use core::mem;
-use policy::cache::{CacheEntry, CacheKey};
+use policy::cache::{CacheEntry, CacheKey, Reader};
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::Direction;
 use policy::spd::{Decision, Spd};
@@ -59,6 +59,7 @@ pub struct InboundOutput {
 #[derive(Debug)]
 pub struct Inbound {
     shared: Arc<Shared>,
+    cache: Reader,
     worker: usize,
     pool: Pool,
     unknown_spis: RateLimit,
@@ -89,6 +90,7 @@ impl Inbound {
     #[must_use]
     pub fn new(shared: Arc<Shared>, worker: usize, pool: usize) -> Self {
         Self {
+            cache: shared.cache.reader(),
             shared,
             worker,
             pool: Pool::new(pool),
@@ -265,9 +267,9 @@ impl Inbound {
         let shared = Arc::clone(&self.shared);
         let (pool, counters) = (&mut self.pool, shared.counters.worker(self.worker));
         self.found.resize(self.keys.len(), None);
-        shared.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
+        self.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
         for ((packet, key), found) in self.inner.drain(..).zip(self.keys.drain(..)).zip(self.found.drain(..)) {
-            let entry = found.map_or_else(|| decide(&shared, spd, &key, now, &mut out.events), Ok);
+            let entry = found.map_or_else(|| decide(&mut self.cache, spd, &key, now, &mut out.events), Ok);
             let refused = match entry {
                 Ok(CacheEntry { decision: Decision::Protect { tunnel: t }, .. }) if t == tunnel => {
                     self.accepted.push(packet);
@@ -282,6 +284,7 @@ impl Inbound {
             counters.dropped(refused, 1);
             pool.give(packet);
         }
+        self.cache.count();
     }
 
     /// Drops fragments whose others have not come.

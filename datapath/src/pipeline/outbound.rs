@@ -14,7 +14,7 @@ use crate::sa::OutboundSa;
 use crate::shared::Shared;
 use core::iter::from_fn;
 use core::mem;
-use policy::cache::{CacheEntry, CacheKey};
+use policy::cache::{CacheEntry, CacheKey, Reader};
 use policy::config::StartMode;
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
@@ -34,6 +34,7 @@ const CLEAR_CHECK_INTERVAL: u32 = 64;
 #[derive(Debug)]
 pub struct Outbound {
     shared: Arc<Shared>,
+    cache: Reader,
     worker: usize,
     pool: Pool,
     holds: HoldQueues,
@@ -99,6 +100,7 @@ impl Outbound {
     #[must_use]
     pub fn new(shared: Arc<Shared>, worker: usize, pool: usize) -> Self {
         Self {
+            cache: shared.cache.reader(),
             shared,
             worker,
             pool: Pool::new(pool),
@@ -257,9 +259,9 @@ impl Outbound {
             self.parse(packet, &spd, now);
             for key in &self.keys[self.found.len()..] {
                 self.found.push(if epoch == spd.epoch() {
-                    shared.cache.look_up_again(key, epoch, now)
+                    self.cache.look_up_again(key, epoch, now)
                 } else {
-                    shared.cache.look_up(key, spd.epoch(), now)
+                    self.cache.look_up(key, spd.epoch(), now)
                 });
             }
         }
@@ -274,7 +276,7 @@ impl Outbound {
             self.parse(packet, &spd, now);
         }
         self.found.resize(self.keys.len(), None);
-        shared.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
+        self.cache.look_up_batch(&self.keys, spd.epoch(), now, &mut self.found);
         self.decide_all(&spd, now, out);
     }
 
@@ -298,12 +300,11 @@ impl Outbound {
     }
 
     fn decide_all(&mut self, spd: &Spd, now: Timestamp, out: &mut OutboundOutput) {
-        let shared = Arc::clone(&self.shared);
         let mut parsed = mem::take(&mut self.parsed);
         for (order, (packet, headers)) in parsed.drain(..).enumerate() {
             let entry = match self.found[order] {
                 Some(entry) => self.check_clear(spd, entry, &headers.tuple),
-                None => decide(&shared, spd, &self.keys[order], now, &mut out.events),
+                None => decide(&mut self.cache, spd, &self.keys[order], now, &mut out.events),
             };
             match entry {
                 Err(reason) => self.drop_packet(packet, reason),
@@ -327,6 +328,7 @@ impl Outbound {
         self.parsed = parsed;
         self.keys.clear();
         self.found.clear();
+        self.cache.count();
         self.protect_all(spd, now, out);
     }
 

@@ -615,7 +615,7 @@ fn a_wrong_cache_entry_does_not_go_unnoticed() {
     let wrong = CacheEntry { decision: Decision::Pass, cookie: 1, reason: None };
     let epoch = a.shared.spd.load().epoch();
     let key = CacheKey::new(tuple, Direction::Outbound);
-    a.shared.cache.insert(&key, wrong, epoch, now(), &mut |_| {});
+    let _ = a.shared.cache.reader().insert(&key, wrong, epoch, now(), &mut |_| {});
     a.send(&vec![packet; 64]);
     assert_eq!(a.totals().counter(Counter::ClearTextLeaks), 1);
     assert_eq!(a.in_the_clear().len(), 63);

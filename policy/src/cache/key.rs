@@ -1,24 +1,158 @@
 //! Keys of the SPD cache: five-tuple and direction, packed and hashed.
 
 use crate::five_tuple::{Direction, FiveTuple, Ports};
-use core::hash::{BuildHasher, Hash, Hasher};
+use core::hash::{Hash, Hasher};
 use crypto::Entropy;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Which conversation, and which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which conversation, and which way: packed into words, for these are compared and hashed for every packet.
+///
+/// Two keys are equal exactly when their tuples and directions are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CacheKey {
-    /// As in the packet's headers.
-    pub tuple: FiveTuple,
-    /// Seen from this host.
-    pub direction: Direction,
+    /// IPv4: both addresses in one word. IPv6: two words each.
+    addresses: [u64; 4],
+    /// Ports, protocol and flags, see below.
+    rest: u64,
 }
+
+// `rest`: bits 0 to 31 ports, 32 to 39 protocol, then these. In a table the upper bits are the epoch.
+const IPV6: u64 = 1 << 40;
+const INBOUND: u64 = 1 << 41;
+const OPAQUE: u64 = 1 << 42;
+const PAIR: u64 = 2 << 42;
+const ICMP: u64 = 3 << 42;
+const KIND: u64 = 3 << 42;
+const EPOCH_SHIFT: u32 = 44;
+/// The bits of a key's last word that a table has for the epoch.
+pub(super) const EPOCH: u64 = !0 << EPOCH_SHIFT;
+
+/// A key of an IPv4 conversation as a table has it.
+pub(super) type WordsV4 = [u64; 2];
+/// A key of an IPv6 conversation as a table has it.
+pub(super) type WordsV6 = [u64; 5];
 
 impl CacheKey {
     /// A packet's key.
+    #[inline]
     #[must_use]
     pub fn new(tuple: FiveTuple, direction: Direction) -> Self {
-        Self { tuple, direction }
+        let mut rest = u64::from(tuple.protocol) << 32
+            | match tuple.ports {
+                Ports::None => 0,
+                Ports::Opaque => OPAQUE,
+                Ports::Pair { source, destination } => PAIR | u64::from(source) << 16 | u64::from(destination),
+                Ports::Icmp { kind, code } => ICMP | u64::from(kind) << 8 | u64::from(code),
+            };
+        if direction == Direction::Inbound {
+            rest |= INBOUND;
+        }
+        match (tuple.source, tuple.destination) {
+            (IpAddr::V4(s), IpAddr::V4(d)) => {
+                Self { addresses: [u64::from(s.to_bits()) << 32 | u64::from(d.to_bits()), 0, 0, 0], rest }
+            }
+            (source, destination) => {
+                let (s, d) = (bits(source), bits(destination));
+                Self { addresses: [(s >> 64) as u64, s as u64, (d >> 64) as u64, d as u64], rest: rest | IPV6 }
+            }
+        }
+    }
+
+    /// The conversation.
+    #[must_use]
+    pub fn tuple(&self) -> FiveTuple {
+        let [a, b, c, d] = self.addresses;
+        let (source, destination) = if self.is_ipv6() {
+            let v6 = |high: u64, low: u64| IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)));
+            (v6(a, b), v6(c, d))
+        } else {
+            (IpAddr::V4(Ipv4Addr::from_bits((a >> 32) as u32)), IpAddr::V4(Ipv4Addr::from_bits(a as u32)))
+        };
+        let rest = self.rest;
+        let ports = match rest & KIND {
+            PAIR => Ports::Pair { source: (rest >> 16) as u16, destination: rest as u16 },
+            ICMP => Ports::Icmp { kind: (rest >> 8) as u8, code: rest as u8 },
+            OPAQUE => Ports::Opaque,
+            _ => Ports::None,
+        };
+        FiveTuple { source, destination, protocol: (rest >> 32) as u8, ports }
+    }
+
+    /// Which way.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        if self.rest & INBOUND == 0 { Direction::Outbound } else { Direction::Inbound }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.rest & IPV6 != 0
+    }
+
+    /// As in the table, with an epoch.
+    #[inline(always)]
+    pub(super) fn words_v4(&self, epoch: EpochTag) -> WordsV4 {
+        [self.addresses[0], self.rest | u64::from(epoch.0) << EPOCH_SHIFT]
+    }
+
+    /// As in the table, with an epoch.
+    #[inline(always)]
+    pub(super) fn words_v6(&self, epoch: EpochTag) -> WordsV6 {
+        let [a, b, c, d] = self.addresses;
+        [a, b, c, d, self.rest | u64::from(epoch.0) << EPOCH_SHIFT]
+    }
+
+    pub(super) fn from_words_v4([addresses, rest]: WordsV4) -> Self {
+        Self { addresses: [addresses, 0, 0, 0], rest: rest & !EPOCH }
+    }
+
+    pub(super) fn from_words_v6([a, b, c, d, rest]: WordsV6) -> Self {
+        Self { addresses: [a, b, c, d], rest: rest & !EPOCH }
+    }
+}
+
+impl core::fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {:?}", self.tuple(), self.direction())
+    }
+}
+
+impl Hash for CacheKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.rest);
+        state.write_u64(self.addresses[0]);
+        // The others of an IPv4 key are 0.
+        if self.is_ipv6() {
+            self.addresses[1..].iter().for_each(|word| state.write_u64(*word));
+        }
+    }
+}
+
+/// What a table keeps of an epoch. Epochs that are 2^20 apart look alike there:
+/// stale entries are gone long before as many policy changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EpochTag(u32);
+
+impl EpochTag {
+    pub(super) fn of_epoch(epoch: u32) -> Self {
+        Self(epoch << (EPOCH_SHIFT - 32) >> (EPOCH_SHIFT - 32))
+    }
+
+    /// From the last word of a key in a table.
+    pub(super) fn of_word(word: u64) -> Self {
+        Self((word >> EPOCH_SHIFT) as u32)
+    }
+
+    /// Whether it is of an epoch before that of `other`: epochs wrap.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        ((self.0.wrapping_sub(other.0) << (EPOCH_SHIFT - 32)) as i32) < 0
+    }
+
+    /// The epoch, as one at or before `latest`, or shortly after it.
+    pub(super) fn near(self, latest: u32) -> u32 {
+        let ahead = (self.0.wrapping_sub(latest) << (EPOCH_SHIFT - 32)) as i32 >> (EPOCH_SHIFT - 32);
+        latest.wrapping_add_signed(ahead)
     }
 }
 
@@ -42,15 +176,17 @@ impl HashKey {
         Self { offset: word(), factors: core::array::from_fn(|_| word()) }
     }
 
-    #[inline]
-    fn hash(&self, words: &[u64; 5]) -> u64 {
-        let [offset, tail] = [self.offset, self.factors[4].wrapping_mul(u128::from(words[4]))];
-        let mut sum = offset.wrapping_add(tail).wrapping_add(self.factors[0].wrapping_mul(u128::from(words[0])));
-        // Words 1 to 3 of an IPv4 key are 0 and would add nothing.
-        if words[4] & IPV6 != 0 {
-            for (word, factor) in words[1..4].iter().zip(&self.factors[1..4]) {
-                sum = sum.wrapping_add(factor.wrapping_mul(u128::from(*word)));
-            }
+    #[cfg(all(test, loom))]
+    pub(super) fn of_tests() -> Self {
+        Self { offset: 1 << 100, factors: [3 << 90, 5 << 91, 7 << 92, 9 << 93, 11 << 94] }
+    }
+
+    /// Hashes a key as a table has it; its epoch does not count.
+    #[inline(always)]
+    pub(super) fn hash<const W: usize>(&self, words: &[u64; W]) -> u64 {
+        let mut sum = self.offset.wrapping_add(self.factors[4].wrapping_mul(u128::from(words[W - 1] & !EPOCH)));
+        for (word, factor) in words[..W - 1].iter().zip(&self.factors) {
+            sum = sum.wrapping_add(factor.wrapping_mul(u128::from(*word)));
         }
         (sum >> 64) as u64
     }
@@ -62,126 +198,12 @@ impl core::fmt::Debug for HashKey {
     }
 }
 
-// The last word: bits 0 to 31 ports, 32 to 39 protocol, then these.
-const IPV6: u64 = 1 << 40;
-const INBOUND: u64 = 1 << 41;
-const OPAQUE: u64 = 1 << 42;
-const PAIR: u64 = 2 << 42;
-const ICMP: u64 = 3 << 42;
-const KIND: u64 = 3 << 42;
-
-/// A key as the table keeps it. Two keys are equal exactly when their words are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StoredKey {
-    /// IPv4: both addresses, 0, 0, 0, rest. IPv6: two words each, rest.
-    words: [u64; 5],
-    hash: u64,
-}
-
-impl StoredKey {
-    #[inline]
-    pub(super) fn new(key: &CacheKey, secret: &HashKey) -> Self {
-        let words = pack(key);
-        Self { words, hash: secret.hash(&words) }
-    }
-
-    /// The key it was made from.
-    pub(super) fn unpack(&self) -> CacheKey {
-        let [a, b, c, d, rest] = self.words;
-        let (source, destination) = if rest & IPV6 == 0 {
-            (IpAddr::V4(Ipv4Addr::from_bits((a >> 32) as u32)), IpAddr::V4(Ipv4Addr::from_bits(a as u32)))
-        } else {
-            let v6 = |high: u64, low: u64| IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)));
-            (v6(a, b), v6(c, d))
-        };
-        let ports = match rest & KIND {
-            PAIR => Ports::Pair { source: (rest >> 16) as u16, destination: rest as u16 },
-            ICMP => Ports::Icmp { kind: (rest >> 8) as u8, code: rest as u8 },
-            OPAQUE => Ports::Opaque,
-            _ => Ports::None,
-        };
-        let direction = if rest & INBOUND == 0 { Direction::Outbound } else { Direction::Inbound };
-        CacheKey::new(FiveTuple { source, destination, protocol: (rest >> 32) as u8, ports }, direction)
-    }
-}
-
-#[inline]
-fn pack(key: &CacheKey) -> [u64; 5] {
-    let mut rest = u64::from(key.tuple.protocol) << 32
-        | match key.tuple.ports {
-            Ports::None => 0,
-            Ports::Opaque => OPAQUE,
-            Ports::Pair { source, destination } => PAIR | u64::from(source) << 16 | u64::from(destination),
-            Ports::Icmp { kind, code } => ICMP | u64::from(kind) << 8 | u64::from(code),
-        };
-    if key.direction == Direction::Inbound {
-        rest |= INBOUND;
-    }
-    match (key.tuple.source, key.tuple.destination) {
-        (IpAddr::V4(s), IpAddr::V4(d)) => [u64::from(s.to_bits()) << 32 | u64::from(d.to_bits()), 0, 0, 0, rest],
-        (source, destination) => {
-            let (s, d) = (bits(source), bits(destination));
-            [(s >> 64) as u64, s as u64, (d >> 64) as u64, d as u64, rest | IPV6]
-        }
-    }
-}
-
 /// A tuple of mixed families exists in no packet; it is packed as IPv6, its
 /// IPv4 address mapped (RFC 4291 2.5.5.2), rather than refused.
 fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
         IpAddr::V6(a) => a.to_bits(),
-    }
-}
-
-impl PartialEq for StoredKey {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        self.words == other.words
-    }
-}
-
-impl Eq for StoredKey {}
-
-impl Hash for StoredKey {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Takes the hash that the key brings along.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PreHashed;
-
-impl BuildHasher for PreHashed {
-    type Hasher = PassThrough;
-
-    #[inline]
-    fn build_hasher(&self) -> PassThrough {
-        PassThrough(0)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct PassThrough(u64);
-
-impl Hasher for PassThrough {
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    #[inline]
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 
@@ -210,27 +232,29 @@ mod tests {
         })
     }
 
-    /// The table takes places from the low bits and tags from the high ones:
-    /// neither may crowd. 16384 keys in 1024 bins are 16 each on average.
+    /// The table takes homes from the high bits: they may not crowd. 16384 keys in 1024 bins are 16 each on average.
     #[test]
     fn keys_that_resemble_each_other_spread() {
         for v6 in [false, true] {
             for secret in 0..20 {
                 let secret = HashKey::draw(&mut Counting(secret));
-                let (mut low, mut high) = (vec![0u32; 1024], vec![0u32; 1024]);
+                let mut high = vec![0u32; 1024];
                 for key in scan(v6) {
-                    let hash = StoredKey::new(&key, &secret).hash;
-                    low[(hash & 1023) as usize] += 1;
+                    let hash = if v6 {
+                        secret.hash(&key.words_v6(EpochTag(7)))
+                    } else {
+                        secret.hash(&key.words_v4(EpochTag(7)))
+                    };
                     high[(hash >> 54) as usize] += 1;
                 }
-                let fullest = low.iter().chain(&high).max().unwrap();
+                let fullest = high.iter().max().unwrap();
                 assert!(*fullest <= 64, "{fullest}");
             }
         }
     }
 
     #[test]
-    fn every_word_and_the_secret_count() {
+    fn every_word_and_the_secret_count_and_the_epoch_does_not() {
         let (one, other) = (HashKey::draw(&mut Counting(1)), HashKey::draw(&mut Counting(2)));
         let words = [1, 2, 3, 4, 5 | IPV6];
         assert_ne!(one.hash(&words), other.hash(&words));
@@ -239,6 +263,19 @@ mod tests {
             changed[at] ^= 1 << 20;
             assert_ne!(one.hash(&words), one.hash(&changed), "word {at}");
         }
+        assert_eq!(one.hash(&words), one.hash(&[1, 2, 3, 4, 5 | IPV6 | EPOCH]));
         assert_eq!(format!("{one:?}"), "HashKey(secret)");
+    }
+
+    #[test]
+    fn epochs_are_ordered_and_found_again() {
+        for epoch in [0, 1, 2, 0xf_ffff, 0x10_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+            let tag = EpochTag::of_epoch(epoch);
+            let next = EpochTag::of_epoch(epoch.wrapping_add(1));
+            assert!(tag.is_before(next) && !next.is_before(tag) && !tag.is_before(tag));
+            for latest in [epoch, epoch.wrapping_add(1), epoch.wrapping_add(400_000), epoch.wrapping_sub(1)] {
+                assert_eq!(tag.near(latest), epoch);
+            }
+        }
     }
 }

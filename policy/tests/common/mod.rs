@@ -180,3 +180,14 @@ pub(crate) fn flow(n: u32) -> CacheKey {
         Direction::Outbound,
     )
 }
+
+/// The same with IPv6.
+pub(crate) fn flow_v6(n: u32) -> CacheKey {
+    let tuple = flow(n).tuple();
+    let mapped = |address: IpAddr, network: u128| match address {
+        IpAddr::V4(a) => std::net::Ipv6Addr::from_bits(network << 112 | u128::from(a.to_bits())).into(),
+        IpAddr::V6(_) => address,
+    };
+    let (source, destination) = (mapped(tuple.source, 0xfd01), mapped(tuple.destination, 0xfd02));
+    CacheKey::new(FiveTuple { source, destination, ..tuple }, Direction::Outbound)
+}

@@ -13,7 +13,7 @@ use crate::report::{
 };
 use crate::wall_clock::Date;
 use ike::report::{IsakmpReport, PairReport, PairState};
-use policy::cache::CacheRecord as Cached;
+use policy::cache::{CacheEntry, CacheRecord as Cached};
 use policy::config::HostAction;
 use policy::counters::Counter;
 use policy::five_tuple::Ports;
@@ -389,11 +389,12 @@ impl CacheWalk {
     ) -> Result<(), crate::control::server::Gone> {
         let mut selection = CacheSelection::new(filter);
         let mut outcome = Ok(());
-        self.shared.cache.for_each(|cached| {
+        self.shared.cache.for_each(self.now, |cached| {
             // Stale entries decide nothing any more.
             if outcome.is_ok()
                 && cached.epoch == self.policies.epoch()
-                && let Some(record) = selection.offer(self.record(&cached))
+                && let Some(entry) = cached.entry
+                && let Some(record) = selection.offer(self.record(&cached, entry))
             {
                 outcome = stream.blocking_send(Record::Cache(Box::new(record)));
             }
@@ -402,9 +403,9 @@ impl CacheWalk {
         selection.finish().into_iter().try_for_each(|r| stream.blocking_send(Record::Cache(Box::new(r))))
     }
 
-    fn record(&self, cached: &Cached) -> CacheRecord {
-        let tuple = cached.key.tuple;
-        let direction = Direction::from(cached.key.direction);
+    fn record(&self, cached: &Cached, entry: CacheEntry) -> CacheRecord {
+        let tuple = cached.key.tuple();
+        let direction = Direction::from(cached.key.direction());
         let (src_port, dst_port) = match tuple.ports {
             Ports::Pair { source, destination } => (Some(source), Some(destination)),
             Ports::None | Ports::Opaque | Ports::Icmp { .. } => (None, None),
@@ -413,14 +414,14 @@ impl CacheWalk {
             Ports::Icmp { kind, code } => (Some(kind), Some(code)),
             _ => (None, None),
         };
-        let tunnel = match cached.entry.decision {
+        let tunnel = match entry.decision {
             Decision::Protect { tunnel } => self.policies.tunnel(tunnel),
             _ => None,
         };
         CacheRecord {
             record: 0,
-            cookie: cached.entry.cookie,
-            policy: self.policy_name(cached.entry.cookie),
+            cookie: entry.cookie,
+            policy: self.policy_name(entry.cookie),
             src: tuple.source,
             src_port,
             dst: tuple.destination,
@@ -430,12 +431,12 @@ impl CacheWalk {
             fragment: tuple.ports == Ports::Opaque,
             protocol: tuple.protocol,
             direction,
-            action: match cached.entry.decision {
+            action: match entry.decision {
                 Decision::Bypass | Decision::Pass => CacheAction::Pass,
                 Decision::Discard => CacheAction::Discard,
                 Decision::Protect { .. } => CacheAction::Secure,
             },
-            reason: cached.entry.reason.map(|r| r.name().to_string()),
+            reason: entry.reason.map(|r| r.name().to_string()),
             tunnel: tunnel.map(|t| t.name.to_string()),
             sas: match tunnel {
                 Some(t) if direction == Direction::Outbound => {

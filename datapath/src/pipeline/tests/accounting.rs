@@ -128,7 +128,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn a_packet_that_waits_is_counted_once_by_the_cache() {
     let counts = |a: &Host| {
         let mut counts = Vec::new();
-        a.shared.cache.for_each(|r| counts.push(r.packets));
+        a.shared.cache.for_each(now(), |r| counts.push(r.packets));
         counts
     };
     let mut a = Host::of(&gcm(), true, false);

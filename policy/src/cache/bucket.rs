@@ -1,0 +1,214 @@
+//! One cache line of the table: a few entries under a sequence lock.
+//!
+//! A reader takes no lock and writes nothing: it reads the entries between two
+//! looks at the state and begins again if the state changed meanwhile. All
+//! fields are atomics, so that a torn read is only a value to be thrown away
+//! (H. Boehm, "Can seqlocks get along with programming language memory models?",
+//! 2012). A reader that finds a writer in its way for too long takes that for a
+//! miss, which is always right for a cache: so readers never wait for a writer
+//! that was interrupted.
+
+use super::pages::Zeroable;
+use crate::sync::{AtomicU32, AtomicU64, fence, relax};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Entries with keys of `W` words in `S` places.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Bucket<const W: usize, const S: usize> {
+    /// Bit 0: a writer is at work. Bits 1 to 7: how many entries went past this
+    /// bucket since it was full. The rest counts changes.
+    state: AtomicU32,
+    /// 0 where the place is free.
+    values: [AtomicU32; S],
+    keys: [[AtomicU64; W]; S],
+}
+
+const LOCKED: u32 = 1;
+const SPILLED_ONE: u32 = 2;
+const SPILLED: u32 = 0xfe;
+const CHANGE: u32 = 0x100;
+
+/// How often a reader tries before it takes a busy bucket for a miss. A writer
+/// is done after some 10 ns, unless it is interrupted.
+#[cfg(not(loom))]
+const PATIENCE: usize = 64;
+#[cfg(loom)]
+const PATIENCE: usize = 2;
+
+// SAFETY: `repr(C)`, all fields are atomics, for which zero is a value; a state of 0 is a bucket
+// that is not locked, and values of 0 are free places. Checked for the sizes in use:
+#[allow(unsafe_code, reason = "a promise that the lines above argue for")]
+unsafe impl<const W: usize, const S: usize> Zeroable for Bucket<W, S> {
+    #[cfg(any(loom, miri))]
+    fn zero() -> Self {
+        Self {
+            state: AtomicU32::new(0),
+            values: core::array::from_fn(|_| AtomicU32::new(0)),
+            keys: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))),
+        }
+    }
+}
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Bucket<2, 3>>() == 64 && size_of::<Bucket<5, 1>>() == 64);
+
+/// An entry and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held<const W: usize> {
+    pub(super) place: usize,
+    pub(super) key: [u64; W],
+    /// Never 0.
+    pub(super) value: u32,
+}
+
+/// What a reader saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// 0 if the key is not here.
+    pub(super) value: u32,
+    /// With a value: which place it is in.
+    pub(super) place: usize,
+    /// Entries that belong here may be in a later bucket.
+    pub(super) spilled: bool,
+}
+
+impl<const W: usize, const S: usize> Bucket<W, S> {
+    /// Looks for a key, without waiting for a writer.
+    #[inline(always)]
+    pub(super) fn find(&self, key: &[u64; W]) -> Seen {
+        self.search(key, 0, PATIENCE)
+    }
+
+    /// Looks for a key, but for the bits `ignored` of its last word. Waits for writers.
+    pub(super) fn find_ignoring(&self, key: &[u64; W], ignored: u64) -> Seen {
+        self.search(key, ignored, usize::MAX)
+    }
+
+    #[inline(always)]
+    fn search(&self, key: &[u64; W], ignored: u64, patience: usize) -> Seen {
+        for _ in 0..patience {
+            let before = self.state.load(Acquire);
+            if before & LOCKED == 0 {
+                let (mut value, mut place) = (0, 0);
+                for at in 0..S {
+                    let mut different = 0;
+                    for (word, (theirs, ours)) in self.keys[at].iter().zip(key).enumerate() {
+                        let difference = theirs.load(Relaxed) ^ ours;
+                        different |= if word == W - 1 { difference & !ignored } else { difference };
+                    }
+                    let there = self.values[at].load(Relaxed);
+                    // A key stays behind where its value was taken: of equal keys at most one has a value.
+                    if different == 0 && there != 0 {
+                        (value, place) = (there, at);
+                    }
+                }
+                fence(Acquire);
+                if self.state.load(Relaxed) == before {
+                    return Seen { value, place, spilled: before & SPILLED != 0 };
+                }
+            }
+            relax();
+        }
+        Seen { value: 0, place: 0, spilled: false }
+    }
+
+    /// The last word of the key in a place that nobody is changing.
+    pub(super) fn last_word(&self, place: usize) -> u64 {
+        self.keys[place][W - 1].load(Relaxed)
+    }
+
+    /// All entries, as they were at one moment. For whoever is in no hurry: it
+    /// waits for writers.
+    pub(super) fn all(&self) -> impl Iterator<Item = Held<W>> + use<W, S> {
+        loop {
+            let before = self.state.load(Acquire);
+            if before & LOCKED == 0 {
+                let values: [u32; S] = core::array::from_fn(|at| self.values[at].load(Relaxed));
+                let keys: [[u64; W]; S] =
+                    core::array::from_fn(|at| core::array::from_fn(|word| self.keys[at][word].load(Relaxed)));
+                fence(Acquire);
+                if self.state.load(Relaxed) == before {
+                    return (0..S)
+                        .map(move |place| Held { place, key: keys[place], value: values[place] })
+                        .filter(|held| held.value != 0);
+                }
+            }
+            relax();
+        }
+    }
+
+    /// Whether entries that belong here may be in a later bucket.
+    pub(super) fn has_spilled(&self) -> bool {
+        self.state.load(Acquire) & SPILLED != 0
+    }
+
+    /// Notes a use in an entry, if it is still the one that was seen. This is
+    /// no change for readers: see [`super::stamp`].
+    pub(super) fn exchange_value(&self, place: usize, seen: u32, value: u32) {
+        let _ = self.values[place].compare_exchange(seen, value, Relaxed, Relaxed);
+    }
+
+    /// Puts an entry into a free place and returns which; `before_visible`
+    /// hears of it while no reader can see the entry. Without a free place the
+    /// spill is noted.
+    pub(super) fn put(&self, key: &[u64; W], value: u32, before_visible: impl FnOnce(usize)) -> Option<usize> {
+        let state = self.lock();
+        let free = (0..S).find(|at| self.values[*at].load(Relaxed) == 0);
+        match free {
+            Some(place) => {
+                for (to, word) in self.keys[place].iter().zip(key) {
+                    to.store(*word, Relaxed);
+                }
+                before_visible(place);
+                self.values[place].store(value, Relaxed);
+                self.unlock(state);
+            }
+            // A count that has reached its end stays there: it only costs readers a look.
+            None if state & SPILLED == SPILLED => self.unlock(state),
+            None => self.unlock(state + SPILLED_ONE),
+        }
+        free
+    }
+
+    /// Replaces key and value of an entry.
+    pub(super) fn replace(&self, place: usize, key: &[u64; W], value: u32) {
+        let state = self.lock();
+        for (to, word) in self.keys[place].iter().zip(key) {
+            to.store(*word, Relaxed);
+        }
+        self.values[place].swap(value, Relaxed);
+        self.unlock(state);
+    }
+
+    /// Frees a place.
+    pub(super) fn take(&self, place: usize) {
+        let state = self.lock();
+        // Not a plain store: a note of use that is under way comes before it or finds nothing.
+        self.values[place].swap(0, Relaxed);
+        self.unlock(state);
+    }
+
+    /// One entry fewer is in a later bucket.
+    pub(super) fn unspill(&self) {
+        let state = self.lock();
+        let at_its_end = state & SPILLED == SPILLED;
+        self.unlock(if at_its_end { state } else { state - SPILLED_ONE });
+    }
+
+    fn lock(&self) -> u32 {
+        loop {
+            let state = self.state.load(Relaxed);
+            if state & LOCKED == 0 && self.state.compare_exchange_weak(state, state | LOCKED, Acquire, Relaxed).is_ok()
+            {
+                // Whoever reads what is written from here on, sees the lock too when it looks again.
+                fence(Release);
+                return state;
+            }
+            relax();
+        }
+    }
+
+    fn unlock(&self, state: u32) {
+        self.state.store((state & !LOCKED).wrapping_add(CHANGE), Release);
+    }
+}
