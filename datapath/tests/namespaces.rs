@@ -13,7 +13,7 @@ use datapath::{Event, IkeDatagram};
 use lab::{Lab, Layout, MARK, Side, outer};
 use policy::counters::{Counter, DropReason};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,19 +32,38 @@ fn until(what: &str, mut check: impl FnMut() -> bool) {
 
 fn udp(side: &Side, address: IpAddr) -> UdpSocket {
     side.inside(|| {
-        let socket = UdpSocket::bind(SocketAddr::new(address, 7000)).unwrap();
+        // A program that another test is just starting may still have a copy of the one before.
+        let mut socket = UdpSocket::bind(SocketAddr::new(address, 7000));
+        until("port 7000 free", || {
+            if socket.as_ref().is_err_and(|e| e.kind() == ErrorKind::AddrInUse) {
+                socket = UdpSocket::bind(SocketAddr::new(address, 7000));
+            }
+            !socket.as_ref().is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
+        });
+        let socket = socket.unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     })
 }
 
-/// Sends `len` octets from `a` to `b` and back.
-fn echo(a: &UdpSocket, b: &UdpSocket, len: usize) {
+/// Receives a datagram; a signal is no reason to give up.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
+/// Sends `len` octets from `a` to `b` and back; `state` says what a lost one may have been lost to.
+fn echo(a: &UdpSocket, b: &UdpSocket, len: usize, state: impl Fn() -> String) {
     let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
     let mut buffer = vec![0; 65_536];
     for (from, to) in [(a, b), (b, a)] {
         from.send_to(&message, to.local_addr().unwrap()).unwrap();
-        let (received, sender) = to.recv_from(&mut buffer).unwrap();
+        let (received, sender) =
+            receive(to, &mut buffer).unwrap_or_else(|e| panic!("{len} octets to {to:?}: {e}\n{}", state()));
         assert_eq!((&buffer[..received], sender), (&message[..], from.local_addr().unwrap()));
     }
 }
@@ -62,7 +81,9 @@ fn packets_cross_in_every_encapsulation() {
         let (sa, sb) = (udp(&a, a.inner(layout)), udp(&b, b.inner(layout)));
         // The last two are cut by the sender, and their fragments travel one by one.
         for len in [1, 100, 1300, 3000, 9000] {
-            echo(&sa, &sb, len);
+            echo(&sa, &sb, len, || {
+                format!("{layout:?}\na: {:?}\nb: {:?}", a.datapath.counters(), b.datapath.counters())
+            });
         }
         for side in [&a, &b] {
             let count = |c| side.datapath.counters().counter(c);
