@@ -1,5 +1,6 @@
 //! Criterion benchmarks, and what they share.
 
 pub mod flows;
+pub mod report;
 pub mod rule_sets;
 pub mod tables;

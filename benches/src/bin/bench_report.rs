@@ -1,0 +1,82 @@
+//! `tools/bench-report`: what `cargo bench -p benches` measured, as `benches/RESULTS.md` and plots.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
+
+use benches::report::results::{ReadError, Results};
+use benches::report::{markdown, plot, results};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::{env, fs, io};
+
+const USAGE: &str = "usage: tools/bench-report [GROUP...]\n\
+    Writes benches/RESULTS.md and benches/plots/*.svg from target/criterion: of all groups, or of those that begin so.";
+
+fn main() -> ExitCode {
+    let groups: Vec<String> = env::args().skip(1).collect();
+    if groups.iter().any(|g| g.starts_with('-')) {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
+    match report(&groups) {
+        Ok(written) => {
+            println!("{written}");
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("bench-report: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(groups: &[String]) -> Result<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the workspace is above the crate")?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    let mut results = results::read(&target.join("criterion")).map_err(|e| explain(&e))?;
+    results.retain(|group, _| groups.is_empty() || groups.iter().any(|g| group.starts_with(g)));
+    if results.is_empty() {
+        return Err("there are no such results: run `cargo bench -p benches` first".into());
+    }
+    let plots = write_plots(&root.join("benches/plots"), &results).map_err(|e| format!("cannot write plots: {e}"))?;
+    let file = root.join("benches/RESULTS.md");
+    fs::write(&file, markdown::document(&results, &machine(), &plots))
+        .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    Ok(format!("{}: {} groups, {} plots", file.display(), results.len(), plots.len()))
+}
+
+fn explain(e: &ReadError) -> String {
+    match e {
+        ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            format!("{e}; run `cargo bench -p benches` first")
+        }
+        _ => e.to_string(),
+    }
+}
+
+fn write_plots(directory: &Path, results: &Results) -> io::Result<Vec<String>> {
+    fs::create_dir_all(directory)?;
+    let mut written = Vec::new();
+    for (group, measured) in results {
+        if let Some(svg) = plot::svg(group, measured) {
+            fs::write(directory.join(format!("{group}.svg")), svg)?;
+            written.push(group.clone());
+        }
+    }
+    Ok(written)
+}
+
+/// Processor, system and compiler.
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|l| l.strip_prefix("model name")).map(|m| m.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let said = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output().ok();
+        output.map_or_else(|| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string())
+    };
+    format!(
+        "Measured on {}, {cores} cores, Linux {}, {}.",
+        model.unwrap_or("an unknown processor"),
+        said("uname", "-r"),
+        said("rustc", "--version")
+    )
+}
