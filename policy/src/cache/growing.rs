@@ -3,8 +3,8 @@
 //! The first bits of a key's hash name its *group*; each group has a lock for
 //! its writers, and all entries of a group are in the same table. To grow, a
 //! table of the double size is published beside the old one; whoever next locks
-//! a group moves its entries over, and one more group's. So nobody waits for
-//! more than two groups to be moved, some thousandth of the table; readers,
+//! a group moves its entries over, and those of a few more groups. So nobody
+//! waits for more than some microseconds, or two groups of a very large table; readers,
 //! who look into both tables meanwhile, do not wait at all. A reader that looks
 //! for an entry at the moment it is moved may miss it, as with any cache.
 
@@ -17,6 +17,9 @@ use std::io;
 
 /// log2 of the number of groups: also of the homes of the smallest table.
 const GROUP_BITS: u32 = if cfg!(loom) { 1 } else { 13 };
+
+/// Homes whose entries a writer moves over on the way, at least one group's: so many take some microseconds.
+const MOVED_AT_ONCE: u32 = 512;
 
 #[derive(Debug)]
 pub(super) struct Growing<const W: usize, const S: usize> {
@@ -88,10 +91,13 @@ impl<const W: usize, const S: usize> Growing<W, S> {
     /// Locks the group of a key for a writer, who lends its view.
     pub(super) fn group<'a>(&'a self, hash: u64, secret: &HashKey, view: &'a mut View<W, S>) -> Group<'a, W, S> {
         if self.unmoved.load(Relaxed) > 0 {
-            let number = self.cursor.fetch_add(1, Relaxed) as usize;
-            if number < self.groups.len() {
+            view.refresh(self);
+            let homes_of_one = 1 << (view.new.table.bits() - GROUP_BITS);
+            let count = (MOVED_AT_ONCE / homes_of_one).max(1);
+            let first = self.cursor.fetch_add(count, Relaxed);
+            for number in first..first.saturating_add(count).min(self.groups.len() as u32) {
                 // Let go before ours is locked: two writers could wait for each other.
-                drop(self.lock_group(number, secret, view));
+                drop(self.lock_group(number as usize, secret, view));
             }
         }
         self.lock_group((hash >> (64 - GROUP_BITS)) as usize, secret, view)
