@@ -112,7 +112,7 @@ fn churn(c: &mut Criterion) {
             let (time, found) = timed(table, probes, 0, n);
             done.store(true, Relaxed);
             // A look-up that meets a writer may miss; nearly all do not.
-            assert!(found > n - n / 100 - BATCH as u64, "{found} of {n} found");
+            assert!(found + n / 100 + BATCH as u64 >= n, "{found} of {n} found");
             time
         })
     });
