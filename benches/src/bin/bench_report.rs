@@ -76,7 +76,7 @@ fn machine() -> String {
     format!(
         "Measured on {}, {cores} cores, Linux {}, {}.",
         model.unwrap_or("an unknown processor"),
-        said("uname", "-r"),
+        said("uname", "-r").split('-').next().unwrap_or_default(),
         said("rustc", "--version")
     )
 }
