@@ -361,3 +361,19 @@ fn entries_stay_while_the_tables_grow() {
         assert!(c.is_empty() && c.memory() > 0);
     }
 }
+
+/// What was looked up before the table grew is counted where it was found.
+#[test]
+fn packets_go_to_their_own_entries_while_the_table_grows() {
+    const ENTRIES: u32 = 60_000;
+    let (c, mut r) = cache(u64::MAX, u64::MAX);
+    put(&mut r, &flow(0), PASS, 1, at(0));
+    for n in 1..ENTRIES {
+        assert_eq!(r.look_up(&flow(0), 1, at(0)), Some(PASS));
+        put(&mut r, &flow(n), PASS, 1, at(0));
+    }
+    for record in records(&c) {
+        let expected = if record.key == flow(0) { u64::from(ENTRIES) } else { 1 };
+        assert_eq!(record.packets, expected, "{:?}", record.key);
+    }
+}

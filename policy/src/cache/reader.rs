@@ -169,9 +169,9 @@ impl Reader {
         }
     }
 
-    /// Counts a packet for each entry found since the last count. To be called
-    /// after each batch: what is not counted by the next look-up may be lost
-    /// when the table grows.
+    /// Counts a packet for each entry found since the last count; to insert or
+    /// remove does so too. To be called after each batch: what is not counted by
+    /// the next look-up may be lost when the table grows.
     pub fn count(&mut self) {
         for used in self.uncounted.drain(..) {
             if used.ipv6 {
@@ -192,6 +192,8 @@ impl Reader {
         now: Timestamp,
         sink: &mut impl FnMut(LimitEvent),
     ) -> Inserted {
+        // Their places are those of the tables as we know them, and to insert may make us know larger ones.
+        self.count();
         let Some(number) = self.number(epoch, entry) else { return Inserted::AlreadyThere };
         let value = (number as u32) << STAMP_BITS | self.clock.stamp(now, self.cache.tick.load(Relaxed));
         let epoch = EpochTag::of_epoch(epoch);
@@ -206,6 +208,7 @@ impl Reader {
 
     /// Removes the entry of a conversation, of whatever epoch; whether there was one.
     pub fn remove(&mut self, key: &CacheKey) -> bool {
+        self.count();
         let cache = &*self.cache;
         let epoch = EpochTag::of_epoch(0);
         let removed = if key.is_ipv6() {
