@@ -5,7 +5,7 @@
 //! "ISAKMP registry" (IKEv1), "IKEv2 Parameters" (IKEv2).
 //!
 //! The types of the rows are here, the rows in [`ENCRYPTIONS`], [`INTEGRITIES`],
-//! [`HASHES`] and [`GROUPS`]. The look-ups find every row, forbidden ones too, so
+//! [`HASHES`], [`GROUPS`] and [`SIGNATURES`]. The look-ups find every row, forbidden ones too, so
 //! that a report can name what a peer offered: a caller that is to *use* a row
 //! asks [`Encryption::status`] and its like first.
 
@@ -13,11 +13,13 @@ mod encryption;
 mod group;
 mod hash;
 mod integrity;
+mod signature;
 
 pub use encryption::ENCRYPTIONS;
 pub use group::GROUPS;
 pub use hash::HASHES;
 pub use integrity::INTEGRITIES;
+pub use signature::SIGNATURES;
 
 use crate::packet::EspCipher;
 use crate::{Entropy, Secret};
@@ -73,6 +75,28 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A private key that cannot be used.
+    #[error("the private key is no good for {algorithm}: {reason}")]
+    PrivateKey {
+        /// Keyword of the row.
+        algorithm: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A public key that cannot be used.
+    #[error("the public key is no good for {algorithm}: {reason}")]
+    PublicKey {
+        /// Keyword of the row.
+        algorithm: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A signature that the key did not make, or not over this.
+    #[error("the {algorithm} signature is wrong")]
+    Signature {
+        /// Keyword of the row.
+        algorithm: &'static str,
+    },
     /// No usable private value was drawn in many attempts: the entropy source
     /// of this host is broken.
     #[error("no private value for {group} could be drawn: the entropy source of this host is broken")]
@@ -94,6 +118,8 @@ pub enum Error {
 pub(crate) type Made<T> = Result<Box<T>, Error>;
 type NewIkeCipher = fn(key: &[u8]) -> Made<dyn IkeCipher>;
 type Generate = fn(&mut dyn Entropy) -> Made<dyn KeyExchange>;
+type NewSigningKey = fn(der: &[u8]) -> Made<dyn SigningKey>;
+type Verify = fn(public: &[u8], hash: &[u8], signature: &[u8]) -> Result<(), Error>;
 
 /// An encryption algorithm (cipher or AEAD) with one key size.
 pub struct Encryption {
@@ -211,6 +237,35 @@ pub struct Group {
     pub(crate) generate: Option<Generate>,
 }
 
+/// A signature by which a peer authenticates itself, with the key that makes it.
+pub struct Signature {
+    /// Keyword, e.g. `rsasig`, `ecdsa256`.
+    pub keyword: &'static str,
+    /// Other spellings of the keyword that configurations may use.
+    pub aliases: &'static [&'static str],
+    /// The name in HP-UX's style; its own is only `RSASIG`.
+    pub hpux: &'static str,
+    /// IKEv1 Authentication Method (RFC 2409 appendix A, RFC 4754 6).
+    pub ikev1: u16,
+    /// Keyword of the hash whose HMAC makes HASH_I and HASH_R, if the signature is tied to one
+    /// (RFC 2409 5.1); else it is the negotiated one.
+    pub hash: Option<&'static str>,
+    /// Object identifier of the key's algorithm in a certificate.
+    pub key_algorithm: &'static str,
+    /// Object identifier of the key's curve, if it has one.
+    pub curve: Option<&'static str>,
+    /// May it be used?
+    pub status: Status,
+    /// Why it is legacy or forbidden, as a clause; empty for modern rows.
+    pub caveat: &'static str,
+    /// Where it is specified.
+    pub source: &'static str,
+    /// Reads a private key; none for forbidden rows.
+    pub(crate) signing_key: Option<NewSigningKey>,
+    /// Verifies a signature; none for forbidden rows.
+    pub(crate) verify: Option<Verify>,
+}
+
 /// A cipher for whole IKEv1 messages: CBC, no padding rules of its own.
 pub trait IkeCipher: Send + Sync {
     /// Block size in octets; IVs have the same size.
@@ -239,6 +294,12 @@ pub trait KeyExchange: Send {
     /// The shared secret g^xy with the peer's public value, which is checked
     /// first (range, on the curve, not of small order, not zero).
     fn agree(self: Box<Self>, peer: &[u8]) -> Result<Secret, Error>;
+}
+
+/// A private key that signs. Wiped on drop.
+pub trait SigningKey: Send + Sync {
+    /// Signs a hash as it is. ECDSA takes only hashes of the length that belongs to the curve.
+    fn sign(&self, hash: &[u8]) -> Result<Vec<u8>, Error>;
 }
 
 impl Encryption {
@@ -307,6 +368,32 @@ impl Group {
     }
 }
 
+impl Signature {
+    /// The private key in `der`: PKCS #8, or the algorithm's own form (PKCS #1, SEC 1), not encrypted.
+    ///
+    /// # Errors
+    /// [`Error::PrivateKey`], [`Error::Unusable`] for a forbidden row.
+    pub fn signing_key(&self, der: &[u8]) -> Result<Box<dyn SigningKey>, Error> {
+        match self.signing_key {
+            Some(new) => new(der),
+            None => Err(Error::Unusable { algorithm: self.keyword, purpose: "signatures" }),
+        }
+    }
+
+    /// Whether the owner of `public` signed `hash`. `public` is the subjectPublicKey of a
+    /// certificate (RFC 5280 4.1.2.7), without its algorithm.
+    ///
+    /// # Errors
+    /// [`Error::Signature`] if not; [`Error::PublicKey`] or [`Error::DataLength`] if it cannot be
+    /// said, [`Error::Unusable`] for a forbidden row.
+    pub fn verify(&self, public: &[u8], hash: &[u8], signature: &[u8]) -> Result<(), Error> {
+        match self.verify {
+            Some(verify) => verify(public, hash, signature),
+            None => Err(Error::Unusable { algorithm: self.keyword, purpose: "signatures" }),
+        }
+    }
+}
+
 /// Finds a row by its keyword or one of its aliases, whatever the case.
 macro_rules! by_keyword {
     ($rows:expr, $name:expr) => {
@@ -337,4 +424,4 @@ macro_rules! identity_by_keyword {
         }
     )*};
 }
-identity_by_keyword!(Encryption, Integrity, Hash, Group);
+identity_by_keyword!(Encryption, Integrity, Hash, Group, Signature);

@@ -5,12 +5,15 @@
 mod vectors;
 
 use crypto::packet::{OpenJob, SealJob, opener, sealer};
-use crypto::table::{ENCRYPTIONS, Encryption, Error, GROUPS, Group, HASHES, Hash, INTEGRITIES, Integrity, Status};
+use crypto::table::{
+    ENCRYPTIONS, Encryption, Error, GROUPS, Group, HASHES, Hash, INTEGRITIES, Integrity, SIGNATURES, Signature, Status,
+};
 use crypto::{Entropy, EspSuite, Secret};
 use vectors::ciphers::{MESSAGES, Message, PACKETS, Packet};
 use vectors::groups::{EXCHANGES, Exchange};
 use vectors::hex;
 use vectors::macs::{DIGESTS, Hmac, INTEGRITIES as ICVS, PRFS};
+use vectors::signatures::{SIGNED, Signed};
 
 fn usable(status: Status) -> bool {
     status != Status::Forbidden
@@ -181,6 +184,67 @@ fn exchanges(row: &Group, vector: &Exchange) {
 }
 
 #[test]
+fn every_signature() {
+    for row in SIGNATURES.iter().filter(|row| usable(row.status)) {
+        let vectors: Vec<_> = SIGNED.iter().filter(|vector| vector.row == row.keyword).collect();
+        assert!(!vectors.is_empty(), "{row} has no known answers");
+        for vector in vectors {
+            signs(row, vector);
+        }
+    }
+}
+
+fn signs(row: &Signature, vector: &Signed) {
+    let (public, hash, known) = (hex(vector.public), hex(vector.hash), hex(vector.signature));
+    let wrong = Err(Error::Signature { algorithm: row.keyword });
+    assert_eq!(row.verify(&public, &hash, &known), Ok(()), "{row} by {}", vector.source);
+    let other: Vec<u8> = hash.iter().map(|octet| octet ^ 1).collect();
+    assert_eq!(row.verify(&public, &other, &known), wrong, "{row}: another hash");
+    for at in [0, known.len() / 2, known.len() - 1] {
+        let mut bent = known.clone();
+        bent[at] ^= 1;
+        assert_eq!(row.verify(&public, &hash, &bent), wrong, "{row}: octet {at} of the signature");
+    }
+    for length in [0, 1, known.len() - 1] {
+        assert_eq!(row.verify(&public, &hash, &known[..length]), wrong, "{row}: {length} octets");
+    }
+    assert_eq!(row.verify(&public, &hash, &[known.clone(), vec![0]].concat()), wrong, "{row}: one octet more");
+
+    let key = row.signing_key(&hex(vector.private)).unwrap();
+    let ours = key.sign(&hash).unwrap();
+    assert_eq!(row.verify(&public, &hash, &ours), Ok(()), "{row}: our own");
+    assert_eq!(ours.len(), known.len(), "{row}: of a fixed length");
+    if vector.unique {
+        assert_eq!(ours, known, "{row} by {}: signed", vector.source);
+    } else {
+        assert_ne!(ours, key.sign(&hash).unwrap(), "{row}: a nonce is used once");
+    }
+}
+
+#[test]
+fn keys_that_do_not_fit_are_refused() {
+    let by = |row: &str| SIGNED.iter().find(|vector| vector.row == row).unwrap();
+    for row in SIGNATURES.iter().filter(|row| usable(row.status)) {
+        for other in SIGNATURES.iter().filter(|other| usable(other.status) && *other != row) {
+            let vector = by(other.keyword);
+            let refused = row.signing_key(&hex(vector.private)).err();
+            assert!(matches!(refused, Some(Error::PrivateKey { .. })), "{row} with a key of {other}: {refused:?}");
+            let own = by(row.keyword);
+            let (hash, signature) = (hex(own.hash), hex(own.signature));
+            assert!(row.verify(&hex(vector.public), &hash, &signature).is_err(), "{row} with a key of {other}");
+        }
+        let key = row.signing_key(&hex(by(row.keyword).private)).unwrap();
+        assert!(key.sign(&[7; 300]).is_err(), "{row}: too long to be signed");
+        assert!(row.signing_key(b"").is_err() && row.signing_key(&[0x30, 0x82, 0xff, 0xff]).is_err());
+    }
+    // A hash of another curve's length is no hash of this one.
+    let p256 = by("ecdsa256");
+    let row = Signature::from_keyword("ecdsa256").unwrap();
+    let short = row.signing_key(&hex(p256.private)).unwrap().sign(&[1; 20]);
+    assert_eq!(short, Err(Error::DataLength { algorithm: "ecdsa256", given: 20 }));
+}
+
+#[test]
 fn forbidden_rows_do_nothing() {
     let mut entropy = Fixed(vec![7; 32]);
     let modp768 = Group::from_keyword("modp768").unwrap();
@@ -195,4 +259,8 @@ fn forbidden_rows_do_nothing() {
     assert!(matches!(opener(suite, &keymat, false), Err(Error::Unusable { algorithm: "des", .. })));
     assert!(matches!(sealer(suite, &keymat, &[0; 16], false), Err(Error::Unusable { algorithm: "des", .. })));
     assert!(Hash::from_keyword("des").is_none());
+
+    let dss = Signature::from_keyword("dss").unwrap();
+    assert!(matches!(dss.signing_key(&[1; 8]).err(), Some(Error::Unusable { algorithm: "dss", .. })));
+    assert!(matches!(dss.verify(&[1; 8], &[1; 20], &[1; 40]), Err(Error::Unusable { algorithm: "dss", .. })));
 }

@@ -1,7 +1,9 @@
 //! The table is consistent: every look-up finds its row again, and no two rows
 //! claim one name or number.
 
-use crypto::table::{ENCRYPTIONS, Encryption, GROUPS, Group, HASHES, Hash, INTEGRITIES, Integrity, Status};
+use crypto::table::{
+    ENCRYPTIONS, Encryption, GROUPS, Group, HASHES, Hash, INTEGRITIES, Integrity, SIGNATURES, Signature, Status,
+};
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash as StdHash;
@@ -56,6 +58,19 @@ fn every_look_up_finds_its_row() {
         }
         assert_eq!(Group::from_number(row.number), Some(row));
     }
+    for row in &SIGNATURES {
+        for name in row.aliases.iter().chain([&row.keyword]) {
+            assert_eq!(Signature::from_keyword(name), Some(row), "{name}");
+        }
+        assert_eq!(Signature::from_hpux(&row.hpux.to_lowercase()), Some(row));
+        assert_eq!(Signature::from_ikev1(row.ikev1), Some(row));
+        assert_eq!(Signature::from_key(row.key_algorithm, row.curve), Some(row));
+        assert!(row.hash.is_none_or(|hash| Hash::from_keyword(hash).is_some()), "{row}");
+    }
+    // RSA keys have NULL for parameters; of elliptic curves the parameters are what counts.
+    assert_eq!(Signature::from_key("1.2.840.113549.1.1.1", None).map(|row| row.keyword), Some("rsasig"));
+    assert_eq!(Signature::from_key("1.2.840.10045.2.1", None), None);
+    assert_eq!(Signature::from_key("1.2.840.10045.2.1", Some("1.3.132.0.10")), None);
 }
 
 #[test]
@@ -69,6 +84,10 @@ fn no_two_rows_claim_one_name() {
     all_differ("hashes called", HASHES.iter().flat_map(|row| row.aliases.iter().chain([&row.keyword])));
     all_differ("groups called", GROUPS.iter().flat_map(|row| row.aliases.iter().chain([&row.keyword])));
     all_differ("groups numbered", GROUPS.iter().map(|row| row.number));
+    all_differ("signatures called", SIGNATURES.iter().flat_map(|row| row.aliases.iter().chain([&row.keyword])));
+    all_differ("signatures called", SIGNATURES.iter().map(|row| row.hpux));
+    all_differ("signatures numbered", SIGNATURES.iter().map(|row| row.ikev1));
+    all_differ("signatures with keys", SIGNATURES.iter().map(|row| (row.key_algorithm, row.curve)));
 }
 
 #[test]
@@ -106,6 +125,9 @@ fn numbers_are_those_of_the_registries() {
     let prf: Vec<_> = [1, 2, 5, 6, 7].map(|id| Hash::from_ikev2_prf(id).map(|row| row.keyword)).into();
     assert_eq!(prf, [Some("md5"), Some("sha1"), Some("sha256"), Some("sha384"), Some("sha512")]);
 
+    let methods: Vec<_> = [1, 2, 3, 9, 10, 11].map(|id| Signature::from_ikev1(id).map(|row| row.keyword)).into();
+    assert_eq!(methods, [None, Some("dss"), Some("rsasig"), Some("ecdsa256"), Some("ecdsa384"), Some("ecdsa521")]);
+
     let groups: Vec<_> = (0..40).filter_map(Group::from_number).map(|row| (row.number, row.keyword)).collect();
     assert_eq!(
         groups,
@@ -138,6 +160,7 @@ fn rows_that_are_not_modern_say_why() {
     INTEGRITIES.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
     HASHES.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
     GROUPS.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
+    SIGNATURES.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
     assert_eq!(legacy, ["3des", "null", "md5", "md5", "modp1536", "modp1024"]);
     assert!(Status::Modern < Status::Legacy && Status::Legacy < Status::Forbidden);
 }

@@ -4,6 +4,7 @@
 pub(crate) mod ciphers;
 pub(crate) mod groups;
 pub(crate) mod macs;
+pub(crate) mod signatures;
 
 /// The octets that `digits` spell.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
