@@ -1,5 +1,6 @@
 //! The limits of the SPD cache: entries counted exactly, alerts at the right moment.
 
+use crate::sync::{Mutex, lock};
 use core::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -50,8 +51,10 @@ pub struct Quota {
     reserved: AtomicU64,
     soft: AtomicU64,
     hard: AtomicU64,
-    /// The count at which the next soft alert is due.
+    /// The count at which the next soft alert is due. Changed under `telling` alone, looked at without.
     next_alert: AtomicU64,
+    /// Held to tell of a threshold, and to move it: so each is told once for each time that it is passed.
+    telling: Mutex<()>,
     /// The refusal at the hard limit has been told.
     refusal_told: AtomicBool,
 }
@@ -70,6 +73,7 @@ impl Quota {
             soft: AtomicU64::new(limits.soft),
             hard: AtomicU64::new(limits.hard),
             next_alert: AtomicU64::new(limits.soft.max(1)),
+            telling: Mutex::new(()),
             refusal_told: AtomicBool::new(false),
         }
     }
@@ -95,17 +99,16 @@ impl Quota {
 
     /// The reserved place is used for an entry: alerts if that reached a threshold.
     pub fn used(&self, place: &Place, sink: &mut impl FnMut(LimitEvent)) {
+        if place.0 < self.next_alert.load(Relaxed) {
+            return;
+        }
+        let _telling = lock(&self.telling);
         let mut due = self.next_alert.load(Relaxed);
         while place.0 >= due {
-            // One of the writers that pass the threshold wins, and tells.
-            match self.next_alert.compare_exchange(due, due.saturating_add(SOFT_STEP), AcqRel, Acquire) {
-                Ok(_) => {
-                    sink(LimitEvent::SoftLimit { entries: due });
-                    due = due.saturating_add(SOFT_STEP);
-                }
-                Err(now) => due = now,
-            }
+            sink(LimitEvent::SoftLimit { entries: due });
+            due = due.saturating_add(SOFT_STEP);
         }
+        self.next_alert.store(due, Relaxed);
     }
 
     /// An entry was refused for want of a place: alerts, once per crossing.
@@ -125,25 +128,30 @@ impl Quota {
     /// below. Called after a sweep, not after each removal: a count that
     /// trembles around a threshold does not raise an alert each time.
     pub fn rearm(&self) {
+        let _telling = lock(&self.telling);
         let (taken, limits) = (self.taken(), self.limits());
-        self.next_alert.fetch_min(next_threshold(limits.soft, taken), AcqRel);
+        self.next_alert.fetch_min(next_threshold(limits.soft, taken), Relaxed);
         if taken < limits.hard {
             self.refusal_told.store(false, Release);
         }
     }
 
     /// Changes the limits. What is there stays, even above a lower hard limit:
-    /// nothing is added until enough has aged out. A soft limit at or below the
-    /// present count alerts at once.
+    /// nothing is added until enough has aged out. Another soft limit, at or below
+    /// the present count, alerts at once; with the same one the alerts go on as
+    /// they would have.
     pub fn change(&self, limits: Limits, sink: &mut impl FnMut(LimitEvent)) {
-        self.hard.store(limits.hard, Relaxed);
-        self.soft.store(limits.soft, Relaxed);
-        let taken = self.taken();
-        self.next_alert.store(next_threshold(limits.soft, taken), Release);
-        if taken > 0 && taken >= limits.soft {
-            sink(LimitEvent::SoftLimit { entries: limits.soft + (taken - limits.soft) / SOFT_STEP * SOFT_STEP });
+        let _telling = lock(&self.telling);
+        if self.hard.swap(limits.hard, Relaxed) != limits.hard {
+            self.refusal_told.store(false, Release);
         }
-        self.refusal_told.store(false, Release);
+        if self.soft.swap(limits.soft, Relaxed) != limits.soft {
+            let taken = self.taken();
+            self.next_alert.store(next_threshold(limits.soft, taken), Relaxed);
+            if taken > 0 && taken >= limits.soft {
+                sink(LimitEvent::SoftLimit { entries: limits.soft + (taken - limits.soft) / SOFT_STEP * SOFT_STEP });
+            }
+        }
     }
 }
 
@@ -234,6 +242,47 @@ mod tests {
         quota.rearm();
         assert_eq!(take(&quota, 2), [HardLimit { entries: 150 }]);
         assert_eq!(quota.taken(), 150);
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_for_a_change_of_the_hard_limit() {
+        let quota = Quota::new(Limits { soft: 1000, hard: 2500 });
+        assert_eq!(take(&quota, 2500), [SoftLimit { entries: 1000 }, SoftLimit { entries: 2000 }]);
+        assert_eq!(take(&quota, 1), [HardLimit { entries: 2500 }]);
+        let mut events = Vec::new();
+        // As a reload does that leaves the limits as they are.
+        quota.change(Limits { soft: 1000, hard: 2500 }, &mut |e| events.push(e));
+        assert_eq!((&events[..], take(&quota, 9)), (&[][..], vec![]));
+        quota.change(Limits { soft: 1000, hard: 4500 }, &mut |e| events.push(e));
+        assert_eq!(events, []);
+        let [three, four] = [3000, 4000].map(|entries| SoftLimit { entries });
+        assert_eq!(take(&quota, 3000), [three, four, HardLimit { entries: 4500 }]);
+    }
+
+    /// Writers pass thresholds up and down while sweeps rearm: between two tellings of a
+    /// threshold the count was below it.
+    #[test]
+    fn no_threshold_is_told_twice_for_one_crossing() {
+        let quota = Quota::new(Limits { soft: 1000, hard: u64::MAX });
+        let told = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..100_000 {
+                            let place = quota.reserve().unwrap();
+                            quota.used(&place, &mut |event| lock(&told).push(event));
+                        }
+                    })
+                })
+                .collect();
+            // The count only rises: a rearm has nothing to make ready.
+            while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                quota.rearm();
+            }
+        });
+        let expected: Vec<_> = (1..=300).map(|n| SoftLimit { entries: n * 1000 }).collect();
+        assert_eq!(*lock(&told), expected);
     }
 
     #[test]
