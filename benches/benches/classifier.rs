@@ -52,6 +52,7 @@ fn config(set: &RuleSet) -> Config {
             cookie: n + 1,
             selectors: vec![selector.clone()],
             action: HostAction::Discard,
+            cache_share: None,
             line: 1,
         })
     };
@@ -59,6 +60,7 @@ fn config(set: &RuleSet) -> Config {
         startup: Startup::default(),
         hosts: (1..).zip(&set.selectors).map(host).collect(),
         default_action: DefaultAction::Pass,
+        default_cache_share: None,
         tunnels: Vec::new(),
         ikes: Vec::new(),
         auths: Vec::new(),

@@ -30,9 +30,11 @@ fn decide(
     events: &mut Vec<Event>,
 ) -> Result<CacheEntry, DropReason> {
     let entry = CacheEntry::from(spd.decide(&key.tuple(), key.direction()));
-    match cache.insert(key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
+    let share = spd.cache_share(entry.cookie);
+    match cache.insert_within(share, key, entry, spd.epoch(), now, &mut |e| events.push(Event::Cache(e))) {
         Inserted::Inserted | Inserted::AlreadyThere => Ok(entry),
         Inserted::HardLimit => Err(DropReason::SpdHardLimit),
+        Inserted::ShareLimit => Err(DropReason::CacheShareLimit),
     }
 }
 

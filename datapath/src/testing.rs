@@ -144,6 +144,7 @@ pub(crate) fn empty_config() -> Config {
         startup: Startup { hold_queue: 8, spd_soft: 10, spd_hard: 20, df: DfPolicy::Copy, ..Startup::default() },
         hosts: Vec::new(),
         default_action: DefaultAction::Pass,
+        default_cache_share: None,
         tunnels: Vec::new(),
         ikes: Vec::new(),
         auths: Vec::new(),
@@ -174,6 +175,7 @@ pub(crate) fn add_host(config: &mut Config, selectors: Vec<Selector>, action: Ho
         cookie: n + 1,
         selectors,
         action,
+        cache_share: None,
         line: 1,
     }));
 }

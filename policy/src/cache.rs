@@ -21,6 +21,7 @@ mod key;
 mod models;
 mod pages;
 mod reader;
+mod share;
 mod table;
 mod verdicts;
 
@@ -67,6 +68,8 @@ pub enum Inserted {
     AlreadyThere,
     /// There is no room. The packet is to be dropped as [`DropReason::SpdHardLimit`].
     HardLimit,
+    /// Its policy has as many entries as it may have. The packet is to be dropped as [`DropReason::CacheShareLimit`].
+    ShareLimit,
 }
 
 /// One entry, as the report shows it.
@@ -82,6 +85,19 @@ pub struct CacheRecord {
     pub last_use: Timestamp,
     /// Packets it decided, the one that made it included.
     pub packets: u64,
+}
+
+/// The part of the cache that one policy may take, and takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareUse {
+    /// The policy.
+    pub cookie: u32,
+    /// Of the hard limit, in percent.
+    pub percent: u8,
+    /// Entries it may have.
+    pub limit: u64,
+    /// Entries it has.
+    pub entries: u64,
 }
 
 /// The cache. Share it in an [`Arc`]; whoever looks up has a [`Reader`] of its own.
@@ -172,28 +188,71 @@ impl SpdCache {
     }
 
     fn sweep(&self, remove: impl Fn(EpochTag, u32) -> bool) -> u64 {
-        let removed = self.sweep_table(&self.v4, &remove) + self.sweep_table(&self.v6, &remove);
+        let mut verdicts = lock(&self.verdicts).clone();
+        let removed =
+            self.sweep_table(&self.v4, &mut verdicts, &remove) + self.sweep_table(&self.v6, &mut verdicts, &remove);
         self.quota.rearm();
+        self.rearm_shares();
         removed
     }
 
     fn sweep_table<const W: usize, const S: usize>(
         &self,
         table: &Growing<W, S>,
+        verdicts: &mut Verdicts,
         remove: &impl Fn(EpochTag, u32) -> bool,
     ) -> u64 {
         let mut removed = 0;
         table.for_each_group(&self.hash_key, |group| {
             group.for_each(&self.hash_key, |hash, slot, key, value| {
-                if remove(EpochTag::of_word(key[W - 1]), value) {
+                let epoch = EpochTag::of_word(key[W - 1]);
+                if remove(epoch, value) {
                     group.take(hash, slot);
-                    self.quota.release(1);
+                    self.removed(verdicts, epoch, value);
                     removed += 1;
                 }
             });
         });
         table.tidy();
         removed
+    }
+
+    /// Gives back what an entry took that is gone. `verdicts` is a copy of the cache's.
+    fn removed(&self, verdicts: &mut Verdicts, epoch: EpochTag, value: u32) {
+        self.quota.release(1);
+        // A share begins anew with each epoch: what was made in an earlier one does not count.
+        if epoch.is_before(EpochTag::of_epoch(verdicts.epoch())) {
+            return;
+        }
+        if epoch != EpochTag::of_epoch(verdicts.epoch()) || verdicts.entry(verdict(value)).is_none() {
+            verdicts.follow(&lock(&self.verdicts));
+        }
+        if epoch == EpochTag::of_epoch(verdicts.epoch())
+            && let Some(share) = verdicts.share(verdict(value))
+        {
+            share.release();
+        }
+    }
+
+    fn rearm_shares(&self) {
+        let hard = self.quota.limits().hard;
+        lock(&self.verdicts).shares().for_each(|share| share.rearm(hard));
+    }
+
+    /// What the policies of an epoch have of the cache whose part of it is limited,
+    /// and that have had an entry, in no order.
+    #[must_use]
+    pub fn shares(&self, epoch: u32) -> Vec<ShareUse> {
+        let (verdicts, hard) = (lock(&self.verdicts), self.quota.limits().hard);
+        let of_epoch = verdicts.shares().filter(|_| verdicts.epoch() == epoch);
+        of_epoch
+            .map(|share| ShareUse {
+                cookie: share.cookie,
+                percent: share.percent,
+                limit: share.limit(hard),
+                entries: share.taken(),
+            })
+            .collect()
     }
 
     /// Calls `visit` for each entry once, in no order, stale ones included.
@@ -249,6 +308,7 @@ impl SpdCache {
     /// Changes the limits while packets flow.
     pub fn change_limits(&self, limits: Limits, sink: &mut impl FnMut(LimitEvent)) {
         self.quota.change(limits, sink);
+        self.rearm_shares();
     }
 }
 

@@ -65,6 +65,8 @@ named! {
         FragmentsMissing = "fragments_missing",
         /// The SPD cache is at its hard limit and has no entry for it.
         SpdHardLimit = "spd_hard_limit",
+        /// The policy that decides has as many entries in the SPD cache as it may have, and none for it.
+        CacheShareLimit = "cache_share_limit",
         /// It arrived in the clear where a policy protects (RFC 4301 5.2).
         ClearTextProtected = "clear_text_protected",
         /// Not a well-formed IP packet.

@@ -26,6 +26,12 @@ impl Limits {
     }
 }
 
+/// Entries that are a share of a hard limit, in percent; rounded down.
+#[must_use]
+pub fn share_of(hard: u64, percent: u8) -> u64 {
+    (u128::from(hard) * u128::from(percent) / 100) as u64
+}
+
 /// What the daemon is to tell its operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitEvent {
@@ -37,6 +43,14 @@ pub enum LimitEvent {
     /// An entry was refused: the cache is at its hard limit. Once until it has been below again.
     HardLimit {
         /// The hard limit.
+        entries: u64,
+    },
+    /// An entry was refused: those of one policy take the part of the cache that is theirs. Once until
+    /// there has been a place again.
+    ShareLimit {
+        /// The policy.
+        cookie: u32,
+        /// Entries that it may have.
         entries: u64,
     },
 }

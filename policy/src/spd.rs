@@ -34,7 +34,7 @@ use crate::counters::DropReason;
 use crate::five_tuple::{Direction, FiveTuple, Ports};
 use crate::selector::{PortSelector, Selector};
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Cookie of decisions that no policy made: the bypass list, and link control.
@@ -98,6 +98,8 @@ pub struct Spd {
     tunnels: BTreeMap<u32, Arc<TunnelPolicy>>,
     /// The lowest index never given to a tunnel.
     next_tunnel: u32,
+    /// Of policies that have one, by cookie.
+    cache_shares: HashMap<u32, u8>,
 }
 
 impl Spd {
@@ -166,6 +168,7 @@ impl Spd {
             host_tunnels: host_tunnels.collect(),
             tunnels,
             next_tunnel,
+            cache_shares: cache_shares(config),
             config: config.clone(),
         }
     }
@@ -293,6 +296,12 @@ impl Spd {
         false
     }
 
+    /// The percentage of the cache's hard limit that decisions of a policy may take, if it has one.
+    #[must_use]
+    pub fn cache_share(&self, cookie: u32) -> Option<u8> {
+        self.cache_shares.get(&cookie).copied()
+    }
+
     /// What entries made from this snapshot carry.
     #[must_use]
     pub fn epoch(&self) -> u32 {
@@ -327,6 +336,11 @@ impl Spd {
     pub fn tunnels(&self) -> impl Iterator<Item = (u32, &Arc<TunnelPolicy>)> {
         self.tunnels.iter().map(|(index, t)| (*index, t))
     }
+}
+
+fn cache_shares(config: &Config) -> HashMap<u32, u8> {
+    let hosts = config.hosts.iter().filter_map(|h| Some((h.cookie, h.cache_share?)));
+    hosts.chain(config.default_cache_share.map(|share| (COOKIE_DEFAULT, share))).collect()
 }
 
 /// Whether a packet keeps an IPv6 link working: neighbour discovery (RFC 4861,

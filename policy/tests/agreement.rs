@@ -335,6 +335,7 @@ proptest! {
                             Inserted::Inserted => prop_assert!(cache.len() - before <= 1),
                             // Twice in this batch.
                             Inserted::AlreadyThere => prop_assert_eq!(before, cache.len()),
+                            Inserted::ShareLimit => prop_assert!(false, "no policy has a share"),
                             Inserted::HardLimit => {
                                 prop_assert!(before >= hard && cache.len() == before);
                                 continue;

@@ -284,7 +284,7 @@ fn four_threads_never_pass_the_hard_limit_and_stop_exactly_there() {
     assert_eq!(inserted.into_inner(), HARD);
     let mut events = events.into_inner().unwrap();
     events.sort_by_key(|e| match e {
-        SoftLimit { entries } | HardLimit { entries } => *entries,
+        SoftLimit { entries } | HardLimit { entries } | LimitEvent::ShareLimit { entries, .. } => *entries,
     });
     // 20 000 is both a soft threshold and the hard limit.
     assert_eq!(events[..2], [18_000, 19_000].map(|entries| SoftLimit { entries }));

@@ -75,6 +75,8 @@ fn the_reference_has_every_key_and_its_stated_default() {
     assert_eq!((given.ike_port, given.natt_port), (default.ike_port, default.natt_port));
     assert_eq!(given.hold_queue, default.hold_queue);
     assert_eq!(given.cache_idle_seconds, default.cache_idle_seconds);
+    assert_eq!(reference.default_cache_share, Some(100));
+    assert_eq!(reference.hosts[0].cache_share, Some(25));
     assert_eq!(reference.hosts[0].selectors.len(), 2);
     assert_eq!(reference.hosts[1].selectors[0].ports, PortSelector::Icmp { kind: (8, 8), code: (0, 0) });
     let transforms: Vec<_> = reference.tunnels[0].transforms.iter().map(|t| (t.to_string(), t.keyword())).collect();
@@ -109,6 +111,16 @@ fn one_cache_limit_takes_the_other_with_it() {
     assert_eq!(limits("spd_hard = 5"), (5, 5));
     assert_eq!(limits("spd_soft = 2000"), (2000, 2000));
     assert_eq!(limits("spd_soft = 1\nspd_hard = 2"), (1, 2));
+}
+
+#[test]
+fn a_policy_may_have_a_share_of_the_cache() {
+    let text = "[default]\ncache_share = 50\n[[host]]\nname = \"a\"\ncache_share = 1\n[[host]]\nname = \"b\"\n";
+    let config = checked(text).config;
+    assert_eq!((config.default_cache_share, config.default_action), (Some(50), DefaultAction::Pass));
+    assert_eq!([&config.hosts[0], &config.hosts[1]].map(|h| h.cache_share), [Some(1), None]);
+    let spd = policy::spd::Spd::compile(&config, 1);
+    assert_eq!([0, 1, 2, 3].map(|cookie| spd.cache_share(cookie)), [None, Some(50), Some(1), None]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::testing::{
     Agreement, REMOTE_V4, add_host, all_suites, empty_config, shared, suite, tunnel_config, tunnel_policy, udp_packet,
 };
-use policy::config::{Config, DefaultAction, HostAction, StartMode, TunnelPolicy};
+use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, TunnelPolicy};
 use policy::counters::{Counter, DropReason, Totals};
 use policy::five_tuple::Ports;
 use policy::sa::UdpEncapsulation;

@@ -2,8 +2,10 @@
 
 use super::number::{self, secpolicyd as numbers};
 use super::{AuditEvent, Entity, Level};
+use crate::config::Config;
 use crate::limits::LimitEvent;
 use crate::sad::DuplicateSpi;
+use crate::spd::COOKIE_DEFAULT;
 use std::net::IpAddr;
 
 /// What SECPOLICYD has to say. Where HP-UX has words for it, the text begins with them.
@@ -17,6 +19,13 @@ pub enum PolicyEvent {
     /// The SPD cache refused an entry.
     CacheHardLimit {
         /// The hard limit, in entries.
+        entries: u64,
+    },
+    /// The SPD cache refused an entry: its policy has all that it may have.
+    CacheShareLimit {
+        /// Name of the policy.
+        policy: String,
+        /// Entries it may have.
         entries: u64,
     },
     /// A protected packet arrived whose SPI is not in the SAD.
@@ -58,11 +67,23 @@ pub enum PolicyEvent {
     },
 }
 
-impl From<LimitEvent> for PolicyEvent {
-    fn from(event: LimitEvent) -> Self {
+impl PolicyEvent {
+    /// What an alert of the SPD cache says, under the policies of `config`.
+    #[must_use]
+    pub fn of_limit(event: LimitEvent, config: &Config) -> Self {
         match event {
             LimitEvent::SoftLimit { entries } => Self::CacheSoftLimit { entries },
             LimitEvent::HardLimit { entries } => Self::CacheHardLimit { entries },
+            LimitEvent::ShareLimit { cookie, entries } => {
+                let named = config.hosts.iter().find(|h| h.cookie == cookie).map(|h| h.name.clone());
+                let policy = match named {
+                    None if cookie == COOKIE_DEFAULT => "default".to_owned(),
+                    // The policies were replaced since.
+                    None => cookie.to_string(),
+                    Some(name) => name,
+                };
+                Self::CacheShareLimit { policy, entries }
+            }
         }
     }
 }
@@ -91,6 +112,15 @@ impl From<&PolicyEvent> for AuditEvent {
                     "Kernel Policy Cache Threshold exceeded {entries} records. \
                      Conversations in the cache go on, packets of others are dropped until entries age out; \
                      see ipsec_report -cache, and raise the limit with ipsec_admin -spd_hard."
+                ),
+            ),
+            PolicyEvent::CacheShareLimit { policy, entries } => (
+                number::NONE,
+                Level::Alert,
+                format!(
+                    "Host policy {policy} has {entries} records in the Kernel Policy Cache, its share. \
+                     Its conversations in the cache go on, packets of its others are dropped until entries age out; \
+                     see ipsec_report -cache --policy {policy}, and raise the policy's cache_share."
                 ),
             ),
             PolicyEvent::NoSpi { spi, source, destination, protocol } => (
@@ -142,15 +172,20 @@ mod tests {
     fn numbers_levels_and_words_of_hpux() {
         let spi = 0x201;
         let (source, destination) = ("15.1.1.1".parse().unwrap(), "15.2.2.2".parse().unwrap());
-        let cases: [(PolicyEvent, u32, Level, &str); 6] = [
+        let config = Config::parse("[[host]]\nname = \"web\"\n", "f").unwrap().config;
+        let share = |cookie| PolicyEvent::of_limit(LimitEvent::ShareLimit { cookie, entries: 250 }, &config);
+        let cases: [(PolicyEvent, u32, Level, &str); 9] = [
+            (share(2), 0, Level::Alert, "Host policy web has 250 records in the Kernel Policy Cache, its share."),
+            (share(1), 0, Level::Alert, "Host policy default has 250 records"),
+            (share(9), 0, Level::Alert, "Host policy 9 has 250 records"),
             (
-                LimitEvent::SoftLimit { entries: 5000 }.into(),
+                PolicyEvent::of_limit(LimitEvent::SoftLimit { entries: 5000 }, &config),
                 20,
                 Level::Alert,
                 "Kernel Policy Cache Threshold reached 5000 records.",
             ),
             (
-                LimitEvent::HardLimit { entries: 9000 }.into(),
+                PolicyEvent::of_limit(LimitEvent::HardLimit { entries: 9000 }, &config),
                 55,
                 Level::Alert,
                 "Kernel Policy Cache Threshold exceeded 9000 records.",

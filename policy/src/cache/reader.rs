@@ -2,6 +2,7 @@
 
 use super::growing::{Growing, Place, View};
 use super::key::{EPOCH, EpochTag};
+use super::share::Share;
 use super::table::{Found, LANES, Slot};
 use super::verdicts::Verdicts;
 use super::{CacheEntry, CacheKey, HashKey, Inserted, STAMP, STAMP_BITS, SpdCache, stamp, ticks_between, verdict};
@@ -192,13 +193,28 @@ impl Reader {
         now: Timestamp,
         sink: &mut impl FnMut(LimitEvent),
     ) -> Inserted {
+        self.insert_within(None, key, entry, epoch, now, sink)
+    }
+
+    /// As [`Self::insert`], where the entries of the policy that decided may take
+    /// no more than `share` percent of the hard limit. All entries of a policy in
+    /// an epoch come with the same share. There is never one more than that allows.
+    pub fn insert_within(
+        &mut self,
+        share: Option<u8>,
+        key: &CacheKey,
+        entry: CacheEntry,
+        epoch: u32,
+        now: Timestamp,
+        sink: &mut impl FnMut(LimitEvent),
+    ) -> Inserted {
         // Their places are those of the tables as we know them, and to insert may make us know larger ones.
         self.count();
-        let Some(number) = self.number(epoch, entry) else { return Inserted::AlreadyThere };
+        let Some(number) = self.number(epoch, entry, share) else { return Inserted::AlreadyThere };
         let value = (number as u32) << STAMP_BITS | self.clock.stamp(now, self.cache.tick.load(Relaxed));
         let epoch = EpochTag::of_epoch(epoch);
         let cache = &*self.cache;
-        let shared = (&cache.hash_key, &cache.quota);
+        let shared = (&cache.hash_key, &cache.quota, self.verdicts.share(number).map(|share| &**share));
         if key.is_ipv6() {
             insert(&cache.v6, &mut self.v6, shared, &key.words_v6(epoch), value, sink)
         } else {
@@ -209,17 +225,17 @@ impl Reader {
     /// Removes the entry of a conversation, of whatever epoch; whether there was one.
     pub fn remove(&mut self, key: &CacheKey) -> bool {
         self.count();
-        let cache = &*self.cache;
+        let cache = Arc::clone(&self.cache);
         let epoch = EpochTag::of_epoch(0);
         let removed = if key.is_ipv6() {
             remove(&cache.v6, &mut self.v6, &cache.hash_key, &key.words_v6(epoch))
         } else {
             remove(&cache.v4, &mut self.v4, &cache.hash_key, &key.words_v4(epoch))
         };
-        if removed {
-            cache.quota.release(1);
+        if let Some((epoch, value)) = removed {
+            cache.removed(&mut self.verdicts, epoch, value);
         }
-        removed
+        removed.is_some()
     }
 
     /// Notices what changed since last time; returns the stamp of `now`, or
@@ -291,12 +307,12 @@ impl Reader {
     }
 
     /// The number of a decision; see [`Verdicts::number`].
-    fn number(&mut self, epoch: u32, entry: CacheEntry) -> Option<usize> {
+    fn number(&mut self, epoch: u32, entry: CacheEntry, share: Option<u8>) -> Option<usize> {
         if let Some(known) = self.verdicts.known(epoch, &entry) {
             return Some(known);
         }
         let mut shared = lock(&self.cache.verdicts);
-        let number = shared.number(epoch, entry);
+        let number = shared.number(epoch, entry, share);
         self.verdicts.follow(&shared);
         number
     }
@@ -328,7 +344,7 @@ impl Clock {
 fn insert<const W: usize, const S: usize>(
     table: &Growing<W, S>,
     view: &mut View<W, S>,
-    (secret, quota): (&HashKey, &Quota),
+    (secret, quota, share): (&HashKey, &Quota, Option<&Share>),
     key: &[u64; W],
     value: u32,
     sink: &mut impl FnMut(LimitEvent),
@@ -336,7 +352,7 @@ fn insert<const W: usize, const S: usize>(
     let hash = secret.hash(key);
     loop {
         let group = table.group(hash, secret, view);
-        if let Some((there, slot)) = group.table.find_ignoring(hash, key, EPOCH) {
+        if let Some((there, slot, _)) = group.table.find_ignoring(hash, key, EPOCH) {
             let (there, ours) = (EpochTag::of_word(there), EpochTag::of_word(key[W - 1]));
             if !there.is_before(ours) {
                 if there == ours {
@@ -344,11 +360,18 @@ fn insert<const W: usize, const S: usize>(
                 }
                 return Inserted::AlreadyThere;
             }
-            // Only what is there is replaced: this needs no place.
+            // Only what is there is replaced: this needs no place, but may be the first of its policy's.
+            if share.is_some_and(|share| !share.reserve(quota.limits().hard, sink)) {
+                return Inserted::ShareLimit;
+            }
             group.table.replace(slot, key, value, 1);
             return Inserted::Inserted;
         }
+        if share.is_some_and(|share| !share.reserve(quota.limits().hard, sink)) {
+            return Inserted::ShareLimit;
+        }
         let Some(place) = quota.reserve() else {
+            release(share);
             quota.refused(sink);
             return Inserted::HardLimit;
         };
@@ -364,6 +387,7 @@ fn insert<const W: usize, const S: usize>(
             return Inserted::Inserted;
         }
         quota.release(1);
+        release(share);
         if table.grow(number).is_err() {
             quota.refused(sink);
             return Inserted::HardLimit;
@@ -371,15 +395,22 @@ fn insert<const W: usize, const S: usize>(
     }
 }
 
+fn release(share: Option<&Share>) {
+    if let Some(share) = share {
+        share.release();
+    }
+}
+
+/// Takes an entry out; says its epoch and its value.
 fn remove<const W: usize, const S: usize>(
     table: &Growing<W, S>,
     view: &mut View<W, S>,
     secret: &HashKey,
     key: &[u64; W],
-) -> bool {
+) -> Option<(EpochTag, u32)> {
     let hash = secret.hash(key);
     let group = table.group(hash, secret, view);
-    let Some((_, slot)) = group.table.find_ignoring(hash, key, EPOCH) else { return false };
+    let (epoch, slot, value) = group.table.find_ignoring(hash, key, EPOCH)?;
     group.take(hash, slot);
-    true
+    Some((EpochTag::of_word(epoch), value))
 }

@@ -155,12 +155,12 @@ impl<const W: usize, const S: usize> Table<W, S> {
         prefetch(&self.buckets[self.home(hash) + 1]);
     }
 
-    /// Looks for a key but for the bits `ignored` of its last word; says those bits. For writers.
-    pub(super) fn find_ignoring(&self, hash: u64, key: &[u64; W], ignored: u64) -> Option<(u64, Slot)> {
+    /// Looks for a key but for the bits `ignored` of its last word; says those bits, and the value. For writers.
+    pub(super) fn find_ignoring(&self, hash: u64, key: &[u64; W], ignored: u64) -> Option<(u64, Slot, u32)> {
         let home = self.home(hash);
         let found = self.search(home..home + reach(S), |bucket| bucket.find_ignoring(key, ignored));
         let slot = found.slot;
-        (found.value != 0).then(|| (self.bucket(slot).last_word(slot.place::<S>()) & ignored, slot))
+        (found.value != 0).then(|| (self.bucket(slot).last_word(slot.place::<S>()) & ignored, slot, found.value))
     }
 
     fn search(&self, buckets: Range<usize>, find: impl Fn(&Bucket<W, S>) -> Seen) -> Found {

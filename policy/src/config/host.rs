@@ -16,6 +16,7 @@ pub(super) struct HostEntry {
     /// `None`: wrong, and reported.
     pub(super) selectors: Option<Vec<Selector>>,
     pub(super) action: Action,
+    pub(super) cache_share: Option<u8>,
 }
 
 /// What the policy does.
@@ -39,7 +40,14 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> HostEntry {
     let priority = priority::read(&mut object);
     let selectors = selectors::read(&mut object, &[AddressRange::ANY_V4, AddressRange::ANY_V6]);
     let action = action(&mut object);
-    HostEntry { line: object.line(), label: object.label, header: object.header, name, priority, selectors, action }
+    let cache_share = cache_share(&mut object);
+    let (line, header) = (object.line(), object.header);
+    HostEntry { line, label: object.label, header, name, priority, selectors, action, cache_share }
+}
+
+/// Percent of the SPD cache that entries of one policy may take.
+pub(super) fn cache_share(object: &mut Object<'_, '_, '_>) -> Option<u8> {
+    object.integer("cache_share", 1..=100).and_then(|percent| u8::try_from(percent.value).ok())
 }
 
 /// HP-UX: an omitted action is DISCARD; with a tunnel it is PASS and may be omitted.

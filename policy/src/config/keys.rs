@@ -37,12 +37,24 @@ pub(super) const STARTUP: Section = Section {
     elsewhere: &[("autoboot", "enable the daemon in the system's service manager instead")],
 };
 
-pub(super) const DEFAULT: Section = Section { name: "default", repeated: false, keys: &["action"], elsewhere: &[] };
+pub(super) const DEFAULT: Section =
+    Section { name: "default", repeated: false, keys: &["action", "cache_share"], elsewhere: &[] };
 
 pub(super) const HOST: Section = Section {
     name: "host",
     repeated: true,
-    keys: &["name", "source", "destination", "protocol", "icmp_type", "icmp_code", "priority", "action", "tunnel"],
+    keys: &[
+        "name",
+        "source",
+        "destination",
+        "protocol",
+        "icmp_type",
+        "icmp_code",
+        "priority",
+        "action",
+        "tunnel",
+        "cache_share",
+    ],
     elsewhere: &[("flags", NO_FLAGS), ("in", NO_MANUAL_KEYS), ("out", NO_MANUAL_KEYS)],
 };
 

@@ -80,6 +80,7 @@ impl Config {
 struct Entries {
     startup: Startup,
     default_action: DefaultAction,
+    default_cache_share: Option<u8>,
     hosts: Vec<host::HostEntry>,
     tunnels: Vec<tunnel::TunnelEntry>,
     ikes: Vec<ike::IkeEntry>,
@@ -91,8 +92,9 @@ impl Entries {
     fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Self {
         unknown_sections(root, report);
         let startup = one(root, &keys::STARTUP, report, |mut o| startup::startup(&mut o)).unwrap_or_default();
-        let default_action =
-            one(root, &keys::DEFAULT, report, |mut o| startup::default_action(&mut o)).unwrap_or(DefaultAction::Pass);
+        let (default_action, default_cache_share) =
+            one(root, &keys::DEFAULT, report, |mut o| startup::default_policy(&mut o))
+                .unwrap_or((DefaultAction::Pass, None));
         Self {
             hosts: each(root, &keys::HOST, report, host::read),
             tunnels: each(root, &keys::TUNNEL, report, |o| tunnel::read(o, &startup)),
@@ -101,6 +103,7 @@ impl Entries {
             bypass: each(root, &keys::BYPASS, report, auth::bypass).into_iter().flatten().collect(),
             startup,
             default_action,
+            default_cache_share,
         }
     }
 }

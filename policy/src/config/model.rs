@@ -20,6 +20,8 @@ pub struct Config {
     pub hosts: Vec<Arc<HostPolicy>>,
     /// The default host policy, searched last: cookie 1, priority 0.
     pub default_action: DefaultAction,
+    /// As [`HostPolicy::cache_share`], of the default host policy.
+    pub default_cache_share: Option<u8>,
     /// Tunnel policies in the order of the file.
     pub tunnels: Vec<Arc<TunnelPolicy>>,
     /// IKE policies by ascending priority.
@@ -102,6 +104,8 @@ pub struct HostPolicy {
     pub selectors: Vec<Selector>,
     /// What to do.
     pub action: HostAction,
+    /// Percent of the SPD cache's hard limit, 1 to 100, that entries of this policy may take; `None`: all of it.
+    pub cache_share: Option<u8>,
     /// Line of the object in the file.
     pub line: usize,
 }

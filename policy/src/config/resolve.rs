@@ -55,6 +55,7 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
         startup: entries.startup,
         hosts,
         default_action: entries.default_action,
+        default_cache_share: entries.default_cache_share,
         tunnels,
         ikes,
         auths,
@@ -133,6 +134,7 @@ fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>
                 cookie: 0,
                 selectors: entry.selectors.clone()?,
                 action,
+                cache_share: entry.cache_share,
                 line: entry.line,
             })
         })

@@ -1,5 +1,6 @@
 //! `[startup]` and `[default]`.
 
+use super::host;
 use super::model::{DefaultAction, DfPolicy, Startup};
 use super::object::{Object, quoted};
 use crate::audit::Level;
@@ -69,10 +70,11 @@ pub(super) fn startup(object: &mut Object<'_, '_, '_>) -> Startup {
     s
 }
 
-/// Reads `[default]`.
-pub(super) fn default_action(object: &mut Object<'_, '_, '_>) -> DefaultAction {
+/// Reads `[default]`: what it does, and its part of the SPD cache.
+pub(super) fn default_policy(object: &mut Object<'_, '_, '_>) -> (DefaultAction, Option<u8>) {
     let words = [("PASS", DefaultAction::Pass), ("DISCARD", DefaultAction::Discard)];
-    object.one_of("action", &words).map_or(DefaultAction::Pass, |a| a.value)
+    let action = object.one_of("action", &words).map_or(DefaultAction::Pass, |a| a.value);
+    (action, host::cache_share(object))
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

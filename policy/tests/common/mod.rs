@@ -98,6 +98,7 @@ impl Rules {
             cookie: n + 1,
             selectors,
             action,
+            cache_share: None,
             line: n as usize * 7,
         };
         self.hosts.push(Arc::new(host));
@@ -155,6 +156,7 @@ impl Rules {
             startup: Startup::default(),
             hosts: self.hosts,
             default_action: if self.discard_by_default { DefaultAction::Discard } else { DefaultAction::Pass },
+            default_cache_share: None,
             tunnels: self.tunnels,
             ikes: self.ikes,
             auths: self.auths,

@@ -162,7 +162,12 @@ fn show_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         DefaultAction::Pass => "PASS",
         DefaultAction::Discard => "DISCARD",
     };
-    writeln!(out, "host     default: priority 0, searched last, cookie {}: {action}", from_model::DEFAULT_COOKIE)?;
+    let share = share(config.default_cache_share);
+    writeln!(
+        out,
+        "host     default: priority 0, searched last, cookie {}: {action}{share}",
+        from_model::DEFAULT_COOKIE
+    )?;
     config.tunnels.iter().try_for_each(|t| tunnel(t, out))?;
     for report in from_model::ike_policies(config) {
         let proposals: Vec<_> = report.proposals.iter().map(|p| p.keyword.as_str()).collect();
@@ -215,7 +220,12 @@ fn host(policy: &HostPolicy, out: &mut dyn Write) -> io::Result<()> {
         HostAction::Tunnel(t) => format!("tunnel {}", t.name),
     };
     let (name, priority, cookie) = (&policy.name, policy.priority, policy.cookie);
-    writeln!(out, "host     {name}: priority {priority}, cookie {cookie}, {}: {action}", selectors.join("; "))
+    let (selectors, share) = (selectors.join("; "), share(policy.cache_share));
+    writeln!(out, "host     {name}: priority {priority}, cookie {cookie}, {selectors}: {action}{share}")
+}
+
+fn share(percent: Option<u8>) -> String {
+    percent.map_or_else(String::new, |percent| format!(", at most {percent} % of the cache"))
 }
 
 fn tunnel(policy: &TunnelPolicy, out: &mut dyn Write) -> io::Result<()> {

@@ -51,10 +51,27 @@ fn config(hosts: Vec<(Vec<Selector>, HostAction)>, bypass: Vec<AddressRange>, de
                 tunnels.push(Arc::clone(t));
             }
             let name = format!("h{n}");
-            Arc::new(HostPolicy { name, priority: n * 10, cookie: n + 1, selectors, action, line: 1 })
+            Arc::new(HostPolicy {
+                name,
+                priority: n * 10,
+                cookie: n + 1,
+                selectors,
+                action,
+                cache_share: None,
+                line: 1,
+            })
         })
         .collect();
-    Config { startup: Startup::default(), hosts, default_action, tunnels, ikes: Vec::new(), auths: Vec::new(), bypass }
+    Config {
+        startup: Startup::default(),
+        hosts,
+        default_action,
+        default_cache_share: None,
+        tunnels,
+        ikes: Vec::new(),
+        auths: Vec::new(),
+        bypass,
+    }
 }
 
 /// What the kernel sees of a packet.

@@ -185,7 +185,7 @@ impl Daemon {
             Event::Ike(d) => self.datagram(d.local, d.remote, &d.message),
             Event::Sa(SaEvent::SoftLimit { pair, .. }) => self.command(Command::Rekey { pair }),
             Event::Sa(SaEvent::HardLimit { pair, .. }) => self.command(Command::Expired { pair }),
-            Event::Cache(event) => self.say(&event.into()),
+            Event::Cache(event) => self.say(&PolicyEvent::of_limit(event, &self.config)),
             Event::UnknownSpi { spi, local, remote } => {
                 self.say(&PolicyEvent::NoSpi { spi, source: remote, destination: local, protocol: 50 });
                 self.command(Command::UnknownSpi { peer: remote, spi });

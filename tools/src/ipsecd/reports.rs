@@ -164,9 +164,18 @@ fn hosts(daemon: &Daemon, interfaces: &[Interface], scope: HostScope) -> Vec<Rec
     let by_name: HashMap<&str, _> = daemon.config.hosts.iter().map(|h| (h.name.as_str(), h)).collect();
     let tunnels: HashMap<String, TunnelReport> = tunnels(daemon).map(|t| (t.name.clone(), t)).collect();
     let addresses: Vec<_> = interfaces.iter().filter(|i| i.up).flat_map(|i| &i.addresses).collect();
+    let (cache, epoch) = (&daemon.shared.cache, daemon.shared.spd.load().epoch());
+    let shares: HashMap<u32, _> = cache.shares(epoch).into_iter().map(|share| (share.cookie, share)).collect();
+    let hard = cache.limits().hard;
     from_model::host_policies(&daemon.config)
         .into_iter()
-        .map(|report| {
+        .map(|mut report| {
+            if let Some(percent) = report.cache_share {
+                let share = shares.get(&report.cookie);
+                report.cache_entries_allowed =
+                    Some(share.map_or_else(|| policy::limits::share_of(hard, percent), |s| s.limit));
+                report.cache_entries = Some(share.map_or(0, |s| s.entries));
+            }
             let Some(policy) = by_name.get(report.name.as_str()) else { return report };
             let active = policy.selectors.iter().any(|s| addresses.iter().any(|a| s.local.contains(a.address)));
             let mut report = HostPolicyReport { active: Some(active), ..report };

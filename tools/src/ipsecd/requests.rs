@@ -136,7 +136,7 @@ impl Daemon {
         let mut events = Vec::new();
         self.shared.cache.change_limits(limits, &mut |e| events.push(e));
         for event in events {
-            self.say(&event.into());
+            self.say(&PolicyEvent::of_limit(event, &self.config));
         }
     }
 
@@ -182,7 +182,7 @@ impl Daemon {
         let mut events = Vec::new();
         let orphans = self.datapath.replace_policies(&config, |e| events.push(e));
         for event in events {
-            self.say(&event.into());
+            self.say(&PolicyEvent::of_limit(event, &self.config));
         }
         // The engine deletes the SAs of tunnels that are gone, or not the same any more.
         tracing::debug!("{} pairs without a tunnel", orphans.len());

@@ -22,7 +22,7 @@ pub fn host_policies(config: &Config) -> Vec<HostPolicyReport> {
         let named = config.hosts.iter().zip(1..).map(|(p, id)| host_policy(p, id, direction));
         out.extend(named);
         let last = u32::try_from(config.hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
-        out.push(default_policy(config.default_action, last, direction));
+        out.push(default_policy(config, last, direction));
     }
     out
 }
@@ -55,11 +55,14 @@ pub fn host_policy(policy: &HostPolicy, id: u32, direction: Direction) -> HostPo
         kernel_requests_queued: None,
         proposals: tunnel.filter(|_| outbound).map_or_else(Vec::new, |t| proposals(t)),
         sa_pairs: Vec::new(),
+        cache_share: policy.cache_share,
+        cache_entries_allowed: None,
+        cache_entries: None,
         line: Some(policy.line),
     }
 }
 
-fn default_policy(action: DefaultAction, id: u32, direction: Direction) -> HostPolicyReport {
+fn default_policy(config: &Config, id: u32, direction: Direction) -> HostPolicyReport {
     let any = |range: AddressRange| SelectorReport::from(&Selector::between(range, range));
     HostPolicyReport {
         name: "default".into(),
@@ -69,7 +72,7 @@ fn default_policy(action: DefaultAction, id: u32, direction: Direction) -> HostP
         direction,
         active: None,
         selectors: vec![any(AddressRange::ANY_V4), any(AddressRange::ANY_V6)],
-        action: match action {
+        action: match config.default_action {
             DefaultAction::Pass => PolicyAction::Pass,
             DefaultAction::Discard => PolicyAction::Discard,
         },
@@ -80,6 +83,9 @@ fn default_policy(action: DefaultAction, id: u32, direction: Direction) -> HostP
         kernel_requests_queued: None,
         proposals: Vec::new(),
         sa_pairs: Vec::new(),
+        cache_share: config.default_cache_share,
+        cache_entries_allowed: None,
+        cache_entries: None,
         line: None,
     }
 }

@@ -130,6 +130,15 @@ pub struct HostPolicyReport {
     /// Pairs of SAs in use; outbound only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sa_pairs: Vec<SaPair>,
+    /// Percent of the SPD cache's hard limit that entries of this policy, of both directions, may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_share: Option<u8>,
+    /// Entries that it may have; with a share only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_entries_allowed: Option<u64>,
+    /// Entries that it has; with a share only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_entries: Option<u64>,
     /// Line of the configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,

@@ -101,6 +101,9 @@ fn host(out: &mut dyn Write, r: &HostPolicyReport) -> io::Result<()> {
     };
     row(out, &[("Action", is(action)), ("Tunnel Name", may(&r.tunnel))])?;
     row(out, &[("FLAGS", list(&r.flags))])?;
+    let allowed = r.cache_entries_allowed.map_or_else(String::new, |n| format!(" ({n} entries)"));
+    let share = r.cache_share.map(|percent| format!("{percent} %{allowed}"));
+    row(out, &[("Cache Share", share), ("Cache entries", may(&r.cache_entries))])?;
     row(out, &[("Number of SA(s) Needed", r.sa_pairs_needed.map(|n| format!("{n} Pair(s)")))])?;
     let state = r.state.map(|s| match s {
         PolicyState::Ready => "Ready".to_string(),

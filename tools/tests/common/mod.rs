@@ -144,6 +144,9 @@ fn host() -> Vec<Record> {
         kernel_requests_queued: Some(2),
         proposals: vec![transform(true), aead()],
         sa_pairs: vec![pair()],
+        cache_share: Some(25),
+        cache_entries_allowed: Some(250_000),
+        cache_entries: Some(9),
         line: Some(17),
     };
     let inbound = HostPolicyReport {
@@ -166,6 +169,9 @@ fn host() -> Vec<Record> {
         selectors: vec![SelectorReport { local: "0.0.0.0/0".into(), remote: "0.0.0.0/0".into(), ..selector() }],
         action: PolicyAction::Pass,
         tunnel: None,
+        cache_share: None,
+        cache_entries_allowed: None,
+        cache_entries: None,
         line: None,
         ..inbound.clone()
     };

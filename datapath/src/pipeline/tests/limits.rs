@@ -73,3 +73,32 @@ fn at_the_hard_limit_new_conversations_are_dropped_and_old_ones_go_on() {
     a.send(&all);
     assert_eq!(a.on_the_wire().len(), 2100);
 }
+
+/// A flood of one policy takes no more than its share; others find room, and what it had goes on.
+#[test]
+fn a_policy_keeps_to_its_share_of_the_cache() {
+    let mut config = tunnel_config(&gcm(), true);
+    (config.startup.spd_soft, config.startup.spd_hard) = (2, 2);
+    let flooded = HostPolicy { cache_share: Some(25), ..(*config.hosts[0]).clone() };
+    config.hosts[0] = Arc::new(flooded);
+    config.default_action = DefaultAction::Pass;
+    let mut a = Host::new(&config);
+    a.establish(&gcm(), true);
+    let flood: Vec<_> = (0..3000).map(conversation).collect();
+    a.send(&flood);
+    assert_eq!((a.on_the_wire().len(), a.drops(DropReason::CacheShareLimit)), (500, 2500));
+    let cookie = config.hosts[0].cookie;
+    assert_eq!(a.events(), [Event::Cache(LimitEvent::ShareLimit { cookie, entries: 500 })]);
+    // Others have the rest of the table, to its last place.
+    let elsewhere: Vec<_> = (0..1501)
+        .map(|n| {
+            let mut packet = conversation(n);
+            packet[16] = 99;
+            packet
+        })
+        .collect();
+    a.send(&elsewhere);
+    assert_eq!((a.in_the_clear().len(), a.drops(DropReason::SpdHardLimit)), (1500, 1));
+    a.send(&flood[..500]);
+    assert_eq!((a.on_the_wire().len(), a.drops(DropReason::CacheShareLimit)), (500, 2500));
+}
