@@ -160,7 +160,12 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
         tsource: outbound.local,
         tdestination: outbound.remote,
         selector: outbound.selector,
-        transforms: vec![EspTransform { suite: agreement.suite, pfs: None, lifetime: outbound.lifetime }],
+        transforms: vec![EspTransform {
+            suite: agreement.suite,
+            pfs: None,
+            esn: agreement.esn,
+            lifetime: outbound.lifetime,
+        }],
         start: StartMode::Traffic,
         line: 1,
     })

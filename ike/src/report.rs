@@ -141,6 +141,8 @@ pub struct PairReport {
     pub suite: EspSuite,
     /// Group of perfect forward secrecy.
     pub pfs: Option<&'static Group>,
+    /// Whether sequence numbers are extended to 64 bits (RFC 4304).
+    pub esn: bool,
     /// What it covers.
     pub selector: Selector,
     /// UDP encapsulation.

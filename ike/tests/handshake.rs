@@ -87,6 +87,38 @@ fn every_suite_of_esp() {
 }
 
 #[test]
+fn extended_sequence_numbers_where_both_want_them() {
+    let sides = |first: &str, second: &str| {
+        let side = |side: Side, esp: &str| Side { esp: esp.into(), ..side };
+        World::new(&side(a(), first), &side(b(), second))
+    };
+    for (first, second, extended) in [
+        ("aes256gcm16-esn", "aes256gcm16-esn", true),
+        ("aes128-sha1-modp2048-esn", "aes128-sha1-modp2048,aes128-sha1-modp2048-esn", true),
+        ("aes128-sha1-esn,aes128-sha1", "aes128-sha1", false),
+        ("aes128-sha1", "aes128-sha1-esn,aes128-sha1", false),
+    ] {
+        let w = agree(sides(first, second));
+        for host in &w.hosts {
+            let pair = host.current().unwrap();
+            assert_eq!((pair.inbound.esn, pair.outbound.esn), (extended, extended), "{first} with {second}");
+            assert_eq!(host.engine.pairs()[0].esn, extended);
+        }
+    }
+    for (first, second, said) in [
+        ("aes128-sha1-esn", "aes128-sha1", "sequence numbers: ours:peer = 32 bits:64 bits"),
+        ("aes128-sha1", "aes128-sha1-esn", "sequence numbers: ours:peer = 64 bits:32 bits"),
+    ] {
+        let mut w = sides(first, second);
+        w.initiate(0);
+        w.seconds(2);
+        assert!(w.a().pairs.is_empty() && w.b().pairs.is_empty());
+        let errors = w.b().errors();
+        assert!(errors.iter().any(|e| e.contains(said)), "{errors:?}");
+    }
+}
+
+#[test]
 fn the_initiators_order_decides() {
     let a = Side {
         ike: "aes256-sha256-ecp256,aes128-sha1-modp2048".into(),

@@ -13,9 +13,14 @@ pub struct EspTransform {
     pub suite: EspSuite,
     /// Group of perfect forward secrecy if the transform names one (`aes128-sha1-modp2048`).
     pub pfs: Option<&'static Group>,
+    /// Extended, 64-bit sequence numbers (RFC 4304), if the transform ends in `-esn`.
+    pub esn: bool,
     /// Offered lifetime; 28800 seconds and no volume limit unless named.
     pub lifetime: Lifetime,
 }
+
+/// What a transform with extended sequence numbers ends in.
+const ESN: &str = "-esn";
 
 /// Most ESP transforms of one policy, as HP-UX A.03.02.
 pub const MOST_TRANSFORMS: usize = 25;
@@ -67,7 +72,8 @@ pub enum TransformError {
 
 impl EspTransform {
     /// Reads `name[/seconds[/kilobytes]]` with HP-UX's limits. The name is
-    /// HP-UX's (`ESP_AES128_HMAC_SHA1`) or today's (`aes128-sha1-modp2048`).
+    /// HP-UX's (`ESP_AES128_HMAC_SHA1`) or today's (`aes128-sha1-modp2048`); either
+    /// may end in `-esn`, for extended sequence numbers.
     pub fn parse(text: &str) -> Result<Self, TransformError> {
         Self::parse_within(text, Limits::HPUX)
     }
@@ -80,6 +86,10 @@ impl EspTransform {
         if parts.next().is_some() {
             return Err(TransformError::TooManyParts(text.to_owned()));
         }
+        let (name, esn) = match name.len().checked_sub(ESN.len()).and_then(|at| name.split_at_checked(at)) {
+            Some((name, end)) if end.eq_ignore_ascii_case(ESN) => (name, true),
+            _ => (name, false),
+        };
         let (suite, pfs) = EspSuite::parse_with_group(name)?;
         let number =
             |given: Option<&str>, unit: &'static str, lowest: u32, default: u32| match given {
@@ -95,15 +105,16 @@ impl EspTransform {
             seconds: number(seconds, "seconds", limits.seconds, DEFAULT_LIFETIME.seconds)?,
             kbytes: number(kbytes, "kilobytes", limits.kbytes, DEFAULT_LIFETIME.kbytes)?,
         };
-        Ok(Self { suite, pfs, lifetime })
+        Ok(Self { suite, pfs, esn, lifetime })
     }
 
     /// Today's spelling, without the lifetime: `aes128-sha1-modp2048`.
     #[must_use]
     pub fn keyword(&self) -> String {
+        let esn = if self.esn { ESN } else { "" };
         match self.pfs {
-            Some(group) => format!("{}-{group}", self.suite),
-            None => self.suite.to_string(),
+            Some(group) => format!("{}-{group}{esn}", self.suite),
+            None => format!("{}{esn}", self.suite),
         }
     }
 
@@ -116,7 +127,8 @@ impl EspTransform {
     }
 }
 
-/// HP-UX's spelling, `ESP_AES128_HMAC_SHA1/28800/0`. It has no word for the group: see [`EspTransform::keyword`].
+/// HP-UX's spelling, `ESP_AES128_HMAC_SHA1/28800/0`. It has no word for the group nor for
+/// extended sequence numbers: see [`EspTransform::keyword`].
 impl fmt::Display for EspTransform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.suite.hpux(), self.lifetime.seconds, self.lifetime.kbytes)
@@ -130,7 +142,8 @@ mod tests {
     #[test]
     fn both_spellings_mean_the_same() {
         for suite in EspSuite::all() {
-            let transform = EspTransform { suite, pfs: None, lifetime: Lifetime { seconds: 3600, kbytes: 5120 } };
+            let lifetime = Lifetime { seconds: 3600, kbytes: 5120 };
+            let transform = EspTransform { suite, pfs: None, esn: false, lifetime };
             assert_eq!(EspTransform::parse(&transform.to_string()), Ok(transform));
             assert_eq!(EspTransform::parse(&format!("{}/3600/5120", transform.keyword())), Ok(transform));
         }
@@ -143,6 +156,18 @@ mod tests {
         assert_eq!(t.to_string(), "ESP_AES128_HMAC_SHA1/28800/0");
         assert_eq!(t.keyword(), "aes128-sha1-modp2048");
         assert_eq!(EspTransform::parse("ESP_AES128_HMAC_SHA1/0").map(|t| t.lifetime.seconds), Ok(0));
+    }
+
+    #[test]
+    fn extended_sequence_numbers_are_the_last_word() {
+        for text in ["aes128-sha1-modp2048-esn", "ESP_AES128_HMAC_SHA1-modp2048-ESN/28800/0", "aes256gcm16-esn/0"] {
+            let t = EspTransform::parse(text).expect(text);
+            assert!(t.esn && t.keyword().ends_with("-esn"), "{text}: {}", t.keyword());
+            assert_eq!(EspTransform::parse(&format!("{}/{}", t.keyword(), t.lifetime.seconds)), Ok(t));
+        }
+        for wrong in ["aes128-sha1-esn-modp2048", "-esn", "esn", "aes128-esn", "aes128-sha1-esn-esn", "é-esn"] {
+            assert!(matches!(EspTransform::parse(wrong), Err(TransformError::Suite(_))), "{wrong}");
+        }
     }
 
     #[test]

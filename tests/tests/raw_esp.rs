@@ -15,10 +15,9 @@ fn case(name: &str) -> Case {
     *CASES.iter().find(|c| c.name == name).expect("a row of that name")
 }
 
-fn exchange(name: &str) {
-    let Some(lab) = Lab::open(&format!("raw-{name}"), 2, &NEEDS) else { return };
+fn exchange(case: Case) {
+    let Some(lab) = Lab::open(&format!("raw-{}", case.name), 2, &NEEDS) else { return };
     let (a, b) = (lab.a(), lab.b());
-    let case = case(name);
     let swan = StrongSwan::start(b, &Connection::new(b, a, case), &Esp::Shim(endpoint::shim(&lab)));
     let caponier = Caponier::start(a, &Configuration::new(Tunnel::new(a, b, case)));
     let wire = Capture::start(a, "outer");
@@ -29,6 +28,7 @@ fn exchange(name: &str) {
     assert_eq!(pairs, swan.pairs().into_iter().map(|(i, o)| (o, i)).collect::<Vec<_>>());
     for sa in caponier.report("sad") {
         assert!(sa["udp_encapsulation"].is_null(), "no NAT, no UDP: {sa}");
+        assert_eq!(sa["esn"].as_bool(), Some(case.esp.ends_with("-esn")), "{sa}");
     }
     drop(echo);
     // The end point counts sequence numbers from 1: its pings go through another pair.
@@ -44,20 +44,26 @@ fn exchange(name: &str) {
 
 #[test]
 fn aes_cbc_sha1() {
-    exchange("aes128-modp2048");
+    exchange(case("aes128-modp2048"));
 }
 
 #[test]
 fn aes_cbc_sha256() {
-    exchange("aes256-modp2048");
+    exchange(case("aes256-modp2048"));
 }
 
 #[test]
 fn aes_gcm() {
-    exchange("gcm128");
+    exchange(case("gcm128"));
 }
 
 #[test]
 fn triple_des() {
-    exchange("3des-modp1024");
+    exchange(case("3des-modp1024"));
+}
+
+#[test]
+fn extended_sequence_numbers() {
+    exchange(Case { name: "esn-cbc", ike: "aes128-sha256-modp2048", esp: "aes128-sha256-esn" });
+    exchange(Case { name: "esn-gcm", ike: "aes128-sha256-modp2048", esp: "aes256gcm16-esn" });
 }

@@ -74,6 +74,34 @@ fn every_suite_carries_both_families() {
 }
 
 #[test]
+fn extended_sequence_numbers_go_over_the_border_with_losses() {
+    const BORDER: u64 = 1 << 32;
+    for suite in all_suites() {
+        let agreement = Agreement { esn: true, ..Agreement::new(suite) };
+        let [(_, near), (far, _)] = agreement.sas();
+        let [_, (short, _)] = Agreement { esn: false, ..agreement }.sas();
+        let packet = || [udp_packet(true, 60)];
+        // The receiver has to be led there: a leap of more than half the numbers is an old packet.
+        for sequence in [1, BORDER / 2, BORDER - 10] {
+            near.set_sequence(sequence - 1);
+            assert!(open_all(&far, classes(seal_all(&near, &packet())))[0].is_ok(), "{suite} {sequence:#x}");
+        }
+        let mut sealed: Vec<_> = (0..20).flat_map(|_| seal_all(&near, &packet())).map(|s| Some(s.packet)).collect();
+        assert_eq!(near.sequence(), BORDER + 10);
+        let send = |n: usize| open_all(&far, [(copy(sealed[n].as_ref().unwrap()), 0)]).remove(0);
+        // BORDER - 9 arrives; those up to BORDER + 3 are lost or late.
+        assert!(send(0).is_ok() && send(12).is_ok(), "{suite}");
+        assert_eq!(far.window().top(), BORDER + 3, "{suite}");
+        assert!(send(8).is_ok() && send(9).is_ok(), "{suite}: the late ones of either side");
+        assert_eq!([send(8), send(9), send(12)], [const { Err(DropReason::Replayed) }; 3], "{suite}");
+        assert!(send(19).is_ok());
+        // The high half is not in the packet but in the ICV.
+        let old = sealed[19].take().unwrap();
+        assert_eq!(open_all(&short, [(old, 0)]), [Err(DropReason::AuthenticationFailed)], "{suite}");
+    }
+}
+
+#[test]
 fn lengths_on_the_wire_are_those_of_the_mtu_computation() {
     for suite in all_suites() {
         let [(_, near), _] = Agreement::new(suite).sas();

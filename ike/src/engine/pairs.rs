@@ -49,6 +49,7 @@ pub(super) struct Pair {
     pub(super) outbound_spi: u32,
     suite: EspSuite,
     pfs: Option<&'static Group>,
+    esn: bool,
     selector: Selector,
     encapsulation: Option<UdpEncapsulation>,
     lifetime: Lifetime,
@@ -86,6 +87,7 @@ impl Pair {
             outbound_spi: self.outbound_spi,
             suite: self.suite,
             pfs: self.pfs,
+            esn: self.esn,
             selector: self.selector.clone(),
             encapsulation: self.encapsulation,
             lifetime: self.lifetime,
@@ -149,6 +151,7 @@ impl Engine {
             outbound_spi: agreed.spi,
             suite: agreed.suite,
             pfs: agreed.pfs,
+            esn: agreed.esn,
             selector: tunnel.selector.clone(),
             encapsulation,
             lifetime: agreed.lifetime,
@@ -166,7 +169,7 @@ impl Engine {
             mode: Mode::Tunnel,
             suite: pair.suite,
             keymat,
-            esn: false,
+            esn: pair.esn,
             selector: pair.selector.clone(),
             encapsulation,
             lifetime: pair.lifetime,
@@ -198,9 +201,10 @@ impl Engine {
         pair.active = Some(order);
         let (tunnel, role) = (Arc::clone(&pair.tunnel), pair.role);
         let pfs = pair.pfs.map(|g| format!(" with {g}")).unwrap_or_default();
+        let esn = if pair.esn { ", extended sequence numbers" } else { "" };
         let udp = pair.encapsulation.map(|e| format!(", in UDP {}/{}", e.local_port, e.remote_port));
         let text = format!(
-            "QM negotiation complete with the peer {}: tunnel {tunnel} as {role}, {}{pfs}, SPI 0x{:08x} in, 0x{:08x} out{}",
+            "QM negotiation complete with the peer {}: tunnel {tunnel} as {role}, {}{pfs}{esn}, SPI 0x{:08x} in, 0x{:08x} out{}",
             pair.remote.ip(),
             pair.suite,
             pair.inbound_spi,

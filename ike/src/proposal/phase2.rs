@@ -13,6 +13,9 @@ use policy::transform::EspTransform;
 /// The field that follows from NAT detection.
 pub(super) const ENCAPSULATION: &str = "encapsulation mode";
 
+/// The one value of the attribute "Extended (64-bit) Sequence Number" (RFC 4304).
+const EXTENDED: u16 = 1;
+
 /// What a tunnel asks for under the circumstances of one ISAKMP SA.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
@@ -39,15 +42,12 @@ impl Wanted<'_> {
 
     /// Our suites, for reports.
     pub(crate) fn describe(&self) -> Vec<String> {
-        self.tunnel.transforms.iter().map(|t| describe(t.suite, self.pfs(t))).collect()
+        self.tunnel.transforms.iter().map(|t| describe(t, self.pfs(t))).collect()
     }
 }
 
-fn describe(suite: EspSuite, pfs: Option<&Group>) -> String {
-    match pfs {
-        Some(group) => format!("{suite}-{group}"),
-        None => suite.to_string(),
-    }
+fn describe(transform: &EspTransform, pfs: Option<&'static Group>) -> String {
+    EspTransform { pfs, ..*transform }.keyword()
 }
 
 /// What both sides agree on.
@@ -55,6 +55,8 @@ fn describe(suite: EspSuite, pfs: Option<&Group>) -> String {
 pub(crate) struct Agreed {
     pub(crate) suite: EspSuite,
     pub(crate) pfs: Option<&'static Group>,
+    /// Extended sequence numbers.
+    pub(crate) esn: bool,
     pub(crate) lifetime: Lifetime,
     /// The peer's SPI.
     pub(crate) spi: u32,
@@ -114,6 +116,9 @@ fn attributes(wanted: &Wanted<'_>, transform: &EspTransform) -> Vec<Attribute> {
     if let Some(group) = wanted.pfs(transform) {
         out.push(Attribute::basic(class::GROUP, group.number));
     }
+    if transform.esn {
+        out.push(Attribute::basic(class::EXTENDED_SEQUENCE, EXTENDED));
+    }
     write_lifetime(&mut out, transform.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
     out
 }
@@ -134,6 +139,7 @@ pub(crate) fn choose(wanted: &Wanted<'_>, offered: &SecurityAssociation) -> Resu
                 return Ok(Agreed {
                     suite: accepted.suite,
                     pfs: wanted.pfs(accepted),
+                    esn: accepted.esn,
                     lifetime,
                     spi,
                     shortened: read.lifetime.stated() != lifetime,
@@ -198,6 +204,8 @@ struct Offered {
     authentication: Option<u16>,
     mode: Option<u16>,
     group: Option<u16>,
+    /// The attribute of RFC 4304; without it sequence numbers have 32 bits.
+    extended_sequence: Option<u16>,
     lifetime: OfferedLifetime,
     /// The first attribute that is not known here: the transform must be refused (RFC 2407 4.5).
     unknown: Option<u16>,
@@ -213,6 +221,7 @@ impl Offered {
             class::ENCAPSULATION,
             class::AUTHENTICATION,
             class::KEY_LENGTH,
+            class::EXTENDED_SEQUENCE,
         ];
         Self {
             id: transform.id,
@@ -220,6 +229,7 @@ impl Offered {
             authentication: narrow(attribute(a, class::AUTHENTICATION)),
             mode: narrow(attribute(a, class::ENCAPSULATION)),
             group: narrow(attribute(a, class::GROUP)),
+            extended_sequence: attribute(a, class::EXTENDED_SEQUENCE).map(|v| u16::try_from(v).unwrap_or(u16::MAX)),
             lifetime: OfferedLifetime::read(a, class::LIFE_TYPE, class::LIFE_DURATION),
             unknown: a.iter().map(|a| a.kind).find(|kind| !known.contains(kind)),
         }
@@ -249,10 +259,17 @@ impl Offered {
             let ours = format!("{} s", transform.lifetime.seconds);
             out.push(Field::new("lifetime", ours, format_args!("{seconds} s")));
         }
-        match self.unknown {
-            Some(class::EXTENDED_SEQUENCE) => out.push(Field::new("sequence numbers", "32 bits", "64 bits")),
-            Some(kind) => out.push(Field::new("attribute", "none such", kind)),
-            None => {}
+        if self.extended_sequence != transform.esn.then_some(EXTENDED) {
+            let ours = if transform.esn { "64 bits" } else { "32 bits" };
+            let theirs = match self.extended_sequence {
+                None => "32 bits".into(),
+                Some(EXTENDED) => "64 bits".into(),
+                Some(other) => format!("value {other}"),
+            };
+            out.push(Field::new("sequence numbers", ours, theirs));
+        }
+        if let Some(kind) = self.unknown {
+            out.push(Field::new("attribute", "none such", kind));
         }
         out
     }
@@ -265,6 +282,9 @@ impl Offered {
         }
         if self.group.is_some() {
             out = format!("{out}-{}", self.group_name());
+        }
+        if self.extended_sequence == Some(EXTENDED) {
+            out.push_str("-esn");
         }
         out
     }

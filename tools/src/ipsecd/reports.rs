@@ -324,7 +324,7 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
             selector: Some(SelectorReport::from(&pair.selector)),
             tunnel: Some(pair.tunnel.to_string()),
             pair: Some(pair.pair),
-            esn: sas.inbound.spec().esn,
+            esn: pair.esn,
             replay_window: None,
             last_sequence: None,
             lifetime: life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires),

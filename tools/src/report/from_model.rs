@@ -186,6 +186,7 @@ impl From<&EspTransform> for TransformNames {
         Self {
             lifetime_seconds: Some(transform.lifetime.seconds),
             lifetime_kbytes: Some(transform.lifetime.kbytes),
+            keyword: transform.keyword(),
             ..Self::from(&transform.suite)
         }
     }
