@@ -4,8 +4,10 @@
 //! at once; a batch of one is always right.
 
 pub(crate) mod cbc;
+pub(crate) mod ccm;
 pub(crate) mod ctr;
 pub(crate) mod gcm;
+pub(crate) mod gmac;
 pub(crate) mod null;
 mod separate;
 
@@ -194,6 +196,35 @@ fn low_half(sequence: u64) -> [u8; 4] {
 fn high_half(sequence: u64) -> [u8; 4] {
     let [high @ .., _, _, _, _] = sequence.to_be_bytes();
     high
+}
+
+/// What an AEAD authenticates beside the payload: SPI and sequence number, all 64
+/// bits of it with ESN (RFC 4106 5, RFC 4309 5).
+struct PacketAad {
+    octets: [u8; 12],
+    len: usize,
+}
+
+impl PacketAad {
+    fn of(header: &[u8], sequence: u64, esn: bool) -> Self {
+        let mut octets = [0; 12];
+        let (spi, low) = header.split_at(4);
+        octets[..4].copy_from_slice(spi);
+        if esn {
+            octets[4..8].copy_from_slice(&high_half(sequence));
+            octets[8..].copy_from_slice(low);
+            Self { octets, len: 12 }
+        } else {
+            octets[4..8].copy_from_slice(low);
+            Self { octets, len: 8 }
+        }
+    }
+}
+
+impl AsRef<[u8]> for PacketAad {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
 }
 
 /// Key material in use.

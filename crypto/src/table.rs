@@ -129,7 +129,7 @@ pub struct Encryption {
     pub aliases: &'static [&'static str],
     /// The name inside an HP-UX transform, e.g. `AES128`.
     pub hpux: &'static str,
-    /// The name in Wireshark's table of ESP SAs.
+    /// The name in Wireshark's table of ESP SAs; empty if it has none.
     pub wireshark: &'static str,
     /// IKEv1 phase 1 Encryption Algorithm (RFC 2409 appendix A), if defined.
     pub ikev1_phase1: Option<u16>,

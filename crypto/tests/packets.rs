@@ -73,7 +73,8 @@ fn sealed_packets_open() {
                 let mut packet = clear.clone();
                 sa.seal(&mut packet, sequence);
                 assert_eq!(packet[..HEADER_LEN], clear[..HEADER_LEN], "{}: the header changed", sa.suite);
-                if sa.suite.encryption.keyword != "null" {
+                let name = sa.suite.encryption.keyword;
+                if name != "null" && !name.ends_with("gmac") {
                     assert_ne!(sa.payload(&packet), sa.payload(&clear), "{}: not encrypted", sa.suite);
                 }
                 assert!(sa.opens(&mut packet, sequence), "{} of {blocks} blocks", sa.suite);

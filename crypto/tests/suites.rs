@@ -20,7 +20,7 @@ fn ike_error(text: &str) -> String {
 
 #[test]
 fn both_spellings_of_every_suite() {
-    assert_eq!(EspSuite::all().count(), 3 + 5 * 8);
+    assert_eq!(EspSuite::all().count(), 3 + 9 + 3 + 5 * 8);
     for suite in EspSuite::all() {
         assert_eq!(suite.to_string().parse(), Ok(suite));
         assert_eq!(suite.hpux().parse(), Ok(suite));

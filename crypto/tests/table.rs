@@ -110,11 +110,16 @@ fn numbers_are_those_of_the_registries() {
     assert_eq!(esp(3, None), Some("3des"));
     assert_eq!(esp(2, None), Some("des"));
     assert_eq!(esp(11, None), Some("null"));
+    let ccm = [14, 15, 16].map(|id| esp(id, Some(192)));
+    assert_eq!(ccm, [Some("aes192ccm8"), Some("aes192ccm12"), Some("aes192ccm16")]);
+    assert_eq!(esp(23, Some(256)), Some("aes256gmac"));
     assert_eq!(esp(19, Some(128)), None);
 
     let ikev2 = |id, bits| Encryption::from_ikev2(id, bits).map(|row| row.keyword);
     assert_eq!(ikev2(12, Some(128)), Some("aes128"));
     assert_eq!(ikev2(20, Some(192)), Some("aes192gcm16"));
+    assert_eq!(ikev2(15, Some(128)), Some("aes128ccm12"));
+    assert_eq!(ikev2(21, Some(128)), Some("aes128gmac"));
 
     let auth: Vec<_> = [1, 2, 3, 5, 6, 7].map(|id| Integrity::from_ikev1_auth(id).map(|row| row.keyword)).into();
     assert_eq!(auth, [Some("md5"), Some("sha1"), None, Some("sha256"), Some("sha384"), Some("sha512")]);
@@ -161,6 +166,9 @@ fn rows_that_are_not_modern_say_why() {
     HASHES.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
     GROUPS.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
     SIGNATURES.iter().for_each(|row| check(row.keyword, row.status, row.caveat, row.source));
-    assert_eq!(legacy, ["3des", "null", "md5", "md5", "modp1536", "modp1024"]);
+    assert_eq!(
+        legacy,
+        ["3des", "null", "aes128gmac", "aes192gmac", "aes256gmac", "md5", "md5", "modp1536", "modp1024"]
+    );
     assert!(Status::Modern < Status::Legacy && Status::Legacy < Status::Forbidden);
 }

@@ -1,6 +1,6 @@
 //! AES-GCM with a 16-octet ICV (RFC 4106).
 
-use super::{EspCipher, Layout, OpenJob, Opener, SealJob, Sealer, high_half};
+use super::{EspCipher, Layout, OpenJob, Opener, PacketAad, SealJob, Sealer};
 use crate::table::Error;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
@@ -50,32 +50,6 @@ impl Gcm {
         nonce[SALT_LEN..].copy_from_slice(iv);
         Nonce::assume_unique_for_key(nonce)
     }
-
-    /// SPI and sequence number, all 64 bits of it with ESN (RFC 4106 5).
-    fn aad(&self, header: &[u8], sequence: u64) -> Aad<PacketAad> {
-        let mut octets = [0; 12];
-        let (spi, low) = header.split_at(4);
-        octets[..4].copy_from_slice(spi);
-        if self.esn {
-            octets[4..8].copy_from_slice(&high_half(sequence));
-            octets[8..].copy_from_slice(low);
-            Aad::from(PacketAad { octets, len: 12 })
-        } else {
-            octets[4..8].copy_from_slice(low);
-            Aad::from(PacketAad { octets, len: 8 })
-        }
-    }
-}
-
-struct PacketAad {
-    octets: [u8; 12],
-    len: usize,
-}
-
-impl AsRef<[u8]> for PacketAad {
-    fn as_ref(&self) -> &[u8] {
-        &self.octets[..self.len]
-    }
 }
 
 impl Sealer for Gcm {
@@ -86,7 +60,13 @@ impl Sealer for Gcm {
             // The 64-bit sequence number never repeats under one key (RFC 4106 3.1).
             iv.copy_from_slice(&job.sequence.to_be_bytes());
             self.key
-                .seal_in_place_scatter(self.nonce(iv), self.aad(header, job.sequence), payload, &[], icv)
+                .seal_in_place_scatter(
+                    self.nonce(iv),
+                    Aad::from(PacketAad::of(header, job.sequence, self.esn)),
+                    payload,
+                    &[],
+                    icv,
+                )
                 .expect("GCM seals everything below 64 GiB");
         }
     }
@@ -97,7 +77,7 @@ impl Opener for Gcm {
         for job in jobs {
             job.authentic = self.layout.fits(job.packet, job.sequence) && {
                 let (header, iv, payload, icv) = self.layout.split(job.packet);
-                let aad = self.aad(header, job.sequence);
+                let aad = Aad::from(PacketAad::of(header, job.sequence, self.esn));
                 self.key.open_in_place_separate_tag(self.nonce(iv), aad, icv, payload).is_ok()
             };
         }

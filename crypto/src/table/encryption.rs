@@ -2,11 +2,11 @@
 
 use super::{Encryption, Status, by_keyword};
 use crate::message;
-use crate::packet::{EspCipher, cbc, ctr, gcm, null};
+use crate::packet::{EspCipher, cbc, ccm, ctr, gcm, gmac, null};
 use aes::{Aes128, Aes192, Aes256};
 
 /// Every encryption algorithm that Caponier knows.
-pub static ENCRYPTIONS: [Encryption; 12] = [
+pub static ENCRYPTIONS: [Encryption; 24] = [
     Encryption {
         aliases: &["aes"],
         ike_cipher: Some(|key| message::cbc::<Aes128>("aes128", key)),
@@ -41,6 +41,27 @@ pub static ENCRYPTIONS: [Encryption; 12] = [
         esp: gcm::AES256_GCM16,
         ..aes_gcm16("aes256gcm16", "AES256_GCM16", 256)
     },
+    Encryption { aliases: &["aes128ccm64"], esp: ccm::AES128_CCM8, ..aes_ccm("aes128ccm8", "AES128_CCM8", 128, 8) },
+    Encryption { aliases: &["aes128ccm96"], esp: ccm::AES128_CCM12, ..aes_ccm("aes128ccm12", "AES128_CCM12", 128, 12) },
+    Encryption {
+        aliases: &["aes128ccm128"],
+        esp: ccm::AES128_CCM16,
+        ..aes_ccm("aes128ccm16", "AES128_CCM16", 128, 16)
+    },
+    Encryption { aliases: &["aes192ccm64"], esp: ccm::AES192_CCM8, ..aes_ccm("aes192ccm8", "AES192_CCM8", 192, 8) },
+    Encryption { aliases: &["aes192ccm96"], esp: ccm::AES192_CCM12, ..aes_ccm("aes192ccm12", "AES192_CCM12", 192, 12) },
+    Encryption {
+        aliases: &["aes192ccm128"],
+        esp: ccm::AES192_CCM16,
+        ..aes_ccm("aes192ccm16", "AES192_CCM16", 192, 16)
+    },
+    Encryption { aliases: &["aes256ccm64"], esp: ccm::AES256_CCM8, ..aes_ccm("aes256ccm8", "AES256_CCM8", 256, 8) },
+    Encryption { aliases: &["aes256ccm96"], esp: ccm::AES256_CCM12, ..aes_ccm("aes256ccm12", "AES256_CCM12", 256, 12) },
+    Encryption {
+        aliases: &["aes256ccm128"],
+        esp: ccm::AES256_CCM16,
+        ..aes_ccm("aes256ccm16", "AES256_CCM16", 256, 16)
+    },
     Encryption {
         keyword: "3des",
         hpux: "3DES",
@@ -67,11 +88,14 @@ pub static ENCRYPTIONS: [Encryption; 12] = [
         ikev2: Some(11),
         key_length_attribute: false,
         status: Status::Legacy,
-        caveat: "it authenticates packets but everybody on the path can read them",
+        caveat: UNENCRYPTED,
         source: "RFC 2410",
         esp: null::NULL,
         ..NOTHING
     },
+    Encryption { esp: gmac::AES128_GMAC, ..aes_gmac("aes128gmac", "AES128_GMAC", 128) },
+    Encryption { esp: gmac::AES192_GMAC, ..aes_gmac("aes192gmac", "AES192_GMAC", 192) },
+    Encryption { esp: gmac::AES256_GMAC, ..aes_gmac("aes256gmac", "AES256_GMAC", 256) },
     Encryption {
         keyword: "des",
         hpux: "DES",
@@ -158,6 +182,47 @@ const fn aes_gcm16(keyword: &'static str, hpux: &'static str, key_bits: u16) -> 
         ..NOTHING
     }
 }
+
+/// `icv_len` is 8, 12 or 16: each has a number of its own (RFC 4309 7.2).
+const fn aes_ccm(keyword: &'static str, hpux: &'static str, key_bits: u16, icv_len: usize) -> Encryption {
+    let id = match icv_len {
+        8 => 14,
+        12 => 15,
+        _ => 16,
+    };
+    Encryption {
+        keyword,
+        hpux,
+        ikev1_esp: Some(id),
+        ikev2: Some(id as u16),
+        key_bits,
+        salt_len: 3,
+        iv_len: 8,
+        icv_len,
+        source: "RFC 4309",
+        ..NOTHING
+    }
+}
+
+const fn aes_gmac(keyword: &'static str, hpux: &'static str, key_bits: u16) -> Encryption {
+    Encryption {
+        keyword,
+        hpux,
+        ikev1_esp: Some(23),
+        ikev2: Some(21),
+        key_bits,
+        salt_len: 4,
+        iv_len: 8,
+        icv_len: 16,
+        status: Status::Legacy,
+        caveat: UNENCRYPTED,
+        source: "RFC 4543",
+        ..NOTHING
+    }
+}
+
+/// Caveat of what only authenticates.
+const UNENCRYPTED: &str = "it authenticates packets but everybody on the path can read them";
 
 impl Encryption {
     /// By keyword or alias, in any case.

@@ -24,7 +24,8 @@ impl KeyExport {
         Ok(Self { directory: directory.to_path_buf() })
     }
 
-    /// Writes one SA as a line of `esp_sa`.
+    /// Writes one SA as a line of `esp_sa`; as a comment if Wireshark does not know its
+    /// algorithm, since it would refuse the whole file.
     pub(super) fn esp_sa(&self, sa: &SaSpec) -> io::Result<()> {
         let (source, destination) = match sa.direction {
             Direction::Outbound => (sa.local, sa.remote),
@@ -33,8 +34,12 @@ impl KeyExport {
         let family = if source.is_ipv4() { "IPv4" } else { "IPv6" };
         let (encryption, integrity) =
             sa.keymat.expose().split_at(sa.suite.encryption.keymat_len().min(sa.keymat.len()));
+        let unknown = match sa.suite.encryption {
+            row if row.wireshark.is_empty() => format!("# Wireshark has no {row}: "),
+            _ => String::new(),
+        };
         let line = format!(
-            "\"{family}\",\"{source}\",\"{destination}\",\"0x{:08x}\",\"{}\",\"{}\",\"{}\",\"{}\"\n",
+            "{unknown}\"{family}\",\"{source}\",\"{destination}\",\"0x{:08x}\",\"{}\",\"{}\",\"{}\",\"{}\"\n",
             sa.spi,
             sa.suite.encryption.wireshark,
             hexadecimal(encryption),
