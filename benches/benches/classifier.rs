@@ -51,6 +51,7 @@ fn config(set: &RuleSet) -> Config {
             priority: n,
             cookie: n + 1,
             selectors: vec![selector.clone()],
+            interface: None,
             action: HostAction::Discard,
             cache_share: None,
             line: 1,

@@ -2,7 +2,7 @@
 
 use crypto::Entropy;
 use policy::cache::CacheKey;
-use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A seeded source of numbers (SplitMix64), also for secrets that need not be secret.
@@ -46,7 +46,7 @@ pub fn flow(family: Family, n: u64) -> CacheKey {
     };
     let ports = Ports::Pair { source: b as u16, destination: (b >> 16) as u16 };
     let protocol = if b >> 63 == 0 { 6 } else { 17 };
-    CacheKey::new(FiveTuple { source, destination, protocol, ports }, Direction::Outbound)
+    CacheKey::new(FiveTuple { source, destination, protocol, ports, interface: Attachment::TUN }, Direction::Outbound)
 }
 
 /// How often which conversations are looked up.

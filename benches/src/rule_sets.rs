@@ -9,7 +9,7 @@
 
 use crypto::Entropy;
 use crypto::entropy::testing::SeededEntropy;
-use policy::five_tuple::{FiveTuple, Ports};
+use policy::five_tuple::{Attachment, FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -99,6 +99,7 @@ fn packet(line: &str) -> Option<FiveTuple> {
         destination: Ipv4Addr::from_bits(destination).into(),
         protocol: protocol.try_into().ok()?,
         ports,
+        interface: Attachment::TUN,
     })
 }
 
@@ -312,7 +313,8 @@ impl Random {
             GRE => Ports::None,
             _ => Ports::Pair { source: self.inside(source), destination: self.inside(destination) },
         };
-        FiveTuple { source: self.address(&rule.local), destination: self.address(&rule.remote), protocol, ports }
+        let (source, destination) = (self.address(&rule.local), self.address(&rule.remote));
+        FiveTuple { source, destination, protocol, ports, interface: Attachment::TUN }
     }
 
     fn inside<T: Into<u64> + TryFrom<u64> + Copy>(&mut self, range: (T, T)) -> T {

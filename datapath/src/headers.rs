@@ -4,7 +4,7 @@
 //! Only headers up to the ports are looked at. What follows them is the
 //! receiver's business.
 
-use policy::five_tuple::{FiveTuple, Ports};
+use policy::five_tuple::{Attachment, FiveTuple, Ports};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers").
@@ -64,7 +64,7 @@ pub enum Fragment {
 /// The headers of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
-    /// What policies are asked about.
+    /// What policies are asked about; as of a packet of the TUN interface.
     pub tuple: FiveTuple,
     /// Octets of the whole packet by its own account; never more than were given.
     pub total_len: usize,
@@ -143,6 +143,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<Headers, HeaderError> {
             destination: IpAddr::V4(Ipv4Addr::new(e, f, g, h)),
             protocol,
             ports,
+            interface: Attachment::TUN,
         },
         total_len,
         header_len,
@@ -201,6 +202,7 @@ fn parse_ipv6(packet: &[u8]) -> Result<Headers, HeaderError> {
             destination: IpAddr::V6(ipv6_address(fixed, 24)),
             protocol,
             ports,
+            interface: Attachment::TUN,
         },
         total_len,
         header_len: at,

@@ -179,6 +179,7 @@ pub(crate) fn add_host(config: &mut Config, selectors: Vec<Selector>, action: Ho
         priority: n * 10,
         cookie: n + 1,
         selectors,
+        interface: None,
         action,
         cache_share: None,
         line: 1,

@@ -197,6 +197,7 @@ fn tree<'a, F: Family>(selectors: impl Iterator<Item = (u32, &'a Selector)>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::five_tuple::Attachment;
     use crate::selector::AddressRange;
 
     fn selector(protocol: Option<u8>, ports: PortSelector) -> Selector {
@@ -204,7 +205,8 @@ mod tests {
     }
 
     fn tcp(ports: Ports) -> FiveTuple {
-        FiveTuple { source: "10.1.1.1".parse().unwrap(), destination: "10.2.2.2".parse().unwrap(), protocol: 6, ports }
+        let (source, destination) = ("10.1.1.1".parse().unwrap(), "10.2.2.2".parse().unwrap());
+        FiveTuple { source, destination, protocol: 6, ports, interface: Attachment::TUN }
     }
 
     const HTTP: PortSelector = PortSelector::Ports { local: (0, u16::MAX), remote: (80, 80) };

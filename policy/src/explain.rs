@@ -85,6 +85,9 @@ pub struct Step {
     pub line: usize,
     /// What it covers.
     pub selectors: Vec<String>,
+    /// The interface that it is for; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// Whether that is the packet.
     pub outcome: Outcome,
 }
@@ -194,7 +197,7 @@ impl Spd {
                 Direction::Outbound => "outbound".to_owned(),
                 Direction::Inbound => "inbound".to_owned(),
             },
-            tried: tried.iter().map(|h| step(h, outcome(h))).collect(),
+            tried: tried.iter().map(|h| self.step(h, outcome(h))).collect(),
             decided_by,
             cookie: verdict.cookie,
             action: match verdict.decision {
@@ -211,6 +214,19 @@ impl Spd {
         explanation
     }
 
+    fn step(&self, host: &HostPolicy, outcome: Outcome) -> Step {
+        let interface = host.interface.and_then(|i| self.config().startup.attachment_name(i));
+        Step {
+            name: host.name.clone(),
+            priority: host.priority,
+            cookie: host.cookie,
+            line: host.line,
+            selectors: host.selectors.iter().map(ToString::to_string).collect(),
+            interface: interface.map(str::to_owned),
+            outcome,
+        }
+    }
+
     fn tunnel_step(&self, tunnel: &TunnelPolicy, tuple: &FiveTuple, direction: Direction) -> TunnelStep {
         let config = self.config();
         TunnelStep {
@@ -223,17 +239,6 @@ impl Spd {
             ike_policy: config.ike_policy(tunnel.tdestination).map(|p| ike_step(p)),
             auth_record: config.auth_record(tunnel.tdestination).map(|a| auth_step(a, tunnel)),
         }
-    }
-}
-
-fn step(host: &HostPolicy, outcome: Outcome) -> Step {
-    Step {
-        name: host.name.clone(),
-        priority: host.priority,
-        cookie: host.cookie,
-        line: host.line,
-        selectors: host.selectors.iter().map(ToString::to_string).collect(),
-        outcome,
     }
 }
 
@@ -264,6 +269,9 @@ fn spell(transform: &EspTransform) -> String {
 
 /// The best outcome of any of a policy's selectors.
 fn outcome_of(host: &HostPolicy, tuple: &FiveTuple, direction: Direction) -> Outcome {
+    if !host.is_for(tuple.interface) {
+        return Outcome::Differs { field: "interface".to_owned() };
+    }
     let outcomes = host.selectors.iter().map(|selector| {
         if is_link_control(tuple) && !names_a_type(selector) {
             (0, Outcome::TypeNotNamed)

@@ -12,6 +12,35 @@ pub enum Direction {
     Inbound,
 }
 
+/// An interface of the packet path, by which packets enter and leave: its place
+/// in [`Startup::attachments`](crate::config::Startup::attachments).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attachment(u8);
+
+impl Attachment {
+    /// The TUN interface, which there always is.
+    pub const TUN: Self = Self(0);
+    /// How many there can be: so many have room in the keys of the SPD cache.
+    pub const MOST: usize = 64;
+
+    /// By its place; `None` beyond [`Attachment::MOST`].
+    #[must_use]
+    pub fn new(place: usize) -> Option<Self> {
+        (place < Self::MOST).then_some(Self(place as u8))
+    }
+
+    /// Of the low bits of a number.
+    pub(crate) const fn of_low_bits(bits: u64) -> Self {
+        Self((bits % Self::MOST as u64) as u8)
+    }
+
+    /// Its place.
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The part of a packet that takes the place of ports (RFC 4301 4.4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ports {
@@ -47,6 +76,8 @@ pub struct FiveTuple {
     pub protocol: u8,
     /// Ports, or what stands for them.
     pub ports: Ports,
+    /// Where the packet enters or leaves. No part of a conversation, but of what policies ask.
+    pub interface: Attachment,
 }
 
 impl FiveTuple {

@@ -10,6 +10,11 @@
 //! 3. Host policies by priority, the first match decides.
 //! 4. The default policy.
 //!
+//! # Interfaces
+//! A host policy may be for one interface alone ([`HostPolicy::interface`]): in
+//! the terms of RFC 4301 4.4.1 each interface has an SPD of its own, chosen by
+//! where a packet enters or leaves. Policies that name none are in all of them.
+//!
 //! # Fragments
 //! A fragment that is not the first shows no ports (RFC 4301 OPAQUE), and
 //! neither skipping a policy that looks at ports nor guessing is safe. The
@@ -29,12 +34,12 @@
 
 use crate::bypass::BypassList;
 use crate::classifier::{Classifier, Coverage, HiddenPorts, coverage};
-use crate::config::{Config, DefaultAction, HostAction, TunnelPolicy};
+use crate::config::{Config, DefaultAction, HostAction, HostPolicy, TunnelPolicy};
 use crate::counters::DropReason;
-use crate::five_tuple::{Direction, FiveTuple, Ports};
+use crate::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use crate::selector::{PortSelector, Selector};
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Cookie of decisions that no policy made: the bypass list, and link control.
@@ -87,11 +92,10 @@ pub struct Spd {
     epoch: u32,
     config: Config,
     bypass: BypassList,
-    classifier: Classifier,
-    /// Selectors that [name a type](names_a_type).
-    link_control: Classifier,
-    /// Policies that discard or protect, as far as they look at ports.
-    hidden_ports: HiddenPorts,
+    /// The first is for interfaces that no host policy names.
+    views: Box<[View]>,
+    /// Place in `views`, by interface.
+    view_of: [u8; Attachment::MOST],
     /// Index of the tunnel of each host policy that has one, by place in `config.hosts`.
     host_tunnels: Box<[Option<u32>]>,
     /// By index, ascending. Indices of tunnels that are gone are missing.
@@ -100,6 +104,39 @@ pub struct Spd {
     next_tunnel: u32,
     /// Of policies that have one, by cookie.
     cache_shares: HashMap<u32, u8>,
+}
+
+/// The host policies that are for one interface, by their places in `config.hosts`.
+#[derive(Debug)]
+struct View {
+    classifier: Classifier,
+    /// Selectors that [name a type](names_a_type).
+    link_control: Classifier,
+    /// Policies that discard or protect, as far as they look at ports.
+    hidden_ports: HiddenPorts,
+}
+
+impl View {
+    /// `None`: an interface that no policy names.
+    fn compile(hosts: &[Arc<HostPolicy>], interface: Option<Attachment>) -> Self {
+        let applies = |host: &HostPolicy| match (host.interface, interface) {
+            (None, _) => true,
+            (Some(own), Some(interface)) => own == interface,
+            (Some(_), None) => false,
+        };
+        // One that is not for the interface keeps its place, with nothing in it.
+        let selectors = |host| if applies(host) { host.selectors.as_slice() } else { &[] };
+        Self {
+            classifier: Classifier::compile(hosts.iter().map(|h| selectors(h))),
+            link_control: Classifier::compile(hosts.iter().map(|h| selectors(h).iter().filter(|s| names_a_type(s)))),
+            hidden_ports: HiddenPorts::compile(
+                (0..)
+                    .zip(hosts)
+                    .filter(|(_, h)| !matches!(h.action, HostAction::Pass))
+                    .map(|(policy, h)| (policy, selectors(h))),
+            ),
+        }
+    }
 }
 
 impl Spd {
@@ -152,19 +189,17 @@ impl Spd {
             HostAction::Tunnel(tunnel) => by_name.get(&*tunnel.name).copied(),
             HostAction::Pass | HostAction::Discard => None,
         });
+        let mut views = vec![View::compile(&config.hosts, None)];
+        let mut view_of = [0; Attachment::MOST];
+        for interface in config.hosts.iter().filter_map(|h| h.interface).collect::<BTreeSet<_>>() {
+            view_of[interface.place()] = views.len() as u8;
+            views.push(View::compile(&config.hosts, Some(interface)));
+        }
         Self {
             epoch,
             bypass: BypassList::new(&config.bypass),
-            classifier: Classifier::compile(config.hosts.iter().map(|h| &h.selectors)),
-            link_control: Classifier::compile(
-                config.hosts.iter().map(|h| h.selectors.iter().filter(|s| names_a_type(s))),
-            ),
-            hidden_ports: HiddenPorts::compile(
-                (0..)
-                    .zip(&config.hosts)
-                    .filter(|(_, h)| !matches!(h.action, HostAction::Pass))
-                    .map(|(policy, h)| (policy, &h.selectors)),
-            ),
+            views: views.into(),
+            view_of,
             host_tunnels: host_tunnels.collect(),
             tunnels,
             next_tunnel,
@@ -187,7 +222,7 @@ impl Spd {
         if is_link_control(tuple) {
             return self.decide_link_control(tuple, direction);
         }
-        let first = self.classifier.first_match(tuple, direction);
+        let first = self.view(tuple).classifier.first_match(tuple, direction);
         let verdict = match first {
             Some(policy) => self.apply(policy, tuple, direction),
             None => self.default_verdict(),
@@ -201,9 +236,15 @@ impl Spd {
         }
     }
 
+    /// The policies for a packet's interface.
+    #[inline]
+    fn view(&self, tuple: &FiveTuple) -> &View {
+        &self.views[usize::from(self.view_of[tuple.interface.place()])]
+    }
+
     /// Only policies that name the type decide.
     fn decide_link_control(&self, tuple: &FiveTuple, direction: Direction) -> Verdict {
-        match self.link_control.first_match(tuple, direction) {
+        match self.view(tuple).link_control.first_match(tuple, direction) {
             Some(policy) => self.apply(policy, tuple, direction),
             None => Verdict::of(Decision::Pass, COOKIE_NONE),
         }
@@ -228,11 +269,12 @@ impl Spd {
             protect @ Decision::Protect { .. } => protect != verdict.decision,
         };
         let could_cover = |policy: &u32| {
-            let mut selectors = self.config.hosts[*policy as usize].selectors.iter();
-            selectors.any(|s| coverage(s, tuple, direction) == Coverage::PortsHidden)
+            let host = &self.config.hosts[*policy as usize];
+            let hidden = |s| coverage(s, tuple, direction) == Coverage::PortsHidden;
+            host.is_for(tuple.interface) && host.selectors.iter().any(hidden)
         };
         let end = decider.unwrap_or(self.config.hosts.len() as u32);
-        let first = self.hidden_ports.first_match(tuple, direction)?;
+        let first = self.view(tuple).hidden_ports.first_match(tuple, direction)?;
         // Most often that is the one: others count only where it leads into the tunnel of the verdict.
         (first..end).find(|policy| undone(policy) && could_cover(policy))
     }
@@ -282,7 +324,7 @@ impl Spd {
             return false;
         }
         let hidden = FiveTuple { ports: Ports::Opaque, ..*tuple };
-        for rule in self.classifier.rules() {
+        for rule in self.view(tuple).classifier.rules() {
             match rule.coverage(&hidden, direction) {
                 Coverage::Differs => {}
                 Coverage::PortsHidden => return true,

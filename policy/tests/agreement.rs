@@ -10,7 +10,7 @@ use policy::cache::{CacheEntry, CacheKey, Inserted, SpdCache};
 use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, TunnelPolicy};
 use policy::counters::DropReason;
 use policy::explain::{Action, DecidedBy, Outcome};
-use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::limits::Limits;
 use policy::selector::{AddressRange, PortSelector, Selector};
 use policy::spd::{COOKIE_DEFAULT, Decision, SharedSpd, Spd, Verdict};
@@ -60,6 +60,11 @@ fn selector() -> impl Strategy<Value = Selector> {
     })
 }
 
+/// Those that policies name.
+fn interface() -> impl Strategy<Value = Attachment> {
+    prop_oneof![Just(0), Just(1), Just(63)].prop_map(|place| Attachment::new(place).unwrap())
+}
+
 fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
     let wide = any::<bool>().prop_map(|v6| {
         let all = AddressRange::new(address(v6, 0), address(v6, ADDRESSES)).unwrap();
@@ -82,17 +87,17 @@ fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let host = (prop::collection::vec(selector(), 1..3), 0..7usize);
+    let host = (prop::collection::vec(selector(), 1..3), 0..7usize, prop::option::weighted(0.3, interface()));
     (prop::collection::vec(host, 0..9), tunnels(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
         |(hosts, tunnels, discard, bypass)| {
             let mut rules = Rules::new();
-            for (n, (selectors, action)) in hosts.into_iter().enumerate() {
+            for (n, (selectors, action, interface)) in hosts.into_iter().enumerate() {
                 let action = match action {
                     0 | 1 => HostAction::Pass,
                     2 | 3 => HostAction::Discard,
                     tunnel => HostAction::Tunnel(Arc::clone(&tunnels[tunnel - 4])),
                 };
-                rules = rules.host(&format!("h{n}"), selectors, action);
+                rules = rules.host(&format!("h{n}"), selectors, action).on(interface);
             }
             if discard {
                 rules = rules.discard_by_default();
@@ -115,10 +120,11 @@ fn packet() -> impl Strategy<Value = (FiveTuple, Direction)> {
         1 => Just((1, Ports::Icmp { kind: 8, code: 0 })),
     ];
     let direction = prop_oneof![Just(Direction::Outbound), Just(Direction::Inbound)];
-    (any::<bool>(), 0..ADDRESSES, 0..ADDRESSES, ports, direction).prop_map(
-        |(v6, s, d, (protocol, ports), direction)| {
-            let tuple = FiveTuple { source: address(v6, s), destination: address(v6, d), protocol, ports };
-            (tuple, direction)
+    let interface = prop_oneof![6 => interface(), 1 => Just(Attachment::new(2).unwrap())];
+    (any::<bool>(), 0..ADDRESSES, 0..ADDRESSES, ports, direction, interface).prop_map(
+        |(v6, s, d, (protocol, ports), direction, interface)| {
+            let (source, destination) = (address(v6, s), address(v6, d));
+            (FiveTuple { source, destination, protocol, ports, interface }, direction)
         },
     )
 }
@@ -136,7 +142,7 @@ fn on_paper(spd: &Spd, tuple: &FiveTuple, direction: Direction) -> Verdict {
     let names = |s: &Selector| matches!(s.ports, PortSelector::Icmp { kind, .. } if kind != (0, 255));
     for (at, host) in config.hosts.iter().enumerate() {
         let covers = |s: &Selector| s.matches(tuple, direction) && (!link_control || names(s));
-        if !host.selectors.iter().any(covers) {
+        if host.interface.is_some_and(|i| i != tuple.interface) || !host.selectors.iter().any(covers) {
             continue;
         }
         let verdict = match &host.action {
@@ -184,7 +190,8 @@ fn unless_undone(
             HostAction::Discard => Decision::Discard,
             HostAction::Tunnel(t) => Decision::Protect { tunnel: spd.tunnel_index(&t.name).unwrap() },
         };
-        says != verdict.decision && host.selectors.iter().any(could)
+        let elsewhere = host.interface.is_some_and(|i| i != tuple.interface);
+        says != verdict.decision && !elsewhere && host.selectors.iter().any(could)
     });
     match undone {
         Some(host) => {

@@ -8,7 +8,7 @@ mod common;
 use common::{Seeded, between, range};
 use crypto::Entropy;
 use policy::classifier::{Classifier, Coverage, HiddenPorts, coverage};
-use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -155,7 +155,7 @@ impl Random {
             Direction::Outbound => (local, remote),
             Direction::Inbound => (remote, local),
         };
-        (FiveTuple { source, destination, protocol, ports }, direction)
+        (FiveTuple { source, destination, protocol, ports, interface: Attachment::TUN }, direction)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Selectors against the plainest definition of what they mean.
 #![allow(clippy::unwrap_used, reason = "a strategy that is wrong fails the test")]
 
-use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,6 +57,7 @@ fn tuple() -> impl Strategy<Value = FiveTuple> {
         destination: v4(d),
         protocol,
         ports,
+        interface: Attachment::TUN,
     })
 }
 
@@ -97,6 +98,7 @@ proptest! {
                 Ports::Pair { source, destination } => Ports::Pair { source: destination, destination: source },
                 other => other,
             },
+            interface: t.interface,
         };
         prop_assert_eq!(s.matches(&t, Direction::Outbound), s.matches(&swapped, Direction::Inbound));
     }
@@ -111,7 +113,8 @@ proptest! {
 #[test]
 fn a_fragment_without_ports_is_not_covered_by_a_selector_that_looks_at_them() {
     let any = AddressRange::ANY_V4;
-    let fragment = FiveTuple { source: v4(1), destination: v4(2), protocol: 17, ports: Ports::Opaque };
+    let (source, destination, ports) = (v4(1), v4(2), Ports::Opaque);
+    let fragment = FiveTuple { source, destination, protocol: 17, ports, interface: Attachment::TUN };
     let ports = PortSelector::Ports { local: (0, u16::MAX), remote: (53, 53) };
     let narrow = Selector { local: any, remote: any, protocol: Some(17), ports };
     let wide = Selector { ports: PortSelector::Any, ..narrow.clone() };

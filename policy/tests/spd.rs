@@ -5,7 +5,7 @@ mod common;
 use common::{Rules, between, icmp_types, ip, range, remote_port, tcp, tunnel, tuple};
 use policy::config::{HostAction, StartMode, TunnelPolicy};
 use policy::counters::DropReason;
-use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::spd::{COOKIE_DEFAULT, COOKIE_NONE, Decision, SharedSpd, Spd, Verdict};
 use policy::transform::EspTransform;
 use std::sync::Arc;
@@ -82,6 +82,29 @@ fn every_selector_of_a_policy_counts() {
     assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), expected);
     assert_eq!(spd.decide(&tcp("fd01::1", "fd02::1", 80), Outbound), expected);
     assert_eq!(spd.decide(&tcp("fd01::1", "fd03::1", 80), Outbound), PASS_BY_DEFAULT);
+}
+
+/// Each interface has an SPD of its own (RFC 4301 4.4.1).
+#[test]
+fn a_policy_for_one_interface_says_nothing_about_the_others() {
+    let all = || between("10.0.0.0/8", "10.0.0.0/8");
+    let second = Attachment::new(1);
+    let ssh = remote_port(all(), 6, (22, 22));
+    let rules = Rules::new().discard("ssh", ssh).on(second).pass("mine", all()).on(Attachment::new(0));
+    let spd = spd(rules.discard("rest", all()));
+    for (port, interface, expected) in [
+        (22, 0, verdict(Decision::Pass, 3)),
+        (22, 1, dropped(DropReason::PolicyDiscard, 2)),
+        (22, 7, dropped(DropReason::PolicyDiscard, 4)),
+        (80, 0, verdict(Decision::Pass, 3)),
+        (80, 1, dropped(DropReason::PolicyDiscard, 4)),
+    ] {
+        let packet = FiveTuple { interface: Attachment::new(interface).unwrap(), ..tcp("10.1.0.1", "10.2.0.1", port) };
+        assert_eq!(spd.decide(&packet, Outbound), expected, "port {port}, interface {interface}");
+        let fragment = FiveTuple { ports: Ports::Opaque, ..packet };
+        assert_eq!(spd.looks_at_ports(&fragment, Outbound), interface == 1);
+    }
+    assert_eq!(Attachment::new(Attachment::MOST), None);
 }
 
 /// HP-UX scenario H1: the address is on the bypass list.

@@ -149,12 +149,12 @@ fn the_daemon_gives_the_same_answer_as_its_file() {
     let daemon = Daemon::start(move |request, responder| match request {
         Request::Explain(packet) => {
             let direction = five_tuple::Direction::from(packet.direction);
-            let explanation = spd.explain(&packet.five_tuple(), direction);
+            let explanation = spd.explain(&packet.five_tuple(&spd.config().startup).unwrap(), direction);
             responder.answer(vec![Answer::Explanation(Box::new(explanation))]);
         }
         other => panic!("{other:?}"),
     });
-    let args = ["-sa", "10.1.0.1", "-da", "10.2.0.1", "-sp", "1", "-dp", "443", "-explain"];
+    let args = ["-sa", "10.1.0.1", "-da", "10.2.0.1", "-sp", "1", "-dp", "443", "-if", "caponier0", "-explain"];
     let live = run(POLICY, daemon.run_dir(), &args);
     assert!(live.status.success(), "{}", stderr(&live));
     assert_eq!(stdout(&live), stdout(&policy(&file, &args)));
@@ -165,6 +165,7 @@ fn the_daemon_gives_the_same_answer_as_its_file() {
         ports: Some((1, 443)),
         icmp: None,
         direction: Direction::Outbound,
+        interface: Some("caponier0".into()),
     };
     assert_eq!(daemon.last_request(), Some(Request::Explain(asked)));
     let nobody = run(POLICY, nowhere(), &args);

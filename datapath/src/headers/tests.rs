@@ -25,7 +25,8 @@ fn by_etherparse(packet: &[u8]) -> Option<(FiveTuple, bool)> {
         Some(TransportSlice::Icmpv6(t)) => Ports::Icmp { kind: t.type_u8(), code: t.code_u8() },
         Some(TransportSlice::Igmp(_)) | None => Ports::None,
     };
-    Some((FiveTuple { source, destination, protocol: payload.ip_number.0, ports }, payload.fragmented))
+    let (protocol, interface) = (payload.ip_number.0, Attachment::TUN);
+    Some((FiveTuple { source, destination, protocol, ports, interface }, payload.fragmented))
 }
 
 fn has_ah(ip: &etherparse::Ipv6Slice<'_>) -> bool {

@@ -1,6 +1,6 @@
-//! Keys of the SPD cache: five-tuple and direction, packed and hashed.
+//! Keys of the SPD cache: five-tuple, interface and direction, packed and hashed.
 
-use crate::five_tuple::{Direction, FiveTuple, Ports};
+use crate::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use core::hash::{Hash, Hasher};
 use crypto::Entropy;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,7 +23,9 @@ const OPAQUE: u64 = 1 << 42;
 const PAIR: u64 = 2 << 42;
 const ICMP: u64 = 3 << 42;
 const KIND: u64 = 3 << 42;
-const EPOCH_SHIFT: u32 = 44;
+const INTERFACE_SHIFT: u32 = 44;
+const EPOCH_SHIFT: u32 = 50;
+const _: () = assert!(Attachment::MOST == 1 << (EPOCH_SHIFT - INTERFACE_SHIFT));
 /// The bits of a key's last word that a table has for the epoch.
 pub(super) const EPOCH: u64 = !0 << EPOCH_SHIFT;
 
@@ -38,6 +40,7 @@ impl CacheKey {
     #[must_use]
     pub fn new(tuple: FiveTuple, direction: Direction) -> Self {
         let mut rest = u64::from(tuple.protocol) << 32
+            | (tuple.interface.place() as u64) << INTERFACE_SHIFT
             | match tuple.ports {
                 Ports::None => 0,
                 Ports::Opaque => OPAQUE,
@@ -75,7 +78,8 @@ impl CacheKey {
             OPAQUE => Ports::Opaque,
             _ => Ports::None,
         };
-        FiveTuple { source, destination, protocol: (rest >> 32) as u8, ports }
+        let interface = Attachment::of_low_bits(rest >> INTERFACE_SHIFT);
+        FiveTuple { source, destination, protocol: (rest >> 32) as u8, ports, interface }
     }
 
     /// Which way.
@@ -129,8 +133,8 @@ impl Hash for CacheKey {
     }
 }
 
-/// What a table keeps of an epoch. Epochs that are 2^20 apart look alike there:
-/// stale entries are gone long before as many policy changes.
+/// What a table keeps of an epoch. Epochs that are 2^14 apart look alike there:
+/// each policy change removes stale entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EpochTag(u32);
 
@@ -228,7 +232,10 @@ mod tests {
         let (source, destination) = (address("10.1.1.1", "fd01::1"), address("10.2.2.2", "fd02::2"));
         (0..1u16 << 14).map(move |port| {
             let ports = Ports::Pair { source: 40_000, destination: port };
-            CacheKey::new(FiveTuple { source, destination, protocol: 6, ports }, Direction::Inbound)
+            CacheKey::new(
+                FiveTuple { source, destination, protocol: 6, ports, interface: Attachment::TUN },
+                Direction::Inbound,
+            )
         })
     }
 
@@ -269,11 +276,11 @@ mod tests {
 
     #[test]
     fn epochs_are_ordered_and_found_again() {
-        for epoch in [0, 1, 2, 0xf_ffff, 0x10_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+        for epoch in [0, 1, 2, 0x3fff, 0x4000, 0xf_ffff, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
             let tag = EpochTag::of_epoch(epoch);
             let next = EpochTag::of_epoch(epoch.wrapping_add(1));
             assert!(tag.is_before(next) && !next.is_before(tag) && !tag.is_before(tag));
-            for latest in [epoch, epoch.wrapping_add(1), epoch.wrapping_add(400_000), epoch.wrapping_sub(1)] {
+            for latest in [epoch, epoch.wrapping_add(1), epoch.wrapping_add(4000), epoch.wrapping_sub(1)] {
                 assert_eq!(tag.near(latest), epoch);
             }
         }

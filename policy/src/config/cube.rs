@@ -1,19 +1,20 @@
-//! Selectors as ranges of four numbers: what they have in common, and what is left of one without others.
+//! Selectors as ranges of five numbers: what they have in common, and what is left of one without others.
 
 use crate::classifier::words;
+use crate::five_tuple::Attachment;
 use crate::selector::{AddressRange, Selector};
 use std::net::IpAddr;
 
 /// Pieces into which a cube is cut at most.
 const MOST_PIECES: usize = 256;
 
-/// What a selector covers: a range of local addresses, of remote addresses, and
-/// of the two words of protocol and ports that the classifier uses.
+/// What a selector covers: a range of local addresses, of remote addresses, of
+/// the two words of protocol and ports that the classifier uses, and of interfaces.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cube {
     ipv4: bool,
     /// Lowest and highest, both included.
-    sides: [(u128, u128); 4],
+    sides: [(u128, u128); 5],
 }
 
 impl Cube {
@@ -21,8 +22,17 @@ impl Cube {
     pub(super) fn new(selector: &Selector) -> Self {
         let ([near, far], _) = words(selector);
         let wide = |(low, high): (u32, u32)| (low.into(), high.into());
-        let sides = [side(&selector.local), side(&selector.remote), wide(near), wide(far)];
+        let interfaces = (0, Attachment::MOST as u128 - 1);
+        let sides = [side(&selector.local), side(&selector.remote), wide(near), wide(far), interfaces];
         Self { ipv4: selector.local.is_ipv4(), sides }
+    }
+
+    /// The part of it on one interface; all of it for `None`.
+    pub(super) fn on(mut self, interface: Option<Attachment>) -> Self {
+        if let Some(interface) = interface {
+            self.sides[4] = (interface.place() as u128, interface.place() as u128);
+        }
+        self
     }
 
     /// Everything with these addresses on one side.

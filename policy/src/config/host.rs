@@ -1,9 +1,11 @@
 //! `[[host]]`.
 
+use super::model::Startup;
 use super::object::{Object, quoted};
 use super::priority::{self, Priority};
 use super::selectors;
 use super::source::{Located, Span};
+use crate::five_tuple::Attachment;
 use crate::selector::{AddressRange, Selector};
 
 /// A host policy as read, before what it names is looked up.
@@ -15,6 +17,8 @@ pub(super) struct HostEntry {
     pub(super) priority: Priority,
     /// `None`: wrong, and reported.
     pub(super) selectors: Option<Vec<Selector>>,
+    /// The interface it is tied to; outer `None`: wrong, and reported.
+    pub(super) interface: Option<Option<Attachment>>,
     pub(super) action: Action,
     pub(super) cache_share: Option<u8>,
 }
@@ -28,7 +32,7 @@ pub(super) enum Action {
 }
 
 /// Reads one host policy.
-pub(super) fn read(mut object: Object<'_, '_, '_>) -> HostEntry {
+pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> HostEntry {
     let name = object.name();
     if let Some(n) = &name
         && n.value.eq_ignore_ascii_case("default")
@@ -39,15 +43,51 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> HostEntry {
     }
     let priority = priority::read(&mut object);
     let selectors = selectors::read(&mut object, &[AddressRange::ANY_V4, AddressRange::ANY_V6]);
+    let interface = interface(&mut object, startup);
     let action = action(&mut object);
     let cache_share = cache_share(&mut object);
-    let (line, header) = (object.line(), object.header);
-    HostEntry { line, label: object.label, header, name, priority, selectors, action, cache_share }
+    HostEntry {
+        line: object.line(),
+        label: object.label,
+        header: object.header,
+        name,
+        priority,
+        selectors,
+        interface,
+        action,
+        cache_share,
+    }
 }
 
 /// Percent of the SPD cache that entries of one policy may take.
 pub(super) fn cache_share(object: &mut Object<'_, '_, '_>) -> Option<u8> {
     object.integer("cache_share", 1..=100).and_then(|percent| u8::try_from(percent.value).ok())
+}
+
+/// The interface that packets enter or leave by; `None` if it was wrong and was reported.
+fn interface(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Option<Attachment>> {
+    let expected = "the name of an interface of the packet path";
+    let Some(name) = object.string("interface", expected) else {
+        return if object.has("interface") { None } else { Some(None) };
+    };
+    let found = startup.attachment(name.value);
+    if found.is_none() {
+        let known: Vec<&str> = startup.attachments().collect();
+        object
+            .error(
+                name.at,
+                format!(
+                    "`interface` is {}, but the packet path has no interface of this name; it has {}",
+                    quoted(name.value),
+                    known.join(", ")
+                ),
+            )
+            .suggest(
+                super::nearest::did_you_mean(name.value, known.iter().copied())
+                    .unwrap_or_else(|| "leave it out: a policy without `interface` is for all".to_owned()),
+            );
+    }
+    found.map(Some)
 }
 
 /// HP-UX: an omitted action is DISCARD; with a tunnel it is PASS and may be omitted.

@@ -50,6 +50,7 @@ pub(super) const HOST: Section = Section {
         "protocol",
         "icmp_type",
         "icmp_code",
+        "interface",
         "priority",
         "action",
         "tunnel",

@@ -96,7 +96,7 @@ impl Entries {
             one(root, &keys::DEFAULT, report, |mut o| startup::default_policy(&mut o))
                 .unwrap_or((DefaultAction::Pass, None));
         Self {
-            hosts: each(root, &keys::HOST, report, host::read),
+            hosts: each(root, &keys::HOST, report, |o| host::read(o, &startup)),
             tunnels: each(root, &keys::TUNNEL, report, |o| tunnel::read(o, &startup)),
             ikes: each(root, &keys::IKE, report, |o| ike::read(o, &startup)),
             auths: each(root, &keys::AUTH, report, auth::read),

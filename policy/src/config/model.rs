@@ -3,6 +3,7 @@
 //! Objects and defaults are those of HP-UX IPSec (`ipsec_config add host|tunnel|ike|auth|bypass|startup`).
 
 use crate::audit::Level;
+use crate::five_tuple::{Attachment, Direction, FiveTuple};
 use crate::sa::Lifetime;
 use crate::selector::{AddressRange, Selector};
 use crate::transform::EspTransform;
@@ -102,12 +103,28 @@ pub struct HostPolicy {
     pub cookie: u32,
     /// What it covers; never empty, several when the object repeats an address.
     pub selectors: Vec<Selector>,
+    /// Only packets that enter and leave by this interface; `None`: by any.
+    pub interface: Option<Attachment>,
     /// What to do.
     pub action: HostAction,
     /// Percent of the SPD cache's hard limit, 1 to 100, that entries of this policy may take; `None`: all of it.
     pub cache_share: Option<u8>,
     /// Line of the object in the file.
     pub line: usize,
+}
+
+impl HostPolicy {
+    /// Whether it is for packets of an interface at all.
+    #[must_use]
+    pub fn is_for(&self, interface: Attachment) -> bool {
+        self.interface.is_none_or(|own| own == interface)
+    }
+
+    /// Whether it covers a packet.
+    #[must_use]
+    pub fn matches(&self, tuple: &FiveTuple, direction: Direction) -> bool {
+        self.is_for(tuple.interface) && self.selectors.iter().any(|s| s.matches(tuple, direction))
+    }
 }
 
 /// What a host policy does.
@@ -231,6 +248,26 @@ pub enum Identity {
     UserFqdn(String),
     /// ID_KEY_ID: opaque octets.
     KeyId(Vec<u8>),
+}
+
+impl Startup {
+    /// Names of the interfaces of the packet path, at most [`Attachment::MOST`]; their places are
+    /// those of [`Attachment`].
+    pub fn attachments(&self) -> impl Iterator<Item = &str> {
+        core::iter::once(self.interface.as_str())
+    }
+
+    /// An interface of the packet path by its name.
+    #[must_use]
+    pub fn attachment(&self, name: &str) -> Option<Attachment> {
+        self.attachments().position(|n| n == name).and_then(Attachment::new)
+    }
+
+    /// The name of an interface of the packet path.
+    #[must_use]
+    pub fn attachment_name(&self, interface: Attachment) -> Option<&str> {
+        self.attachments().nth(interface.place())
+    }
 }
 
 impl Config {

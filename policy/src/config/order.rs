@@ -119,7 +119,7 @@ impl<'c> Comparison<'c> {
         let selectors = config.hosts.iter().enumerate().flat_map(|(n, h)| h.selectors.iter().map(move |s| (n, s)));
         let all = || config.bypass.iter().map(|_| None).chain(selectors.clone().map(Some));
         let item = |host| Item { host, covered_by: None, met_by: Vec::new(), repeated_by: None, contradicted_by: None };
-        let cubes = config.bypass.iter().map(Cube::of).chain(selectors.clone().map(|(_, s)| Cube::new(s)));
+        let cubes = config.bypass.iter().map(Cube::of).chain(selectors.clone().map(|(n, s)| cube(config, n, s)));
         let mut compared = Self {
             config,
             items: all().map(item).collect(),
@@ -177,10 +177,13 @@ impl<'c> Comparison<'c> {
             if item.met_by.len() < 2 || item.met_by.len() > MOST_TOGETHER {
                 return None;
             }
-            let (_, selector) = item.host?;
+            let (place, selector) = item.host?;
             let mut met = item.met_by.clone();
             met.sort_unstable();
-            by.extend(cover_together(&Cube::new(selector), met.into_iter().map(|n| (n, self.cubes[n])))?);
+            by.extend(cover_together(
+                &cube(self.config, place, selector),
+                met.into_iter().map(|n| (n, self.cubes[n])),
+            )?);
         }
         (!own.is_empty()).then_some(by)
     }
@@ -223,6 +226,12 @@ fn gists<'c>(config: &Config, all: impl Iterator<Item = Option<(usize, &'c Selec
         }
     };
     all.map(gist).collect()
+}
+
+/// What a selector of a host policy covers. Where there is one interface, that is all there are.
+fn cube(config: &Config, place: usize, selector: &Selector) -> Cube {
+    let several = config.startup.attachments().nth(1).is_some();
+    Cube::new(selector).on(config.hosts[place].interface.filter(|_| several))
 }
 
 fn lower(first: &mut Option<usize>, place: usize) {

@@ -133,6 +133,7 @@ fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>
                 priority: *priority,
                 cookie: 0,
                 selectors: entry.selectors.clone()?,
+                interface: entry.interface?,
                 action,
                 cache_share: entry.cache_share,
                 line: entry.line,

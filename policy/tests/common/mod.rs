@@ -8,7 +8,7 @@ use policy::config::{
     AuthMethod, AuthRecord, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, Startup,
     TunnelPolicy,
 };
-use policy::five_tuple::{Direction, FiveTuple, Ports};
+use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::sa::Lifetime;
 use policy::selector::{AddressRange, PortSelector, Selector};
 use std::net::IpAddr;
@@ -97,11 +97,19 @@ impl Rules {
             priority: n * 10,
             cookie: n + 1,
             selectors,
+            interface: None,
             action,
             cache_share: None,
             line: n as usize * 7,
         };
         self.hosts.push(Arc::new(host));
+        self
+    }
+
+    /// The last host policy is for one interface alone.
+    pub(crate) fn on(mut self, interface: Option<Attachment>) -> Self {
+        let host = self.hosts.pop().expect("a host policy");
+        self.hosts.push(Arc::new(HostPolicy { interface, ..HostPolicy::clone(&host) }));
         self
     }
 
@@ -166,7 +174,7 @@ impl Rules {
 }
 
 pub(crate) fn tuple(source: &str, destination: &str, protocol: u8, ports: Ports) -> FiveTuple {
-    FiveTuple { source: ip(source), destination: ip(destination), protocol, ports }
+    FiveTuple { source: ip(source), destination: ip(destination), protocol, ports, interface: Attachment::TUN }
 }
 
 pub(crate) fn tcp(source: &str, destination: &str, destination_port: u16) -> FiveTuple {
@@ -176,11 +184,8 @@ pub(crate) fn tcp(source: &str, destination: &str, destination_port: u16) -> Fiv
 /// A different conversation for each number.
 pub(crate) fn flow(n: u32) -> CacheKey {
     let pair = Ports::Pair { source: n as u16, destination: 80 };
-    let source = std::net::Ipv4Addr::from_bits(0x0a00_0000 | n >> 16);
-    CacheKey::new(
-        FiveTuple { source: source.into(), destination: ip("10.200.0.1"), protocol: 17, ports: pair },
-        Direction::Outbound,
-    )
+    let source = std::net::Ipv4Addr::from_bits(0x0a00_0000 | n >> 16).to_string();
+    CacheKey::new(tuple(&source, "10.200.0.1", 17, pair), Direction::Outbound)
 }
 
 /// The same with IPv6.

@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Which way the packet goes, seen from this host
     #[arg(long, value_name = "in|out", default_value = "out")]
     dir: Way,
+    /// Interface of the packet path that it enters or leaves by [default: the TUN interface]
+    #[arg(long = "if", value_name = "NAME")]
+    interface: Option<String>,
     /// Ask this configuration, which need not be loaded, instead of the daemon
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -93,7 +96,7 @@ pub(super) fn decide(args: Args, out: &mut dyn Write) -> Result<(), Failure> {
     let packet = args.packet()?;
     let explanation = match &args.config {
         Some(file) => from_file(file, &packet)?,
-        None => from_daemon(&args.run_dir.path(), packet)?,
+        None => from_daemon(&args.run_dir.path(), packet.clone())?,
     };
     if args.json {
         #[derive(serde::Serialize)]
@@ -118,7 +121,8 @@ pub(super) fn decide(args: Args, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn from_file(file: &Path, packet: &Packet) -> Result<Explanation, Failure> {
     let checked = config_file::read(file).map_err(Failure::new)?;
-    Ok(Spd::compile(&checked.config, 0).explain(&packet.five_tuple(), packet.direction.into()))
+    let tuple = packet.five_tuple(&checked.config.startup).map_err(Failure::from)?;
+    Ok(Spd::compile(&checked.config, 0).explain(&tuple, packet.direction.into()))
 }
 
 fn from_daemon(run_dir: &Path, packet: Packet) -> Result<Explanation, Failure> {
@@ -160,6 +164,7 @@ impl Args {
                 Way::In => Direction::Inbound,
                 Way::Out => Direction::Outbound,
             },
+            interface: self.interface.clone(),
         })
     }
 

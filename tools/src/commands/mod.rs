@@ -42,6 +42,12 @@ impl From<clap::Error> for Failure {
     }
 }
 
+impl From<crate::control::Refusal> for Failure {
+    fn from(r: crate::control::Refusal) -> Self {
+        Self::new(r)
+    }
+}
+
 impl From<client::Error> for Failure {
     fn from(e: client::Error) -> Self {
         Self::new(e)

@@ -14,8 +14,9 @@ pub mod server;
 
 use crate::report::{Direction, Filters, Record, Section};
 use ::policy::audit::Level;
+use ::policy::config::Startup;
 use ::policy::explain::Explanation;
-use ::policy::five_tuple::{FiveTuple, Ports};
+use ::policy::five_tuple::{Attachment, FiveTuple, Ports};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -114,7 +115,7 @@ pub enum Request {
 }
 
 /// A packet that need not exist, for [`Request::Explain`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
     /// Sender.
     pub source: IpAddr,
@@ -130,18 +131,32 @@ pub struct Packet {
     pub icmp: Option<(u8, u8)>,
     /// Which way it goes.
     pub direction: Direction,
+    /// The interface of the packet path that it enters or leaves by; absent: the TUN interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
 impl Packet {
     /// As the policy engine sees it.
-    #[must_use]
-    pub fn five_tuple(&self) -> FiveTuple {
+    ///
+    /// # Errors
+    /// The packet path has no interface of that name.
+    pub fn five_tuple(&self, startup: &Startup) -> Result<FiveTuple, Refusal> {
+        let interface = match &self.interface {
+            None => Attachment::TUN,
+            Some(name) => startup.attachment(name).ok_or_else(|| {
+                let known: Vec<&str> = startup.attachments().collect();
+                let text = format!("the packet path has no interface `{name}`; it has {}", known.join(", "));
+                Refusal::new(RefusalKind::NotFound, text).next("Name one of these, or leave out -if.")
+            })?,
+        };
         let ports = match (self.ports, self.icmp) {
             (Some((source, destination)), _) => Ports::Pair { source, destination },
             (None, Some((kind, code))) => Ports::Icmp { kind, code },
             (None, None) => Ports::None,
         };
-        FiveTuple { source: self.source, destination: self.destination, protocol: self.protocol, ports }
+        let (source, destination, protocol) = (self.source, self.destination, self.protocol);
+        Ok(FiveTuple { source, destination, protocol, ports, interface })
     }
 }
 

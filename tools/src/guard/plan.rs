@@ -4,7 +4,9 @@
 //! there the packet path takes it up, or has just put it down. Anywhere else a
 //! packet that a policy protects is dropped, exactly like one that a policy
 //! discards. Policies are tried in their order and the first that covers a
-//! packet decides, as in the packet path.
+//! packet decides, as in the packet path. A policy for one interface of the packet
+//! path is a rule like the others: there is only the TUN interface, behind which
+//! the guard stands for all of them.
 
 use super::GuardOptions;
 use super::ruleset::{Base, Chain, DropName, Hook, Match, Rule, RuleSet, Side, Verdict};

@@ -3,7 +3,7 @@
 
 use super::*;
 use policy::config::{DefaultAction, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
-use policy::five_tuple::{FiveTuple, Ports};
+use policy::five_tuple::{Attachment, FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
 use policy::spd::{Decision, Spd};
 use policy::transform::EspTransform;
@@ -56,6 +56,7 @@ fn config(hosts: Vec<(Vec<Selector>, HostAction)>, bypass: Vec<AddressRange>, de
                 priority: n * 10,
                 cookie: n + 1,
                 selectors,
+                interface: None,
                 action,
                 cache_share: None,
                 line: 1,
@@ -161,7 +162,7 @@ fn forbidden(config: &Config, p: &Packet) -> Option<bool> {
         None if with_ports => Ports::Opaque,
         _ => Ports::None,
     };
-    let tuple = FiveTuple { source: p.source, destination: p.destination, protocol, ports };
+    let tuple = FiveTuple { source: p.source, destination: p.destination, protocol, ports, interface: Attachment::TUN };
     let verdict = Spd::compile(config, 1).decide(&tuple, p.direction);
     let by_tunnel =
         config.hosts.iter().any(|h| h.cookie == verdict.cookie && matches!(h.action, HostAction::Tunnel(_)));

@@ -440,6 +440,7 @@ impl CacheWalk {
             fragment: tuple.ports == Ports::Opaque,
             protocol: tuple.protocol,
             direction,
+            interface: self.policies.config().startup.attachment_name(tuple.interface).map(str::to_owned),
             action: match entry.decision {
                 Decision::Bypass | Decision::Pass => CacheAction::Pass,
                 Decision::Discard => CacheAction::Discard,

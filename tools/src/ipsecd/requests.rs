@@ -24,8 +24,14 @@ pub(super) async fn answer(daemon: &mut Daemon, request: Request, responder: Res
             reports::answer(daemon, network, &sections, filters, responder).await;
         }
         Request::Explain(packet) => {
-            let explanation = daemon.shared.spd.load().explain(&packet.five_tuple(), packet.direction.into());
-            responder.answer(vec![Answer::Explanation(Box::new(explanation))]);
+            let spd = daemon.shared.spd.load();
+            match packet.five_tuple(&spd.config().startup) {
+                Ok(tuple) => {
+                    let explanation = spd.explain(&tuple, packet.direction.into());
+                    responder.answer(vec![Answer::Explanation(Box::new(explanation))]);
+                }
+                Err(refusal) => responder.refuse(refusal),
+            }
         }
         Request::Status => {
             let status = reports::status(daemon);

@@ -79,6 +79,9 @@ pub struct CacheRecord {
     pub protocol: u8,
     /// Which way the packets go.
     pub direction: Direction,
+    /// The interface of the packet path that they enter or leave by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// What was decided.
     pub action: CacheAction,
     /// Why, where the decision is to drop and the reason is not the policy itself.
@@ -214,6 +217,7 @@ mod tests {
             fragment: false,
             protocol: 6,
             direction: Direction::Outbound,
+            interface: None,
             action: CacheAction::Pass,
             reason: None,
             tunnel: None,

@@ -14,7 +14,8 @@ pub fn packet(out: &mut dyn Write, packet: &Packet) -> io::Result<()> {
     row(out, &[("Src IP Address", is(packet.source)), ("Src Port number", may(&ports.0))])?;
     row(out, &[("Dst IP Address", is(packet.destination)), ("Dst Port number", may(&ports.1))])?;
     row(out, &[("ICMP Type", may(&icmp.0)), ("ICMP Code", may(&icmp.1))])?;
-    row(out, &[("Network Protocol", is(protocol_name(packet.protocol))), ("Direction", is(packet.direction))])
+    row(out, &[("Network Protocol", is(protocol_name(packet.protocol))), ("Direction", is(packet.direction))])?;
+    row(out, &[("Interface", may(&packet.interface))])
 }
 
 /// Every rule that was tried, in order, and what came of it.
@@ -25,10 +26,11 @@ pub fn trace(out: &mut dyn Write, explanation: &Explanation) -> io::Result<()> {
     }
     writeln!(out, "bypass list: does not cover the local address")?;
     for (step, n) in explanation.tried.iter().zip(1..) {
-        let Step { name, priority, cookie, line, selectors, outcome: found } = step;
+        let Step { name, priority, cookie, line, selectors, interface, outcome: found } = step;
         let found = outcome(found);
         writeln!(out, "{n}. {name} (priority {priority}, cookie {cookie}, line {line}): {found}")?;
         selectors.iter().try_for_each(|s| writeln!(out, "     {s}"))?;
+        interface.iter().try_for_each(|name| writeln!(out, "     interface {name}"))?;
     }
     if explanation.decided_by == DecidedBy::Default {
         writeln!(out, "{}. default (searched last): match", explanation.tried.len() + 1)?;

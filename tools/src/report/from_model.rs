@@ -19,7 +19,7 @@ pub const DEFAULT_COOKIE: u32 = 1;
 pub fn host_policies(config: &Config) -> Vec<HostPolicyReport> {
     let mut out = Vec::new();
     for direction in [Direction::Outbound, Direction::Inbound] {
-        let named = config.hosts.iter().zip(1..).map(|(p, id)| host_policy(p, id, direction));
+        let named = config.hosts.iter().zip(1..).map(|(p, id)| host_policy(config, p, id, direction));
         out.extend(named);
         let last = u32::try_from(config.hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
         out.push(default_policy(config, last, direction));
@@ -29,7 +29,7 @@ pub fn host_policies(config: &Config) -> Vec<HostPolicyReport> {
 
 /// One host policy; `id` is its place in the search order, from 1.
 #[must_use]
-pub fn host_policy(policy: &HostPolicy, id: u32, direction: Direction) -> HostPolicyReport {
+pub fn host_policy(config: &Config, policy: &HostPolicy, id: u32, direction: Direction) -> HostPolicyReport {
     let outbound = direction == Direction::Outbound;
     let tunnel = match &policy.action {
         HostAction::Tunnel(t) => Some(t),
@@ -43,6 +43,7 @@ pub fn host_policy(policy: &HostPolicy, id: u32, direction: Direction) -> HostPo
         direction,
         active: None,
         selectors: policy.selectors.iter().map(SelectorReport::from).collect(),
+        interface: policy.interface.and_then(|i| config.startup.attachment_name(i)).map(str::to_owned),
         action: match &policy.action {
             HostAction::Pass => PolicyAction::Pass,
             HostAction::Discard => PolicyAction::Discard,
@@ -72,6 +73,7 @@ fn default_policy(config: &Config, id: u32, direction: Direction) -> HostPolicyR
         direction,
         active: None,
         selectors: vec![any(AddressRange::ANY_V4), any(AddressRange::ANY_V6)],
+        interface: None,
         action: match config.default_action {
             DefaultAction::Pass => PolicyAction::Pass,
             DefaultAction::Discard => PolicyAction::Discard,

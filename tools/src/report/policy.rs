@@ -107,6 +107,9 @@ pub struct HostPolicyReport {
     pub active: Option<bool>,
     /// What it covers, as configured: `local` is this host's side in either direction.
     pub selectors: Vec<SelectorReport>,
+    /// The interface of the packet path that it is for; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// What it does.
     pub action: PolicyAction,
     /// Flags, if any.

@@ -93,6 +93,7 @@ fn host(out: &mut dyn Write, r: &HostPolicyReport) -> io::Result<()> {
         addresses(out, selector, r.direction)?;
     }
     row(out, &[("Direction", is(r.direction)), ("Configuration line", may(&r.line))])?;
+    row(out, &[("Interface", may(&r.interface))])?;
     let action = match r.action {
         PolicyAction::DynamicKeySa => "Dynamic key SA",
         PolicyAction::ManualKeySa => "Manual key SA",
@@ -304,6 +305,7 @@ fn cache(out: &mut dyn Write, r: &CacheRecord) -> io::Result<()> {
     row(out, &[("Dst IP Address", is(r.dst)), ("Dst Port number", may(&r.dst_port))])?;
     row(out, &[("ICMP Type", may(&r.icmp_type)), ("ICMP Code", may(&r.icmp_code))])?;
     row(out, &[("Network Protocol", is(protocol_name(Some(r.protocol)))), ("Direction", is(r.direction))])?;
+    row(out, &[("Interface", may(&r.interface))])?;
     row(out, &[("Fragments without ports", r.fragment.then(|| "Yes".to_string()))])?;
     let action = match r.action {
         CacheAction::Secure => "Secure",

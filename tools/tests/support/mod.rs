@@ -155,7 +155,16 @@ pub fn config(hosts: Vec<(Selector, HostAction)>, default_action: DefaultAction)
     let tunnels = tunnels.collect();
     let hosts = hosts.into_iter().zip(1..).map(|((selector, action), n)| {
         let (name, selectors) = (format!("h{n}"), vec![selector]);
-        Arc::new(HostPolicy { name, priority: n * 10, cookie: n + 1, selectors, action, cache_share: None, line: 1 })
+        Arc::new(HostPolicy {
+            name,
+            priority: n * 10,
+            cookie: n + 1,
+            selectors,
+            interface: None,
+            action,
+            cache_share: None,
+            line: 1,
+        })
     });
     Config {
         startup: Startup::default(),
