@@ -120,6 +120,7 @@ type NewIkeCipher = fn(key: &[u8]) -> Made<dyn IkeCipher>;
 type Generate = fn(&mut dyn Entropy) -> Made<dyn KeyExchange>;
 type NewSigningKey = fn(der: &[u8]) -> Made<dyn SigningKey>;
 type Verify = fn(public: &[u8], hash: &[u8], signature: &[u8]) -> Result<(), Error>;
+type Check = fn(peer: &[u8]) -> Result<(), Error>;
 
 /// An encryption algorithm (cipher or AEAD) with one key size.
 pub struct Encryption {
@@ -235,6 +236,8 @@ pub struct Group {
     pub source: &'static str,
     /// Draws an ephemeral secret; none for forbidden groups.
     pub(crate) generate: Option<Generate>,
+    /// Whether a peer's public value is one of the group; there with `generate`.
+    pub(crate) check: Option<Check>,
 }
 
 /// A signature by which a peer authenticates itself, with the key that makes it.
@@ -363,6 +366,19 @@ impl Group {
     pub fn generate(&self, entropy: &mut dyn Entropy) -> Result<Box<dyn KeyExchange>, Error> {
         match self.generate {
             Some(generate) => generate(entropy),
+            None => Err(Error::Unusable { algorithm: self.keyword, purpose: "key exchange" }),
+        }
+    }
+
+    /// Whether a peer's public value can be one of this group: its length, its range, on the
+    /// curve, not of small order. Cheap, and needs no secret of ours: to be asked before
+    /// [`Group::generate`], so that a worthless value costs nothing (RFC 6989 2).
+    ///
+    /// # Errors
+    /// [`Error::PublicValue`] says what is wrong; [`Error::Unusable`] for a forbidden group.
+    pub fn check(&self, peer: &[u8]) -> Result<(), Error> {
+        match self.check {
+            Some(check) => check(peer),
             None => Err(Error::Unusable { algorithm: self.keyword, purpose: "key exchange" }),
         }
     }

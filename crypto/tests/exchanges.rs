@@ -12,13 +12,26 @@ fn usable() -> impl Iterator<Item = &'static Group> {
 
 fn refuses(group: &Group, public: &[u8], why: &str) {
     let ours = group.generate(&mut SeededEntropy::new(1)).unwrap();
-    match ours.agree(public) {
-        Err(Error::PublicValue { group: keyword, reason }) => {
-            assert_eq!(keyword, group.keyword);
-            assert!(reason.contains(why), "{group}: {reason}");
+    // Before anything is computed, and when it would be.
+    for result in [group.check(public), ours.agree(public).map(|_| ())] {
+        match result {
+            Err(Error::PublicValue { group: keyword, reason }) => {
+                assert_eq!(keyword, group.keyword);
+                assert!(reason.contains(why), "{group}: {reason}");
+            }
+            other => panic!("{group}: {other:?} instead of refusal because {why}"),
         }
-        other => panic!("{group}: {other:?} instead of refusal because {why}"),
     }
+}
+
+#[test]
+fn true_public_values_pass_the_check() {
+    for (group, seed) in usable().zip(1..) {
+        let public = group.generate(&mut SeededEntropy::new(seed)).unwrap().public().to_vec();
+        assert_eq!(group.check(&public), Ok(()), "{group}");
+    }
+    let forbidden = GROUPS.iter().find(|row| row.status == Status::Forbidden).unwrap();
+    assert!(matches!(forbidden.check(&[2; 96]), Err(Error::Unusable { .. })));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::ATTEMPTS;
 use crate::table::{Error, KeyExchange};
 use crate::{Entropy, Secret};
-use aws_lc_rs::agreement::{self, Algorithm, ECDH_P256, ECDH_P384, ECDH_P521, PrivateKey, UnparsedPublicKey};
+use aws_lc_rs::agreement::{
+    self, Algorithm, ECDH_P256, ECDH_P384, ECDH_P521, ParsedPublicKey, PrivateKey, UnparsedPublicKey,
+};
 use zeroize::Zeroizing;
 
 /// Group 19.
@@ -21,6 +23,21 @@ pub(crate) fn generate_521(entropy: &mut dyn Entropy) -> Result<Box<dyn KeyExcha
     generate(&P521, entropy)
 }
 
+/// A value of group 19?
+pub(crate) fn check_256(peer: &[u8]) -> Result<(), Error> {
+    P256.point(peer).map(|_| ())
+}
+
+/// A value of group 20?
+pub(crate) fn check_384(peer: &[u8]) -> Result<(), Error> {
+    P384.point(peer).map(|_| ())
+}
+
+/// A value of group 21?
+pub(crate) fn check_521(peer: &[u8]) -> Result<(), Error> {
+    P521.point(peer).map(|_| ())
+}
+
 static P256: Curve = Curve { group: "ecp256", algorithm: &ECDH_P256, coordinate_len: 32, top_mask: 0xff };
 static P384: Curve = Curve { group: "ecp384", algorithm: &ECDH_P384, coordinate_len: 48, top_mask: 0xff };
 static P521: Curve = Curve { group: "ecp521", algorithm: &ECDH_P521, coordinate_len: 66, top_mask: 0x01 };
@@ -32,6 +49,23 @@ struct Curve {
     coordinate_len: usize,
     /// The bits of a scalar's first octet that can be set.
     top_mask: u8,
+}
+
+const OFF_THE_CURVE: &str = "it is not a point on the curve";
+
+impl Curve {
+    /// The point that a peer's public value is, if it is one of the curve and not its origin.
+    fn point(&self, peer: &[u8]) -> Result<ParsedPublicKey, Error> {
+        let invalid = |reason| Error::PublicValue { group: self.group, reason };
+        if peer.len() != 2 * self.coordinate_len {
+            return Err(invalid("it is not two coordinates long"));
+        }
+        let mut point = Vec::with_capacity(1 + peer.len());
+        point.push(UNCOMPRESSED);
+        point.extend_from_slice(peer);
+        let parsed = ParsedPublicKey::try_from(UnparsedPublicKey::new(self.algorithm, point));
+        parsed.map_err(|_| invalid(OFF_THE_CURVE))
+    }
 }
 
 /// SEC 1's mark of an uncompressed point, which IKE leaves out (RFC 5903 7).
@@ -65,14 +99,8 @@ impl KeyExchange for Ecp {
     }
 
     fn agree(self: Box<Self>, peer: &[u8]) -> Result<Secret, Error> {
-        let invalid = |reason| Error::PublicValue { group: self.curve.group, reason };
-        if peer.len() != 2 * self.curve.coordinate_len {
-            return Err(invalid("it is not two coordinates long"));
-        }
-        let mut point = Vec::with_capacity(1 + peer.len());
-        point.push(UNCOMPRESSED);
-        point.extend_from_slice(peer);
-        let peer = UnparsedPublicKey::new(self.curve.algorithm, point);
-        agreement::agree(&self.private, peer, invalid("it is not a point on the curve"), |x| Ok(Secret::copy_of(x)))
+        let failed = Error::PublicValue { group: self.curve.group, reason: OFF_THE_CURVE };
+        let peer = self.curve.point(peer)?;
+        agreement::agree(&self.private, peer, failed, |x| Ok(Secret::copy_of(x)))
     }
 }

@@ -43,6 +43,31 @@ pub(crate) fn generate_4096(entropy: &mut dyn Entropy) -> Result<Box<dyn KeyExch
     generate::<{ U4096::LIMBS }, { U384::LIMBS }>("modp4096", &P4096, entropy)
 }
 
+/// A value of `modp1024`?
+pub(crate) fn check_1024(peer: &[u8]) -> Result<(), Error> {
+    element("modp1024", &P1024, peer).map(|_| ())
+}
+
+/// A value of `modp1536`?
+pub(crate) fn check_1536(peer: &[u8]) -> Result<(), Error> {
+    element("modp1536", &P1536, peer).map(|_| ())
+}
+
+/// A value of `modp2048`?
+pub(crate) fn check_2048(peer: &[u8]) -> Result<(), Error> {
+    element("modp2048", &P2048, peer).map(|_| ())
+}
+
+/// A value of `modp3072`?
+pub(crate) fn check_3072(peer: &[u8]) -> Result<(), Error> {
+    element("modp3072", &P3072, peer).map(|_| ())
+}
+
+/// A value of `modp4096`?
+pub(crate) fn check_4096(peer: &[u8]) -> Result<(), Error> {
+    element("modp4096", &P4096, peer).map(|_| ())
+}
+
 /// Draws x and computes 2^x.
 fn generate<const LIMBS: usize, const EXPONENT: usize>(
     group: &'static str,
@@ -75,23 +100,33 @@ impl<const LIMBS: usize, const EXPONENT: usize> KeyExchange for Modp<LIMBS, EXPO
     }
 
     fn agree(self: Box<Self>, peer: &[u8]) -> Result<Secret, Error> {
-        let invalid = |reason| Error::PublicValue { group: self.group, reason };
-        // As long as the modulus, leading zeros included (RFC 2409 5).
-        if peer.len() != Uint::<LIMBS>::BYTES {
-            return Err(invalid("it is not as long as the prime"));
-        }
-        let peer = Uint::from_be_slice(peer);
-        let p_minus_1 = self.modulus.modulus().as_ref().wrapping_sub(&Uint::ONE);
-        if peer <= Uint::ONE {
-            return Err(invalid("it is 0 or 1"));
-        }
-        if peer >= p_minus_1 {
-            return Err(invalid("it is not below p - 1"));
-        }
+        let peer = element(self.group, self.modulus, peer)?;
         let shared = Zeroizing::new(power(&peer, &self.exponent, self.modulus));
         let octets = Zeroizing::new(shared.to_be_bytes());
         Ok(Secret::copy_of((*octets).as_ref()))
     }
+}
+
+/// The number that a peer's public value is, if it may be one.
+fn element<const LIMBS: usize>(
+    group: &'static str,
+    modulus: &'static Modulus<LIMBS>,
+    peer: &[u8],
+) -> Result<Uint<LIMBS>, Error> {
+    let invalid = |reason| Error::PublicValue { group, reason };
+    // As long as the modulus, leading zeros included (RFC 2409 5).
+    if peer.len() != Uint::<LIMBS>::BYTES {
+        return Err(invalid("it is not as long as the prime"));
+    }
+    let peer = Uint::from_be_slice(peer);
+    let p_minus_1 = modulus.modulus().as_ref().wrapping_sub(&Uint::ONE);
+    if peer <= Uint::ONE {
+        return Err(invalid("it is 0 or 1"));
+    }
+    if peer >= p_minus_1 {
+        return Err(invalid("it is not below p - 1"));
+    }
+    Ok(peer)
 }
 
 /// base^exponent, in a time that depends on the sizes alone.

@@ -5,12 +5,12 @@ use crate::exchange::{ecp, modp, x25519};
 
 /// Every Diffie-Hellman group that Caponier knows.
 pub static GROUPS: [Group; 10] = [
-    Group { generate: Some(modp::generate_2048), ..modp(14, "modp2048", 256) },
-    Group { generate: Some(modp::generate_3072), ..modp(15, "modp3072", 384) },
-    Group { generate: Some(modp::generate_4096), ..modp(16, "modp4096", 512) },
-    Group { generate: Some(ecp::generate_256), ..ecp(19, "ecp256", 32) },
-    Group { generate: Some(ecp::generate_384), ..ecp(20, "ecp384", 48) },
-    Group { generate: Some(ecp::generate_521), ..ecp(21, "ecp521", 66) },
+    Group { generate: Some(modp::generate_2048), check: Some(modp::check_2048), ..modp(14, "modp2048", 256) },
+    Group { generate: Some(modp::generate_3072), check: Some(modp::check_3072), ..modp(15, "modp3072", 384) },
+    Group { generate: Some(modp::generate_4096), check: Some(modp::check_4096), ..modp(16, "modp4096", 512) },
+    Group { generate: Some(ecp::generate_256), check: Some(ecp::check_256), ..ecp(19, "ecp256", 32) },
+    Group { generate: Some(ecp::generate_384), check: Some(ecp::check_384), ..ecp(20, "ecp384", 48) },
+    Group { generate: Some(ecp::generate_521), check: Some(ecp::check_521), ..ecp(21, "ecp521", 66) },
     Group {
         keyword: "x25519",
         aliases: &["curve25519"],
@@ -21,11 +21,13 @@ pub static GROUPS: [Group; 10] = [
         caveat: "",
         source: "RFC 8031, RFC 7748",
         generate: Some(x25519::generate),
+        check: Some(x25519::check),
     },
     Group {
         status: Status::Legacy,
         caveat: "1536 bits are below what RFC 8247 allows",
         generate: Some(modp::generate_1536),
+        check: Some(modp::check_1536),
         ..modp(5, "modp1536", 192)
     },
     Group {
@@ -33,6 +35,7 @@ pub static GROUPS: [Group; 10] = [
         caveat: "a well-funded attacker can break 1024 bits (RFC 8247 2.4)",
         source: "RFC 2409 6.2",
         generate: Some(modp::generate_1024),
+        check: Some(modp::check_1024),
         ..modp(2, "modp1024", 128)
     },
     Group {
@@ -54,6 +57,7 @@ const fn modp(number: u16, keyword: &'static str, len: usize) -> Group {
         caveat: "",
         source: "RFC 3526",
         generate: None,
+        check: None,
     }
 }
 
@@ -70,6 +74,7 @@ const fn ecp(number: u16, keyword: &'static str, len: usize) -> Group {
         caveat: "",
         source: "RFC 5903",
         generate: None,
+        check: None,
     }
 }
 

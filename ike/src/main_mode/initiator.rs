@@ -107,6 +107,10 @@ impl KeSent {
         let (Some(public), Some(peer_nonce)) = (Payloads(payloads).key_exchange(), Payloads(payloads).nonce()) else {
             return Err(ignored(MainMode::InitiatorKeSent(self), malformed("a message 4 without a usable nonce")));
         };
+        // Anybody on the way could have sent it: the true message 4 may yet come.
+        if let Err(e) = self.agreed.suite.group.check(public) {
+            return Err(ignored(MainMode::InitiatorKeSent(self), key_exchange_failed(&e)));
+        }
         let this = *self;
         let nat_support = this.announced.nat.filter(|_| traverses_nat(&setup.policy)).map(|(support, _)| support);
         let nat = nat_support.and_then(|_| {

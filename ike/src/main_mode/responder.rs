@@ -87,6 +87,10 @@ impl SaSent {
             return Err(ignored(MainMode::ResponderSaSent(self), malformed("a message 3 without a usable nonce")));
         };
         let suite = self.agreed.suite;
+        // A worthless value costs nobody an exponentiation.
+        if let Err(e) = suite.group.check(public) {
+            return Err(ignored(MainMode::ResponderSaSent(self), key_exchange_failed(&e)));
+        }
         let exchange = match suite.group.generate(context.entropy) {
             Ok(exchange) => exchange,
             Err(e) => return Err(failed(unusable(&e))),

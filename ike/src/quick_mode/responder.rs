@@ -91,6 +91,7 @@ pub(crate) fn answer(
     let (shared, our_public) = match (agreed.pfs, &asked.public) {
         (None, _) => (None, None),
         (Some(group), Some(public)) => {
+            group.check(public).map_err(|e| crypto_failed(&e, Fault::Peer))?;
             let exchange = group.generate(entropy).map_err(|e| crypto_failed(&e, Fault::Ours))?;
             let ours = exchange.public().to_vec();
             (Some(exchange.agree(public).map_err(|e| crypto_failed(&e, Fault::Peer))?), Some(ours))
