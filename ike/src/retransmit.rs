@@ -37,6 +37,36 @@ impl Request {
     }
 }
 
+/// Pause before an answer is given again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// An answer is given so many times again and no more: whoever repeats a message for ever gets silence.
+const REPEATS: u8 = 24;
+
+/// An answer, given again to who repeats the question: it may have been lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    datagram: Vec<u8>,
+    not_before: Timestamp,
+    left: u8,
+}
+
+impl Answer {
+    /// An answer that is given now for the first time.
+    pub(crate) fn new(datagram: Vec<u8>, now: Timestamp) -> Self {
+        Self { datagram, not_before: now + PAUSE, left: REPEATS }
+    }
+
+    /// The question has come again.
+    pub(crate) fn again(&mut self, now: Timestamp) -> Option<&[u8]> {
+        if now < self.not_before {
+            return None;
+        }
+        self.left = self.left.checked_sub(1)?;
+        self.not_before = now + PAUSE;
+        Some(&self.datagram)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +84,13 @@ mod tests {
         assert_eq!(sent_at, [0, 1, 3, 7, 15, 30]);
         assert_eq!(next.since(start), GIVE_UP);
         assert_eq!(request.transmissions(), 6);
+    }
+    #[test]
+    fn an_answer_is_repeated_now_and_then_and_not_for_ever() {
+        let mut answer = Answer::new(vec![1], Timestamp::from_micros(0));
+        let given = (0..1_000_000).filter(|ms| answer.again(Timestamp::from_micros(ms * 1000)).is_some());
+        let given: Vec<u64> = given.collect();
+        assert_eq!(given.len(), usize::from(REPEATS));
+        assert_eq!(given[..3], [250, 500, 750]);
     }
 }

@@ -300,6 +300,19 @@ impl Caponier {
         self.daemon.kill();
     }
 
+    /// Memory of the daemon that is in use, in kilobytes (VmRSS of proc(5)).
+    ///
+    /// # Panics
+    /// If the system does not say.
+    #[must_use]
+    #[track_caller]
+    pub fn resident_kbytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.daemon.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is there");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kilobytes")
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.daemon.is_running()

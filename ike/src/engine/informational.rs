@@ -73,14 +73,11 @@ impl Engine {
     pub(super) fn informational_message(
         &mut self,
         now: Timestamp,
+        id: u64,
         datagram: &Datagram<'_>,
         message: &Message,
         entropy: &mut dyn Entropy,
     ) {
-        let Some(id) = self.sa_of(&message.header, datagram) else {
-            self.discard(Discarded::UnknownSa);
-            return;
-        };
         if let Body::Clear(payloads) = &message.body {
             self.unauthenticated_notifications(id, Payloads(payloads));
             return;

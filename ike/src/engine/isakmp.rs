@@ -5,7 +5,7 @@ use crate::failure::{Exchange, Failure, Place, Role};
 use crate::main_mode::{MainMode, Setup};
 use crate::quick_mode::QuickMode;
 use crate::report::IsakmpReport;
-use crate::retransmit::Request;
+use crate::retransmit::{Answer, Request};
 use core::fmt;
 use policy::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub enum Discarded {
     NotAuthentic,
     /// Payloads are missing, too many, or not acceptable at this point.
     Unexpected,
-    /// Too many negotiations are half-open, in all or from this address.
+    /// Too many negotiations are half-open, in all or from this address: this one, or one that gave way to it.
     HalfOpenLimit,
     /// No IKE policy or authentication record for the peer, or refused before.
     Refused,
@@ -37,6 +37,8 @@ pub enum Discarded {
     Collision,
     /// We are shutting down.
     Stopping,
+    /// Our answer would be longer than the message, and nothing shows who sent it.
+    TooShortToAnswer,
 }
 
 impl fmt::Display for Discarded {
@@ -53,6 +55,7 @@ impl fmt::Display for Discarded {
             Self::Refused => "refused",
             Self::Collision => "collision",
             Self::Stopping => "stopping",
+            Self::TooShortToAnswer => "too_short_to_answer",
         })
     }
 }
@@ -81,7 +84,7 @@ pub(super) struct IsakmpSa {
     /// The peer's last message of main mode that was accepted.
     pub(super) last_received: Vec<u8>,
     /// Our answer to it.
-    pub(super) reply: Option<Vec<u8>>,
+    pub(super) reply: Option<Answer>,
     pub(super) held: Option<Held>,
     /// The best explanation so far, should the negotiation fail.
     pub(super) hint: Option<Failure>,
@@ -109,7 +112,7 @@ pub(super) struct Quick {
     pub(super) tunnel: Arc<str>,
     pub(super) request: Option<Request>,
     pub(super) last_received: Option<Vec<u8>>,
-    pub(super) reply: Option<Vec<u8>>,
+    pub(super) reply: Option<Answer>,
     /// The pair it made.
     pub(super) pair: Option<u64>,
     /// Best explanation so far, should it fail.

@@ -2,6 +2,7 @@
 //! of them: reload, deletion by command, shutdown.
 
 use super::pairs::{GRACE, GRACE_OF_THE_OTHER, soft_limit};
+use super::source::Source;
 use super::tunnels::{Attempt, Tunnel};
 use super::{Datagram, Engine, Output, Timer};
 use crate::failure::Role;
@@ -33,6 +34,7 @@ impl Engine {
     ) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.established = Some(now);
+        self.half_open.remove(Source::of(sa.setup.remote.ip()), id);
         let Some(established) = sa.state.established() else { return };
         let (local, remote) = (sa.setup.local, sa.setup.remote);
         let nat = established.nat;
@@ -345,6 +347,7 @@ impl Engine {
     /// Works by a new configuration: what it does not change stays.
     pub(super) fn reload(&mut self, now: Timestamp, config: Arc<Config>, entropy: &mut dyn Entropy) {
         let old = std::mem::replace(&mut self.config, Arc::clone(&config));
+        self.anti_clogging.answer_anew();
         self.reload_tunnels(now, &config, entropy);
         self.reload_peers(now, &old, &config, entropy);
         for policy in config.tunnels.iter().filter(|t| t.start == StartMode::Boot) {

@@ -4,13 +4,16 @@
 //! Call one of the `handle_` functions, then [`Engine::poll_output`] until
 //! nothing is left; call [`Engine::handle_timeout`] at [`Engine::next_timeout`].
 
+mod anti_clogging;
 mod informational;
 mod isakmp;
 mod lifecycle;
+mod newcomers;
 mod pairs;
 mod phase1;
 mod phase2;
 mod refusals;
+mod source;
 mod tunnels;
 
 pub use isakmp::Discarded;
@@ -21,14 +24,17 @@ use crate::report::{IsakmpReport, PairReport, TunnelReport};
 use crate::schedule::Schedule;
 use crate::wire::numbers::ExchangeType;
 use crate::wire::{Cookie, Header, Message};
+use anti_clogging::AntiClogging;
 use crypto::{Entropy, Secret};
 use isakmp::IsakmpSa;
+use newcomers::Newcomers;
 use pairs::Pair;
 use policy::audit::{AuditEvent, Entity, Level, number};
 use policy::config::{Config, StartMode};
 use policy::sa::SaSpec;
 use policy::time::Timestamp;
 use refusals::Refusals;
+use source::HalfOpen;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -199,6 +205,8 @@ enum Timer {
     Tunnel(Arc<str>),
     /// A delete is to be repeated, in case it was lost.
     Farewell(u64),
+    /// First messages are remembered that nothing has followed.
+    Newcomers,
 }
 
 /// Every negotiation and SA of this host.
@@ -216,6 +224,9 @@ pub struct Engine {
     tunnels: BTreeMap<Arc<str>, Tunnel>,
     timers: Schedule<Timer>,
     refusals: Refusals,
+    anti_clogging: AntiClogging,
+    newcomers: Newcomers,
+    half_open: HalfOpen,
     farewells: BTreeMap<u64, informational::Farewell>,
     /// Peers that had an ISAKMP SA with us since we started.
     contacted: BTreeSet<IpAddr>,
@@ -241,6 +252,9 @@ impl Engine {
             tunnels: BTreeMap::new(),
             timers: Schedule::new(),
             refusals: Refusals::default(),
+            anti_clogging: AntiClogging::default(),
+            newcomers: Newcomers::default(),
+            half_open: HalfOpen::default(),
             farewells: BTreeMap::new(),
             contacted: BTreeSet::new(),
             unknown_spis: VecDeque::new(),
@@ -262,14 +276,22 @@ impl Engine {
             self.discard(Discarded::Malformed);
             return;
         };
-        match message.header.exchange {
-            ExchangeType::MAIN_MODE if message.header.responder == Cookie::ZERO => {
-                self.first_message(now, &datagram, &message, entropy);
+        let exchange = message.header.exchange;
+        let known = [ExchangeType::MAIN_MODE, ExchangeType::QUICK_MODE, ExchangeType::INFORMATIONAL];
+        if !known.contains(&exchange) {
+            self.unsupported_exchange(now, &datagram, &message, entropy);
+        } else if exchange == ExchangeType::MAIN_MODE && message.header.responder == Cookie::ZERO {
+            self.first_message(now, &datagram, &message, entropy);
+        } else if let Some(id) = self.sa_of(&message.header, &datagram) {
+            match exchange {
+                ExchangeType::MAIN_MODE => self.main_mode_message(now, id, &datagram, &message, entropy),
+                ExchangeType::QUICK_MODE => self.quick_mode_message(now, id, &datagram, &message, entropy),
+                _ => self.informational_message(now, id, &datagram, &message, entropy),
             }
-            ExchangeType::MAIN_MODE => self.main_mode_message(now, &datagram, &message, entropy),
-            ExchangeType::QUICK_MODE => self.quick_mode_message(now, &datagram, &message, entropy),
-            ExchangeType::INFORMATIONAL => self.informational_message(now, &datagram, &message, entropy),
-            _ => self.unsupported_exchange(now, &datagram, &message, entropy),
+        } else if exchange == ExchangeType::MAIN_MODE {
+            self.admit(now, &datagram, &message, entropy);
+        } else {
+            self.discard(Discarded::UnknownSa);
         }
     }
 
@@ -290,6 +312,7 @@ impl Engine {
                 Timer::PairRetire(pair) => self.pair_retire(now, pair, entropy),
                 Timer::Tunnel(name) => self.tunnel_due(now, &name, entropy),
                 Timer::Farewell(id) => self.farewell_due(now, id),
+                Timer::Newcomers => self.newcomers_due(now),
             }
         }
     }
@@ -418,7 +441,7 @@ impl Engine {
             let cookies = crate::keys::Cookies { initiator: message.header.initiator, responder: Cookie::ZERO };
             let id = crate::informational::message_id(entropy);
             let reply = crate::informational::clear_notification(cookies, id, kind);
-            self.transmit(datagram.local, datagram.remote, &reply);
+            self.answer_stranger(datagram, &reply);
         }
     }
 }

@@ -1,25 +1,21 @@
 //! Main mode in the engine: beginning, answering, repeating, giving up.
 
-use super::isakmp::{Held, IsakmpSa};
+use super::isakmp::{Held, IsakmpSa, Quick};
+use super::source::Source;
 use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Role, slashed};
 use crate::keys::Cookies;
 use crate::main_mode::table::StateName;
-use crate::main_mode::{self, Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop};
+use crate::main_mode::{Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop};
 use crate::proposal::{listed, phase1};
-use crate::retransmit::{GIVE_UP, Request};
+use crate::retransmit::{Answer, GIVE_UP, Request};
 use crate::wire::{Body, Cookie, Message};
 use crypto::{Entropy, Secret};
 use policy::audit::{Level, number::ikmpd};
 use policy::config::AuthRecord;
 use policy::time::Timestamp;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-
-/// Half-open negotiations that peers began, in all.
-const HALF_OPEN_LIMIT: usize = 1000;
-/// Half-open negotiations that one address began.
-const HALF_OPEN_LIMIT_PER_PEER: usize = 20;
 
 impl Engine {
     /// Begins main mode: asks for the pre-shared key, which sends message 1.
@@ -64,147 +60,21 @@ impl Engine {
         Ok(id)
     }
 
-    /// A message with no responder's cookie: the first of a main mode, or the same again.
-    pub(super) fn first_message(
-        &mut self,
-        now: Timestamp,
-        datagram: &Datagram<'_>,
-        message: &Message,
-        entropy: &mut dyn Entropy,
-    ) {
-        if self.repeated_first_message(now, datagram, message) {
-            return;
-        }
-        if main_mode::preview(message).is_err() || message.header.message_id != 0 {
-            self.discard(Discarded::Unexpected);
-            return;
-        }
-        if self.stopping {
-            self.discard(Discarded::Stopping);
-            return;
-        }
-        let (local, remote) = (datagram.local, datagram.remote);
-        if !self.may_open(remote.ip()) {
-            self.discard(Discarded::HalfOpenLimit);
-            return;
-        }
-        self.audit(
-            Level::Informative,
-            ikmpd::RESPOND_PHASE_1,
-            format!("respond new phase 1 negotiation: {}<=>{}", slashed(local), slashed(remote)),
-        );
-        let initiator = message.header.initiator;
-        let cookies = Cookies { initiator, responder: self.cookie(entropy) };
-        let policy = self.config.ike_policy(remote.ip()).cloned();
-        let auth = self.config.auth_record(remote.ip()).cloned();
-        let (Some(policy), Some(auth)) = (policy.as_ref(), auth) else {
-            let what = if policy.is_none() { "ike policy" } else { "auth record" };
-            if self.refusals.keep(now, remote, initiator, None) {
-                let detail = format!("no {what} covers {}", remote.ip());
-                let remedy = "add one with that `remote`, or stop the peer";
-                self.configuration_failure(local, remote, Role::Responder, &detail, remedy);
-            }
-            self.discard(Discarded::Refused);
-            return;
-        };
-        self.audit(
-            Level::Informative,
-            ikmpd::FOUND_IKE_POLICY,
-            format!("found ikev1 policy: {} for {}<=>{}", policy.name, slashed(local), slashed(remote)),
-        );
-        let short_lifetimes = self.config.startup.allow_short_lifetimes;
-        let setup = Setup { cookies, policy: Arc::clone(policy), auth, local, remote, short_lifetimes };
-        let mut context = Context { entropy, initial_contact: false };
-        match main_mode::first_message(&setup, message, &mut context).map_err(|stop| *stop) {
-            Ok(step) => {
-                let id = self.id();
-                let mut sa = IsakmpSa::new(id, Role::Responder, setup, step.next, now);
-                sa.last_received = datagram.payload.to_vec();
-                sa.reply.clone_from(&step.reply);
-                self.insert_isakmp(sa);
-                self.timers.set(Timer::MainMode(id), now + GIVE_UP);
-                if let Some(reply) = step.reply {
-                    self.transmit(local, remote, &reply);
-                }
-            }
-            Err(Stop::Failed { failure, reply }) => {
-                let place = crate::failure::Place {
-                    exchange: crate::failure::Exchange::Main,
-                    role: Role::Responder,
-                    local,
-                    remote,
-                };
-                if self.refusals.keep(now, remote, initiator, reply.clone()) {
-                    self.output.push_back(Output::Audit(failure.event(&place)));
-                    if let Some(reply) = reply {
-                        self.transmit(local, remote, &reply);
-                    }
-                }
-                self.discard(Discarded::Refused);
-            }
-            Err(Stop::Ignored { .. } | Stop::Held { .. }) => self.discard(Discarded::Unexpected),
-        }
-    }
-
-    /// Answers a first message that was seen before as it was answered then.
-    fn repeated_first_message(&mut self, now: Timestamp, datagram: &Datagram<'_>, message: &Message) -> bool {
-        let initiator = message.header.initiator;
-        if initiator == Cookie::ZERO {
-            self.discard(Discarded::Unexpected);
-            return true;
-        }
-        let same_peer = |sa: &&IsakmpSa| sa.role == Role::Responder && sa.setup.remote.ip() == datagram.remote.ip();
-        let ids = self.by_cookie.get(&initiator).cloned().unwrap_or_default();
-        let known = ids.iter().filter_map(|id| self.isakmp.get(id)).find(same_peer);
-        if let Some(sa) = known {
-            let again = sa.last_received == datagram.payload;
-            let answer = sa.reply.clone().filter(|_| again).map(|reply| (sa.setup.local, sa.setup.remote, reply));
-            self.discard(Discarded::Duplicate);
-            if let Some((local, remote, reply)) = answer {
-                self.transmit(local, remote, &reply);
-            }
-            return true;
-        }
-        if let Some(reply) = self.refusals.find(now, datagram.remote, initiator) {
-            let reply = reply.map(<[u8]>::to_vec);
-            self.discard(Discarded::Duplicate);
-            if let Some(reply) = reply {
-                self.transmit(datagram.local, datagram.remote, &reply);
-            }
-            return true;
-        }
-        false
-    }
-
-    /// Whether one more half-open negotiation from `peer` is within the limits.
-    fn may_open(&self, peer: IpAddr) -> bool {
-        let half_open = |sa: &&IsakmpSa| sa.role == Role::Responder && sa.established.is_none();
-        let all = self.isakmp.values().filter(half_open);
-        let (mut total, mut same) = (0, 0);
-        for sa in all {
-            total += 1;
-            same += usize::from(sa.setup.remote.ip() == peer);
-        }
-        total < HALF_OPEN_LIMIT && same < HALF_OPEN_LIMIT_PER_PEER
-    }
-
-    /// A later message of main mode.
+    /// A message of main mode under an SA that we hold.
     pub(super) fn main_mode_message(
         &mut self,
         now: Timestamp,
+        id: u64,
         datagram: &Datagram<'_>,
         message: &Message,
         entropy: &mut dyn Entropy,
     ) {
-        let Some(id) = self.sa_of(&message.header, datagram) else {
-            self.discard(Discarded::UnknownSa);
-            return;
-        };
-        let Some(sa) = self.isakmp.get(&id) else { return };
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
         if sa.last_received == datagram.payload {
-            let answer = sa.reply.clone().map(|reply| (sa.setup.local, sa.setup.remote, reply));
+            let (local, remote) = (sa.setup.local, sa.setup.remote);
+            let answer = sa.reply.as_mut().and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
             self.discard(Discarded::Duplicate);
-            if let Some((local, remote, reply)) = answer {
+            if let Some(reply) = answer {
                 self.transmit(local, remote, &reply);
             }
             return;
@@ -220,7 +90,7 @@ impl Engine {
     }
 
     /// Hands a message to the state machine and does what follows from it.
-    fn advance(
+    pub(super) fn advance(
         &mut self,
         now: Timestamp,
         id: u64,
@@ -240,7 +110,7 @@ impl Engine {
                 let Step { next, reply, float, initial_contact, needs_secret } = step;
                 sa.state = next;
                 sa.last_received = datagram.payload.to_vec();
-                sa.reply.clone_from(&reply);
+                sa.reply = reply.clone().map(|reply| Answer::new(reply, now));
                 sa.hint = None;
                 if float {
                     self.float(&mut sa);
@@ -266,7 +136,7 @@ impl Engine {
                     let kind = crate::wire::numbers::NotifyKind::AUTHENTICATION_FAILED;
                     let message_id = crate::informational::message_id(entropy);
                     let reply = crate::informational::clear_notification(cookies, message_id, kind);
-                    self.transmit(local, remote, &reply);
+                    self.answer_stranger(&Datagram { local, remote, ..*datagram }, &reply);
                 }
             }
             Err(Stop::Held { state }) => {
@@ -276,8 +146,7 @@ impl Engine {
                 self.isakmp.insert(id, sa);
             }
             Err(Stop::Failed { failure, reply }) => {
-                self.forget_cookie(sa.setup.cookies.initiator, id);
-                self.timers.cancel(&Timer::MainMode(id));
+                self.forget_isakmp(&sa.setup, id, &sa.exchanges);
                 if let Some(reply) = reply {
                     self.transmit(datagram.local, datagram.remote, &reply);
                 }
@@ -342,8 +211,7 @@ impl Engine {
                 "give it one with `preshared`",
             );
             let (place, reported) = (sa.place(), sa.reported);
-            self.forget_cookie(sa.setup.cookies.initiator, id);
-            self.timers.cancel(&Timer::MainMode(id));
+            self.forget_isakmp(&sa.setup, id, &sa.exchanges);
             self.main_mode_failed(now, id, &failure, &place, reported, entropy);
             return;
         };
@@ -368,8 +236,7 @@ impl Engine {
                 self.isakmp.insert(id, sa);
             }
             Err(Stop::Failed { failure, .. }) => {
-                self.forget_cookie(sa.setup.cookies.initiator, id);
-                self.timers.cancel(&Timer::MainMode(id));
+                self.forget_isakmp(&sa.setup, id, &sa.exchanges);
                 self.main_mode_failed(now, id, &failure, &place, sa.reported, entropy);
             }
         }
@@ -414,7 +281,7 @@ impl Engine {
     }
 
     /// A cookie that no SA has.
-    fn cookie(&self, entropy: &mut dyn Entropy) -> Cookie {
+    pub(super) fn cookie(&self, entropy: &mut dyn Entropy) -> Cookie {
         loop {
             let mut octets = [0; 8];
             entropy.fill(&mut octets);
@@ -432,7 +299,7 @@ impl Engine {
             && !self.isakmp.values().any(|sa| sa.setup.remote.ip() == peer && sa.established.is_some())
     }
 
-    fn insert_isakmp(&mut self, sa: IsakmpSa) {
+    pub(super) fn insert_isakmp(&mut self, sa: IsakmpSa) {
         self.by_cookie.entry(sa.setup.cookies.initiator).or_default().push(sa.id);
         self.isakmp.insert(sa.id, sa);
     }
@@ -440,13 +307,19 @@ impl Engine {
     /// Takes an SA out with all its timers.
     pub(super) fn remove_isakmp(&mut self, id: u64) -> Option<IsakmpSa> {
         let sa = self.isakmp.remove(&id)?;
-        self.forget_cookie(sa.setup.cookies.initiator, id);
+        self.forget_isakmp(&sa.setup, id, &sa.exchanges);
+        Some(sa)
+    }
+
+    /// Sees to it that nothing points to an SA that was taken out.
+    fn forget_isakmp(&mut self, setup: &Setup, id: u64, exchanges: &BTreeMap<u32, Quick>) {
+        self.forget_cookie(setup.cookies.initiator, id);
+        self.half_open.remove(Source::of(setup.remote.ip()), id);
         let all = [Timer::MainMode, Timer::IsakmpSoft, Timer::IsakmpHard, Timer::IsakmpRetire, Timer::Probe];
         all.iter().for_each(|timer| self.timers.cancel(&timer(id)));
-        for &message_id in sa.exchanges.keys() {
+        for &message_id in exchanges.keys() {
             self.timers.cancel(&Timer::QuickMode(id, message_id));
         }
-        Some(sa)
     }
 
     fn forget_cookie(&mut self, cookie: Cookie, id: u64) {

@@ -11,7 +11,7 @@ use crate::proposal::phase2::Wanted;
 use crate::protection::Iv;
 use crate::quick_mode::table::StateName;
 use crate::quick_mode::{self, Abandoned, Asked, QuickMode, Under};
-use crate::retransmit::{GIVE_UP, Request};
+use crate::retransmit::{Answer, GIVE_UP, Request};
 use crate::wire::numbers::NotifyKind;
 use crate::wire::{Message, Payload};
 use crypto::Entropy;
@@ -78,21 +78,18 @@ impl Engine {
     pub(super) fn quick_mode_message(
         &mut self,
         now: Timestamp,
+        id: u64,
         datagram: &Datagram<'_>,
         message: &Message,
         entropy: &mut dyn Entropy,
     ) {
-        let Some(id) = self.sa_of(&message.header, datagram) else {
-            self.discard(Discarded::UnknownSa);
-            return;
-        };
-        let Some(sa) = self.isakmp.get(&id) else { return };
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let message_id = message.header.message_id;
         if sa.established.is_none() || message_id == 0 {
             self.discard(Discarded::Unexpected);
             return;
         }
-        let Some(exchange) = sa.exchanges.get(&message_id) else {
+        let Some(exchange) = sa.exchanges.get_mut(&message_id) else {
             if sa.message_ids.contains(&message_id) || sa.message_ids.len() >= MESSAGE_IDS {
                 self.discard(Discarded::Replayed);
             } else {
@@ -101,9 +98,10 @@ impl Engine {
             return;
         };
         if exchange.last_received.as_deref() == Some(datagram.payload) {
-            let answer = exchange.reply.clone().map(|reply| (sa.setup.local, sa.setup.remote, reply));
+            let (local, remote) = (sa.setup.local, sa.setup.remote);
+            let answer = exchange.reply.as_mut().and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
             self.discard(Discarded::Duplicate);
-            if let Some((local, remote, reply)) = answer {
+            if let Some(reply) = answer {
                 self.transmit(local, remote, &reply);
             }
             return;
@@ -184,7 +182,7 @@ impl Engine {
                 tunnel: Arc::clone(&tunnel.name),
                 request: Some(request),
                 last_received: Some(datagram.payload.to_vec()),
-                reply: Some(reply.clone()),
+                reply: Some(Answer::new(reply.clone(), now)),
                 pair,
                 hint: None,
             },
@@ -296,7 +294,7 @@ impl Engine {
                 exchange.state = QuickMode::Finished.after(before);
                 exchange.request = None;
                 exchange.last_received = Some(datagram.payload.to_vec());
-                exchange.reply = Some(reply.clone());
+                exchange.reply = Some(Answer::new(reply.clone(), now));
                 sa.exchanges.insert(message_id, exchange);
                 self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
                 self.heard(now, id, datagram);
@@ -386,7 +384,7 @@ impl Engine {
                     tunnel: tunnel.map_or_else(|| "".into(), |t| Arc::clone(&t.name)),
                     request: None,
                     last_received: Some(datagram.payload.to_vec()),
-                    reply,
+                    reply: reply.map(|reply| Answer::new(reply, now)),
                     pair: None,
                     hint: None,
                 },

@@ -1,7 +1,7 @@
 //! Negotiations that we refused, for as long as their initiator repeats itself:
 //! so that each is reported once, and answered the same every time.
 
-use crate::retransmit::GIVE_UP;
+use crate::retransmit::{Answer, GIVE_UP};
 use crate::wire::Cookie;
 use policy::time::Timestamp;
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ struct Refusal {
     until: Timestamp,
     remote: SocketAddr,
     initiator: Cookie,
-    reply: Option<Vec<u8>>,
+    reply: Option<Answer>,
 }
 
 /// The refusals of the last half minute, oldest first.
@@ -23,10 +23,11 @@ struct Refusal {
 pub(super) struct Refusals(VecDeque<Refusal>);
 
 impl Refusals {
-    /// Whether this attempt was refused before; with what, if anything, it was answered.
+    /// Whether this attempt was refused before; with what, if anything, it is answered now.
     pub(super) fn find(&mut self, now: Timestamp, remote: SocketAddr, initiator: Cookie) -> Option<Option<&[u8]>> {
         self.forget(now);
-        self.0.iter().find(|r| r.remote == remote && r.initiator == initiator).map(|r| r.reply.as_deref())
+        let refusal = self.0.iter_mut().find(|r| r.remote == remote && r.initiator == initiator)?;
+        Some(refusal.reply.as_mut().and_then(|answer| answer.again(now)))
     }
 
     /// Remembers a refusal; `false` if there are too many.
@@ -41,7 +42,12 @@ impl Refusals {
         let room = self.0.len() < LIMIT;
         if room {
             // A little longer than the initiator repeats itself.
-            self.0.push_back(Refusal { until: now + GIVE_UP * 2, remote, initiator, reply });
+            self.0.push_back(Refusal {
+                until: now + GIVE_UP * 2,
+                remote,
+                initiator,
+                reply: reply.map(|reply| Answer::new(reply, now)),
+            });
         }
         room
     }

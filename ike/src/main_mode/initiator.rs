@@ -56,7 +56,7 @@ impl InitiatorAwaitingSecret {
     /// Message 1: SA, vendor IDs.
     pub(super) fn secret(self, setup: &Setup, secret: Secret) -> Step {
         let mut payloads = vec![Payload::SecurityAssociation(self.offer.clone())];
-        payloads.extend(vendor_ids(traverses_nat(&setup.policy).then_some(RFC_3947)));
+        payloads.extend(vendor_ids(traverses_nat(&setup.policy).then_some(RFC_3947), true));
         let datagram = clear(setup.cookies, payloads);
         Step::new(MainMode::InitiatorSaSent(Box::new(SaSent { offer: self.offer, secret })), datagram)
     }

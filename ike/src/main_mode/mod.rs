@@ -126,6 +126,19 @@ impl MainMode {
         }
     }
 
+    /// Whether a message in the clear carries what is awaited now, and a public value that can be one.
+    pub(crate) fn awaits(&self, message: &Message) -> bool {
+        let (Some(transition), Body::Clear(payloads)) = (table::transition(self.name()), &message.body) else {
+            return false;
+        };
+        let group = match self {
+            Self::ResponderSaSent(state) => state.group(),
+            _ => return false,
+        };
+        let public = Payloads(payloads).key_exchange();
+        select::check(payloads, transition.required, &[]).is_ok() && public.is_some_and(|p| group.check(p).is_ok())
+    }
+
     /// Processes the next message. Duplicates were sorted out before.
     pub(crate) fn handle(self, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let from = self.name();
@@ -231,8 +244,8 @@ fn clear(cookies: Cookies, payloads: Vec<Payload>) -> Vec<u8> {
 }
 
 /// Our vendor IDs: what NAT traversal we agree to, and dead peer detection.
-fn vendor_ids(nat: Option<[u8; 16]>) -> Vec<Payload> {
-    nat.into_iter().chain([vendor::DPD]).map(|id| Payload::VendorId(id.to_vec())).collect()
+fn vendor_ids(nat: Option<[u8; 16]>, dpd: bool) -> Vec<Payload> {
+    nat.into_iter().chain(dpd.then_some(vendor::DPD)).map(|id| Payload::VendorId(id.to_vec())).collect()
 }
 
 /// Whether we take part in NAT traversal at all.

@@ -19,6 +19,7 @@ use crate::wire::numbers::NotifyKind;
 use crate::wire::select;
 use crate::wire::{Body, Message, Payload, Payloads, SecurityAssociation};
 use crypto::Secret;
+use crypto::table::Group;
 
 /// Message 2 is sent.
 pub(crate) struct SaSent {
@@ -72,12 +73,18 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let announced = Announced::read(payloads);
     let nat = announced.nat.filter(|_| traverses_nat(&setup.policy));
     let mut reply = vec![Payload::SecurityAssociation(agreed.answer.clone())];
-    reply.extend(vendor_ids(nat.map(|(_, id)| id)));
+    // Only what the peer has announced too: the answer must not be longer than the question.
+    reply.extend(vendor_ids(nat.map(|(_, id)| id), announced.dpd));
     let state = SaSent { offered: offered.clone(), agreed, announced };
     Ok(Step::new(MainMode::ResponderSaSent(Box::new(state)), clear(setup.cookies, reply)))
 }
 
 impl SaSent {
+    /// The group that was chosen.
+    pub(super) fn group(&self) -> &'static Group {
+        self.agreed.suite.group
+    }
+
     /// Message 3: the peer's KE and NONCE. Answered with ours.
     pub(super) fn handle(self: Box<Self>, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let Body::Clear(payloads) = &message.body else {
