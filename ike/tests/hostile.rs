@@ -432,3 +432,35 @@ fn a_short_message_of_an_unknown_exchange_is_not_worth_an_answer() {
     w.deliver(&from("10.77.0.1", 500, Message { header, body: vendor }.encode()));
     assert_eq!(w.sent.len(), 1);
 }
+
+#[test]
+fn an_exchange_that_gave_way_answers_nobody_but_the_peer() {
+    let mut w = World::new(&a(), &b());
+    w.initiate(0);
+    w.seconds(1);
+    let before = w.sent.len();
+    for host in 0..2 {
+        let pair = w.hosts[host].current().unwrap().inbound.pair;
+        w.command(host, Command::Rekey { pair });
+    }
+    w.run(LATENCY * 6);
+    let firsts: Vec<_> = w.sent[before..before + 2].iter().map(|(_, p)| p.clone()).collect();
+    assert_ne!(firsts[0].exchange().1, firsts[1].exchange().1, "both began");
+    w.seconds(20);
+    let before = w.sent.len();
+    let mut random = SeededEntropy::new(3);
+    for first in &firsts {
+        // As if it were message 2, to who sent message 1.
+        for _ in 0..50 {
+            let mut forged = Packet { from: first.to, to: first.from, payload: first.payload[..28].to_vec() };
+            let mut ciphertext = vec![0; 160];
+            random.fill(&mut ciphertext);
+            forged.payload.extend(ciphertext);
+            forged.payload[24..28].copy_from_slice(&188u32.to_be_bytes());
+            w.deliver(&forged);
+        }
+    }
+    assert_eq!(w.sent.len(), before, "whoever sent that is not the peer");
+    w.seconds(100);
+    w.assert_one_pair();
+}

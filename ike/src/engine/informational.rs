@@ -44,8 +44,8 @@ impl Engine {
         let (keys, last_block) = sa.state.phase2_keys()?;
         // A cipher that fails here failed before: the SA would not exist.
         let datagram = informational::sealed(keys, last_block, sa.setup.cookies, message_id, content).ok()?;
-        sa.message_ids.insert(message_id);
         let (local, remote) = (sa.setup.local, sa.setup.remote);
+        self.use_message_id(now, id, message_id);
         self.transmit(local, remote, &datagram);
         if repeat {
             let farewell = self.id();
@@ -84,7 +84,7 @@ impl Engine {
         }
         let message_id = message.header.message_id;
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        if message_id == 0 || sa.message_ids.contains(&message_id) {
+        if !sa.takes(message_id) {
             self.discard(Discarded::Replayed);
             return;
         }
@@ -99,9 +99,9 @@ impl Engine {
             self.discard(Discarded::NotAuthentic);
             return;
         };
-        sa.message_ids.insert(message_id);
-        let settled = sa.established.is_some() && sa.confirmed;
-        if sa.established.is_some() {
+        let (established, settled) = (sa.established.is_some(), sa.established.is_some() && sa.confirmed);
+        self.use_message_id(now, id, message_id);
+        if established {
             self.heard(now, id, datagram);
         }
         let payloads = Payloads(authentic.payloads());

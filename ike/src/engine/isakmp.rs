@@ -60,9 +60,13 @@ impl fmt::Display for Discarded {
     }
 }
 
-/// Message IDs remembered per ISAKMP SA; at the limit it takes no new
-/// exchange, and is replaced.
-pub(super) const MESSAGE_IDS: usize = 65_536;
+/// Message IDs remembered per ISAKMP SA, of either side: with so many it takes no new quick mode,
+/// and is replaced.
+pub(super) const WORN: usize = 16_384;
+/// With so many it ends: what is left is for saying so.
+pub(super) const WORN_OUT: usize = WORN + 1024;
+/// More are not remembered: nothing new is accepted or sent.
+const MESSAGE_IDS: usize = WORN_OUT + 64;
 
 /// A message that waits for the pre-shared key.
 pub(super) struct Held {
@@ -130,7 +134,7 @@ impl Quick {
     pub(super) fn offered_spi(&self) -> Option<u32> {
         match &self.state {
             QuickMode::InitiatorSent(state) => Some(state.spi),
-            QuickMode::Abandoned(state) => Some(state.spi),
+            QuickMode::Abandoned(state) => Some(state.spi()),
             QuickMode::ResponderSent(_) | QuickMode::Finished => None,
         }
     }
@@ -183,7 +187,12 @@ impl IsakmpSa {
             && !self.retired
             && !self.suspect
             && (limit == 0 || self.quick_modes < limit)
-            && self.message_ids.len() < MESSAGE_IDS
+            && self.message_ids.len() < WORN
+    }
+
+    /// Whether the peer may begin an exchange under this message ID: it is new, and there is room to remember it.
+    pub(super) fn takes(&self, message_id: u32) -> bool {
+        message_id != 0 && self.message_ids.len() < MESSAGE_IDS && !self.message_ids.contains(&message_id)
     }
 
     pub(super) fn report(&self, expires: Option<Timestamp>) -> IsakmpReport {

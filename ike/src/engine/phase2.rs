@@ -1,6 +1,6 @@
 //! Quick mode in the engine: beginning, answering, repeating, giving up.
 
-use super::isakmp::{IsakmpSa, MESSAGE_IDS, Quick};
+use super::isakmp::{IsakmpSa, Quick, WORN, WORN_OUT};
 use super::tunnels::Attempt;
 use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Place, Role};
@@ -51,8 +51,9 @@ impl Engine {
             }
         };
         let (request, due) = Request::new(datagram.clone(), now);
+        self.use_message_id(now, id, message_id);
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.quick_modes += 1;
-        sa.message_ids.insert(message_id);
         sa.exchanges.insert(
             message_id,
             Quick {
@@ -90,7 +91,7 @@ impl Engine {
             return;
         }
         let Some(exchange) = sa.exchanges.get_mut(&message_id) else {
-            if sa.message_ids.contains(&message_id) || sa.message_ids.len() >= MESSAGE_IDS {
+            if !sa.takes(message_id) || sa.message_ids.len() >= WORN {
                 self.discard(Discarded::Replayed);
             } else {
                 self.quick_mode_first(now, id, datagram, message, entropy);
@@ -110,7 +111,7 @@ impl Engine {
             QuickMode::InitiatorSent(_) => self.quick_mode_second(now, id, datagram, message, entropy),
             QuickMode::ResponderSent(_) => self.quick_mode_third(now, id, datagram, message),
             QuickMode::Finished => self.discard(Discarded::Unexpected),
-            QuickMode::Abandoned(_) => self.quick_mode_refused_answer(now, id, message, entropy),
+            QuickMode::Abandoned(_) => self.quick_mode_refused_answer(now, id, datagram, message, entropy),
         }
     }
 
@@ -171,9 +172,9 @@ impl Engine {
         );
         let pair = self.install_pair(now, (id, message_id), negotiated, Role::Responder, entropy);
         let (request, due) = Request::new(reply.clone(), now);
+        self.use_message_id(now, id, message_id);
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.quick_modes += 1;
-        sa.message_ids.insert(message_id);
         sa.exchanges.insert(
             message_id,
             Quick {
@@ -244,12 +245,18 @@ impl Engine {
         let Some(Attempt::Phase2 { isakmp, message_id, role: Role::Initiator }) = attempt else { return true };
         let Some(sa) = self.isakmp.get_mut(&isakmp) else { return true };
         let Some(exchange) = sa.exchanges.get_mut(&message_id) else { return true };
-        let QuickMode::InitiatorSent(ours) = &exchange.state else { return true };
-        if ours.nonce > asked.nonce {
-            return false;
-        }
         let before = exchange.state.name();
-        exchange.state = QuickMode::Abandoned(Box::new(Abandoned { spi: ours.spi })).after(before);
+        exchange.state = match std::mem::replace(&mut exchange.state, QuickMode::Finished) {
+            QuickMode::InitiatorSent(ours) if ours.nonce > asked.nonce => {
+                exchange.state = QuickMode::InitiatorSent(ours);
+                return false;
+            }
+            QuickMode::InitiatorSent(ours) => QuickMode::Abandoned(Box::new(Abandoned::new(*ours))).after(before),
+            other => {
+                exchange.state = other;
+                return true;
+            }
+        };
         exchange.request = None;
         self.timers.set(Timer::QuickMode(isakmp, message_id), now + GIVE_UP * 2);
         true
@@ -346,14 +353,33 @@ impl Engine {
         }
     }
 
-    /// The peer answered an exchange that gave way: it must forget its pair.
-    fn quick_mode_refused_answer(&mut self, now: Timestamp, id: u64, message: &Message, entropy: &mut dyn Entropy) {
+    /// The peer answered an exchange that gave way: it must forget its pair, and is told so once.
+    fn quick_mode_refused_answer(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let message_id = message.header.message_id;
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let Some(exchange) = sa.exchanges.get_mut(&message.header.message_id) else { return };
+        let (Some(established), Some(exchange)) = (sa.state.established(), sa.exchanges.get_mut(&message_id)) else {
+            return;
+        };
         let QuickMode::Abandoned(abandoned) = &exchange.state else { return };
-        let spi = abandoned.spi;
+        if exchange.last_received.is_some() || !abandoned.is_answered_by(&established.keys, message) {
+            self.discard(Discarded::NotAuthentic);
+            return;
+        }
+        exchange.last_received = Some(datagram.payload.to_vec());
+        let spi = abandoned.spi();
+        self.heard(now, id, datagram);
         self.discard(Discarded::Collision);
-        self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
+        let told = self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
+        if let Some(exchange) = self.isakmp.get_mut(&id).and_then(|sa| sa.exchanges.get_mut(&message_id)) {
+            exchange.reply = told.map(|told| Answer::new(told, now));
+        }
     }
 
     /// A peer's quick mode is refused: told once, reported once, answered the same if repeated.
@@ -374,8 +400,8 @@ impl Engine {
         self.output.push_back(Output::Audit(event));
         let notification = informational::esp_notification(0, quick_mode::notify_kind(failure));
         let reply = self.send_informational(now, id, vec![Payload::Notification(notification)], false, entropy);
+        self.use_message_id(now, id, message_id);
         if let Some(sa) = self.isakmp.get_mut(&id) {
-            sa.message_ids.insert(message_id);
             sa.exchanges.insert(
                 message_id,
                 Quick {
@@ -522,14 +548,19 @@ impl Engine {
     /// A message ID that the SA has not seen; `None` if the SA is gone or worn out.
     pub(super) fn fresh_message_id(&self, id: u64, entropy: &mut dyn Entropy) -> Option<u32> {
         let sa = self.isakmp.get(&id)?;
-        (sa.message_ids.len() < MESSAGE_IDS).then(|| {
-            loop {
-                let message_id = informational::message_id(entropy);
-                if !sa.message_ids.contains(&message_id) {
-                    return message_id;
-                }
-            }
-        })
+        // Few are taken of 2^32: one draw does, practically always.
+        (0..64).map(|_| informational::message_id(entropy)).find(|drawn| sa.takes(*drawn))
+    }
+
+    /// A message ID is used up. An SA that has used very many is replaced, then ends (RFC 2409 5.5: none comes twice).
+    pub(super) fn use_message_id(&mut self, now: Timestamp, id: u64, message_id: u32) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        sa.message_ids.insert(message_id);
+        match sa.message_ids.len() {
+            WORN => self.timers.set(Timer::IsakmpSoft(id), now),
+            WORN_OUT => self.timers.set(Timer::IsakmpHard(id), now),
+            _ => {}
+        }
     }
 }
 

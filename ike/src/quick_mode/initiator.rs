@@ -75,6 +75,11 @@ pub(crate) fn begin(
 }
 
 impl InitiatorSent {
+    /// The same, able to read an answer but not to use it.
+    pub(super) fn without_secret(self) -> Self {
+        Self { exchange: None, ..self }
+    }
+
     /// Decrypts message 2 and checks HASH(2).
     ///
     /// # Errors

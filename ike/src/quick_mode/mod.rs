@@ -41,10 +41,24 @@ pub(crate) enum QuickMode {
     Abandoned(Box<Abandoned>),
 }
 
-/// Our own exchange that gave way to the peer's.
-pub(crate) struct Abandoned {
+/// Our own exchange that gave way to the peer's: what it takes to tell whether an answer to it is the peer's.
+pub(crate) struct Abandoned(InitiatorSent);
+
+impl Abandoned {
+    /// What we sent, without the secret that an answer would have been used with.
+    pub(crate) fn new(sent: InitiatorSent) -> Self {
+        Self(sent.without_secret())
+    }
+
     /// The SPI that we offered in it.
-    pub(crate) spi: u32,
+    pub(crate) fn spi(&self) -> u32 {
+        self.0.spi
+    }
+
+    /// Whether a message is the peer's answer.
+    pub(crate) fn is_answered_by(&self, keys: &IsakmpKeys, message: &Message) -> bool {
+        self.0.authenticate(keys, message).is_ok()
+    }
 }
 
 /// The outcome of an exchange, on either side: all that a pair is made of.
