@@ -6,11 +6,14 @@
 use crate::classifier::{Coverage, coverage};
 use crate::config::{AuthRecord, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
 use crate::five_tuple::{Direction, FiveTuple, Ports};
-use crate::selector::{PortSelector, Selector};
+use crate::selector::{AddressRange, PortSelector, Selector};
 use crate::spd::{COOKIE_DEFAULT, Decision, Spd, is_link_control};
 use crate::transform::EspTransform;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+
+/// Entries of the bypass list that are warned of for one packet.
+const MOST_HOLES: usize = 10;
 
 /// The whole answer about one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,9 @@ pub struct Explanation {
     pub overridden: Vec<String>,
     /// The answer in sentences, with what to do where something is odd.
     pub summary: Vec<String>,
+    /// What the bypass list takes from a tunnel policy that is, or would be, asked about this packet: HP-UX warns of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What happens to a packet, in HP-UX's words.
@@ -209,6 +215,7 @@ impl Spd {
             tunnel,
             overridden: overridden.iter().filter(|h| outcome(h) == Outcome::Match).map(|h| h.name.clone()).collect(),
             summary: Vec::new(),
+            warnings: self.hollowed_by_bypass(bypassed, tuple, direction),
         };
         explanation.summary = summary(&explanation);
         explanation
@@ -225,6 +232,39 @@ impl Spd {
             interface: interface.map(str::to_owned),
             outcome,
         }
+    }
+
+    /// The bypass list comes before every policy: what it takes from the one that decides, or would.
+    fn hollowed_by_bypass(
+        &self,
+        bypassed: Option<AddressRange>,
+        tuple: &FiveTuple,
+        direction: Direction,
+    ) -> Vec<String> {
+        let hosts = &self.config().hosts;
+        let Some(host) = hosts.iter().find(|h| outcome_of(h, tuple, direction) == Outcome::Match) else {
+            return Vec::new();
+        };
+        let HostAction::Tunnel(tunnel) = &host.action else { return Vec::new() };
+        let (name, tunnel) = (&host.name, &tunnel.name);
+        if let Some(range) = bypassed {
+            return vec![format!(
+                "bypass {range} makes host policy `{name}` (line {}) ineffective for this packet: without it, the \
+                 packet would be put in tunnel `{tunnel}`; take {} off the bypass list if that is meant",
+                host.line,
+                tuple.local(direction)
+            )];
+        }
+        let ranges = self.bypass().ranges();
+        let holes = ranges.iter().filter_map(|range| {
+            let hole = host.selectors.iter().find_map(|s| s.local.intersection(range))?;
+            Some(format!(
+                "bypass {range}: traffic of {hole} goes in the clear, although host policy `{name}` (line {}) puts it \
+                 in tunnel `{tunnel}`",
+                host.line
+            ))
+        });
+        holes.take(MOST_HOLES).collect()
     }
 
     fn tunnel_step(&self, tunnel: &TunnelPolicy, tuple: &FiveTuple, direction: Direction) -> TunnelStep {

@@ -131,3 +131,39 @@ fn link_control_is_explained() {
     let outcomes: Vec<_> = e.tried.into_iter().map(|s| s.outcome).collect();
     assert_eq!(outcomes, [Outcome::TypeNotNamed, differs("ICMP type or code"), Outcome::Match]);
 }
+
+/// HP-UX: a bypass entry for one of our addresses makes policies that protect it ineffective, and ipsec_policy says so.
+#[test]
+fn a_bypass_that_makes_a_protecting_policy_ineffective_is_warned_of() {
+    for (ours, theirs, one, other) in
+        [("10.1.0.0/16", "10.2.0.0/16", "10.1.0.7", "10.2.0.1"), ("fd01::/64", "fd02::/64", "fd01::7", "fd02::1")]
+    {
+        let t = tunnel("t", "10.77.0.2", between(ours, theirs));
+        let elsewhere = if one.contains(':') { "fd09::1" } else { "10.9.0.1" };
+        let spd = spd(Rules::new()
+            .bypass(one)
+            .bypass("192.0.2.1")
+            .protect("site", between(ours, theirs), &t)
+            .pass("rest", between(ours, elsewhere)));
+        // Its own packet, either way: local is the source of what leaves, the destination of what comes.
+        for (packet, direction) in [(tcp(one, other, 80), Outbound), (tcp(other, one, 80), Inbound)] {
+            let e = spd.explain(&packet, direction);
+            assert_eq!((e.decided_by.clone(), e.action), (DecidedBy::Bypass { range: one.into() }, Action::Pass));
+            let [warning] = &e.warnings[..] else { panic!("{:?}", e.warnings) };
+            for words in ["bypass ", one, "ineffective for this packet", "`site` (line 7)", "tunnel `t`"] {
+                assert!(warning.contains(words), "{words} is not in {warning}");
+            }
+        }
+        // Another packet of the same policy is protected, and the hole is told of.
+        let neighbour = one.replace('7', "8");
+        let e = spd.explain(&tcp(&neighbour, other, 80), Outbound);
+        assert_eq!(e.action, Action::Secure);
+        let hole = format!(
+            "bypass {one}: traffic of {one} goes in the clear, although host policy `site` (line 7) puts it in tunnel `t`"
+        );
+        assert_eq!(e.warnings, [hole]);
+        // The remote address may be on the list, it is not ours; and what no tunnel would take is nobody's loss.
+        assert_eq!(spd.explain(&tcp(other, one, 80), Outbound).warnings, [""; 0]);
+        assert_eq!(spd.explain(&tcp(one, elsewhere, 80), Outbound).warnings, [""; 0]);
+    }
+}

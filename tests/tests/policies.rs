@@ -111,3 +111,51 @@ fn large_datagrams_where_host_policies_look_at_ports() {
 fn large_datagrams_where_tunnels_look_at_ports() {
     large_datagrams("large-tunnels", true);
 }
+
+/// The bypass list is of local addresses, of either family: shown, warned of, and in the clear.
+#[test]
+fn a_bypassed_address_goes_in_the_clear_and_is_warned_of() {
+    let Some(lab) = Lab::open("bypass", 2, &[]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let both = |me: &Host, peer: &Host, more: &str| {
+        let six = Tunnel { source: me.network6(), destination: peer.network6(), ..Tunnel::new(me, peer, PLAIN) };
+        let tunnels = vec![Tunnel::new(me, peer, PLAIN), Tunnel { name: "six".into(), ..six }];
+        Configuration { tunnels, more: more.into(), ..Configuration::default() }
+    };
+    let (four, six) = ("10.78.1.7", "fd78:1::7");
+    let list = format!("[[bypass]]\naddress = \"{four}\"\n[[bypass]]\naddress = \"{six}\"\n");
+    let at_a = Caponier::start(a, &both(a, b, &list));
+    // Of which a has one address.
+    a.run(10, "ip", &["addr", "add", &format!("{four}/32"), "dev", "inner"]).ok("an address");
+    let shown = at_a.report("bypass");
+    let addresses: Vec<_> = shown.iter().map(|entry| &entry["address"]).collect();
+    assert_eq!(addresses, [four, six]);
+    assert_eq!(
+        (&shown[0]["interfaces"], &shown[1]["interfaces"]),
+        (&serde_json::json!(["inner"]), &serde_json::json!([]))
+    );
+
+    let ask = |source: &str, destination: &str, direction: &str| {
+        let args = ["-sa", source, "-da", destination, "-p", "tcp", "-dir", direction];
+        at_a.command(10, "ipsec_policy", &args).ok("ipsec_policy")
+    };
+    let (b4, b6) = (b.inner().to_string(), b.inner6().to_string());
+    for (ours, theirs, policy) in [(four, &b4, "to_b"), (six, &b6, "six")] {
+        for text in [ask(ours, theirs, "out"), ask(theirs, ours, "in")] {
+            assert!(text.contains("Action: Pass"), "{text}");
+            let warning = format!("bypass {ours} makes host policy `{policy}`");
+            assert!(text.contains("-- Warnings --") && text.contains(&warning), "{text}");
+        }
+        // The other side's address does not count.
+        assert!(!ask(theirs, ours, "out").contains("bypass "));
+    }
+    let text = ask(&a.inner().to_string(), &b4, "out");
+    assert!(text.contains("Action: Secure") && text.contains(&format!("bypass {four}: traffic of {four}")), "{text}");
+
+    // The peer has no policies: it is reached in the clear, from the one address alone.
+    b.run(10, "ip", &["route", "add", "10.78.1.0/24", "via", &a.outer().to_string()]).ok("a route");
+    a.run(10, "ip", &["route", "add", "10.78.2.0/24", "via", &b.outer().to_string()]).ok("a route");
+    assert_eq!(traffic::ping(a, four.parse().expect("an address"), b.inner(), 2, 2), 2);
+    assert_eq!(traffic::ping(a, a.inner(), b.inner(), 1, 1), 0);
+    assert_eq!(at_a.counter("cleartext_leaks"), 0);
+}

@@ -250,3 +250,27 @@ fn files_that_cannot_be_read_and_verbs_that_are_not_here() {
     assert!(stderr(&typo).contains("`chekc` is no verb"), "{}", stderr(&typo));
     assert_eq!(run(CONFIG, nowhere(), &[]).status.code(), Some(2));
 }
+
+/// As `ipsec_config check` does, on a file; the running daemon answers with the same.
+#[test]
+fn a_bypass_that_takes_traffic_out_of_a_tunnel_is_warned_of() {
+    let file = File::with(&format!("{GOOD}\n[[bypass]]\naddress = \"10.1.0.7\"\n"));
+    let ask = |source: &str, more: &[&str]| {
+        let args = ["-sa", source, "-da", "10.2.0.1", "-p", "tcp", "-dp", "443", "-dir", "out"];
+        let output = policy(&file, &[&args, more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let text = ask("10.1.0.7", &[]);
+    assert!(text.contains("-- Warnings --\nbypass 10.1.0.7 makes host policy `web`"), "{text}");
+    let text = ask("10.1.0.8", &[]);
+    assert!(text.contains("-- Warnings --\nbypass 10.1.0.7: traffic of 10.1.0.7 goes in the clear"), "{text}");
+    let document: serde_json::Value = serde_json::from_str(&ask("10.1.0.7", &["--json"])).unwrap();
+    assert_eq!(document["explanation"]["warnings"].as_array().unwrap().len(), 1);
+    let checked = run(CONFIG, nowhere(), &["check", &file.name()]);
+    assert!((stdout(&checked) + &stderr(&checked)).contains("bypass 10.1.0.7: traffic of 10.1.0.7 goes in the clear"));
+    // Without the entry there is nothing to warn of.
+    let file = File::with(GOOD);
+    let args = ["-sa", "10.1.0.7", "-da", "10.2.0.1", "-p", "tcp", "-dp", "443", "-dir", "out"];
+    assert!(!stdout(&policy(&file, &args)).contains("Warnings"));
+}

@@ -64,7 +64,11 @@ pub fn verdict(out: &mut dyn Write, explanation: &Explanation) -> io::Result<()>
         tunnel(out, step)?;
     }
     heading(out, "Summary")?;
-    explanation.summary.iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
+    explanation.summary.iter().try_for_each(|sentence| writeln!(out, "{sentence}"))?;
+    if !explanation.warnings.is_empty() {
+        heading(out, "Warnings")?;
+    }
+    explanation.warnings.iter().try_for_each(|warning| writeln!(out, "{warning}"))
 }
 
 fn tunnel(out: &mut dyn Write, step: &TunnelStep) -> io::Result<()> {
