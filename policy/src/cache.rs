@@ -299,6 +299,15 @@ impl SpdCache {
         self.v4.octets() + self.v6.octets()
     }
 
+    /// Octets of memory that the tables take with so many entries of IPv4 alone, and of IPv6 alone; half as much
+    /// more until the entries have moved over after the last growth.
+    #[must_use]
+    pub fn memory_with(&self, entries: u64) -> (u64, u64) {
+        let lanes = lock(&self.lanes).1.min(table::LANES);
+        let [one_v4, one_v6] = [Growing::<2, 3>::octets_with(1, lanes), Growing::<5, 1>::octets_with(1, lanes)];
+        (Growing::<2, 3>::octets_with(entries, lanes) + one_v6, Growing::<5, 1>::octets_with(entries, lanes) + one_v4)
+    }
+
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> Limits {

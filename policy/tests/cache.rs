@@ -362,6 +362,24 @@ fn entries_stay_while_the_tables_grow() {
     }
 }
 
+/// What the report says of memory at a limit is what the tables take then.
+#[test]
+fn the_memory_of_a_number_of_entries_is_known_before() {
+    for (family, n) in [(flow as fn(u32) -> CacheKey, 60_000), (flow_v6, 60_000), (flow, 49_152), (flow, 49_153)] {
+        let (c, mut r) = cache(u64::MAX, u64::MAX);
+        let (v4, v6) = c.memory_with(u64::from(n));
+        assert!((0..n).all(|n| put(&mut r, &family(n), PASS, 1, at(0)) == Inserted::Inserted));
+        // A growth that is under way ends with a sweep, and then the reader takes notice of the new table.
+        c.clear_stale(1);
+        let _ = r.look_up(&family(0), 1, at(0));
+        let expected = if family(0).tuple().source.is_ipv4() { v4 } else { v6 };
+        assert_eq!(c.memory(), expected, "{n} entries such as {:?}", family(0));
+    }
+    let (c, _) = cache(u64::MAX, u64::MAX);
+    let most = c.memory_with(u64::MAX);
+    assert!(c.memory_with(0) <= c.memory_with(1_000_000) && c.memory_with(1_000_000) < most);
+}
+
 /// What was looked up before the table grew is counted where it was found.
 #[test]
 fn packets_go_to_their_own_entries_while_the_table_grows() {

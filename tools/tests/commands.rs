@@ -53,10 +53,10 @@ fn options_of_either_spelling_choose_sections() {
         (&["-sa"], &[Section::Mad, Section::Sad]),
         (&["-sa", "ike"], &[Section::Mad]),
         (&["-sa", "ipsec", "-json"], &[Section::Sad]),
-        (&["-cache", "-mad"], &[Section::Mad, Section::Cache]),
+        (&["-cache", "-mad"], &[Section::Mad, Section::CacheTable, Section::Cache]),
         (
             &["-host", "-tunnel", "-ike", "-bypass", "-ip"],
-            &[Section::Ip, Section::Bypass, Section::Host, Section::Tunnel, Section::Ike],
+            &[Section::Ip, Section::Bypass, Section::Host, Section::Tunnel, Section::Ike, Section::CacheTable],
         ),
         (&["-sad", "-all"], &Section::ALL),
     ];
@@ -74,7 +74,7 @@ fn filters_are_the_daemons_work() {
     assert!(run(REPORT, daemon.run_dir(), &args).status.success());
     let cache = CacheFilter { address: Some("fd00::1".parse().unwrap()), policy: Some("to_b".into()), top: Some(5) };
     let filters = Filters { host: HostScope::Active, cache };
-    let sections = vec![Section::Host, Section::Cache];
+    let sections = vec![Section::Host, Section::CacheTable, Section::Cache];
     assert_eq!(daemon.last_request(), Some(Request::Report { sections, filters }));
     let output = run(REPORT, daemon.run_dir(), &["-sad", "--top", "5"]);
     assert_eq!(output.status.code(), Some(1));
@@ -88,7 +88,8 @@ fn json_is_one_document() {
     let document: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(document["version"], 1);
     for section in Section::ALL {
-        assert!(document[section.name()].is_array(), "{section:?}");
+        let member = &document[section.name()];
+        assert!(if section.is_single() { member.is_object() } else { member.is_array() }, "{section:?}");
     }
 }
 

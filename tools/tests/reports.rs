@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tools::report::document::{Document, Format};
 use tools::report::{Record, Section};
 
-const EVERY: [Section; 9] = [
+const EVERY: [Section; 10] = [
     Section::Status,
     Section::Ip,
     Section::Bypass,
@@ -17,6 +17,7 @@ const EVERY: [Section; 9] = [
     Section::Ike,
     Section::Mad,
     Section::Sad,
+    Section::CacheTable,
     Section::Cache,
 ];
 

@@ -28,6 +28,19 @@ pub enum PolicyEvent {
         /// Entries it may have.
         entries: u64,
     },
+    /// What the SPD cache takes of the machine's memory when it is full.
+    CacheMemory {
+        /// The soft limit, in entries.
+        soft: u64,
+        /// The hard limit, in entries.
+        hard: u64,
+        /// Octets of its tables at the hard limit, if all entries are of IPv4.
+        octets_ipv4: u64,
+        /// Octets of its tables at the hard limit, if all entries are of IPv6.
+        octets_ipv6: u64,
+        /// Which pages the system gives.
+        pages: String,
+    },
     /// A protected packet arrived whose SPI is not in the SAD.
     NoSpi {
         /// Its SPI.
@@ -123,6 +136,16 @@ impl From<&PolicyEvent> for AuditEvent {
                      see ipsec_report -cache --policy {policy}, and raise the policy's cache_share."
                 ),
             ),
+            PolicyEvent::CacheMemory { soft, hard, octets_ipv4, octets_ipv6, pages } => {
+                let megabytes = |octets: &u64| octets.div_ceil(1 << 20);
+                let text = format!(
+                    "SPD cache: soft limit {soft}, hard limit {hard} entries. At the hard limit its tables take {} MB \
+                     if all are of IPv4, {} MB if all are of IPv6; pages: {pages}.",
+                    megabytes(octets_ipv4),
+                    megabytes(octets_ipv6)
+                );
+                (number::NONE, Level::Informative, text)
+            }
             PolicyEvent::NoSpi { spi, source, destination, protocol } => (
                 numbers::NO_SPI,
                 Level::Warning,

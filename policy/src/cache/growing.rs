@@ -88,6 +88,11 @@ impl<const W: usize, const S: usize> Growing<W, S> {
         tables.new.octets() + tables.old.map_or(0, |old| old.octets())
     }
 
+    /// Octets of the table that so many entries are in, with the counters of `lanes` readers.
+    pub(super) fn octets_with(entries: u64, lanes: usize) -> u64 {
+        Table::<W, S>::octets_with(entries, GROUP_BITS, lanes)
+    }
+
     /// Locks the group of a key for a writer, who lends its view.
     pub(super) fn group<'a>(&'a self, hash: u64, secret: &HashKey, view: &'a mut View<W, S>) -> Group<'a, W, S> {
         if self.unmoved.load(Relaxed) > 0 {

@@ -40,6 +40,12 @@ unsafe impl Zeroable for crate::sync::AtomicU64 {
     }
 }
 
+/// Octets of address space that a slice of `wanted` octets takes: whole pages of 2 MB, if it is that long.
+pub(super) const fn mapped_octets(wanted: u64) -> u64 {
+    const HUGE: u64 = 2 << 20;
+    if wanted < HUGE { wanted } else { wanted.next_multiple_of(HUGE) }
+}
+
 /// Asks the processor to fetch the line of `place`. Only a hint: never wrong, never a fault.
 #[inline(always)]
 pub(super) fn prefetch<T>(place: &T) {

@@ -9,7 +9,7 @@
 //! Readers need nothing.
 
 use super::bucket::{Bucket, Held, Seen};
-use super::pages::{Pages, prefetch};
+use super::pages::{Pages, mapped_octets, prefetch};
 use crate::sync::{Arc, AtomicU32, AtomicU64};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -113,6 +113,20 @@ impl<const W: usize, const S: usize> Table<W, S> {
     pub(super) fn octets(&self) -> u64 {
         let lanes: usize = self.lanes.iter().filter_map(OnceLock::get).map(|lane| lane.octets()).sum();
         (self.buckets.octets() + self.carried.octets() + lanes) as u64
+    }
+
+    /// Octets of the table that so many entries are in, with the counters of `lanes` readers; `least_bits` as for the smallest.
+    pub(super) fn octets_with(entries: u64, least_bits: u32, lanes: usize) -> u64 {
+        let mut bits = least_bits;
+        // No table has more places than a u32 counts.
+        while bits < u32::BITS && (S as u64) << (bits - 1) < entries {
+            bits += 1;
+        }
+        let buckets = (1u64 << bits) + reach(S) as u64 - 1;
+        let octets = |each: usize, count: u64| mapped_octets(each as u64 * count);
+        octets(size_of::<Bucket<W, S>>(), buckets)
+            + octets(size_of::<AtomicU64>(), buckets * S as u64)
+            + octets(size_of::<AtomicU32>(), buckets * S as u64) * lanes as u64
     }
 
     /// The counters of reader `number`, below [`LANES`]; made when they are first asked for.

@@ -95,13 +95,13 @@ pub(super) struct Args {
     /// Negotiate new IPsec SAs for a tunnel
     #[arg(long = "rekey_sa", alias = "rekey-sa", value_name = "TUNNEL")]
     rekey_sa: Option<String>,
-    /// Soft limit of the SPD cache, in thousands of entries, until ipsecd ends
+    /// Soft limit of the SPD cache, in thousands of entries, until the configuration is read again
     #[arg(long = "spd_soft", alias = "spd-soft", value_name = "N")]
     spd_soft: Option<u32>,
-    /// Hard limit of the SPD cache, in thousands of entries, until ipsecd ends
+    /// Hard limit of the SPD cache, in thousands of entries, until the configuration is read again
     #[arg(long = "spd_hard", alias = "spd-hard", value_name = "N")]
     spd_hard: Option<u32>,
-    /// Record events up to this level, until ipsecd ends: alert, error, warning, informative, debug
+    /// Record events up to this level, until the configuration is read again: alert, error, warning, informative, debug
     #[arg(long, alias = "al", value_name = "LEVEL")]
     auditlvl: Option<Level>,
     /// With -status: one JSON document

@@ -2,6 +2,7 @@
 
 use super::{Failure, RunDir};
 use crate::control::{Answer, Request, client};
+use crate::report::cache::MOST_TOP;
 use crate::report::document::{Document, Format};
 use crate::report::{CacheFilter, Filters, HostScope, Section};
 use clap::{Parser, ValueEnum};
@@ -62,8 +63,8 @@ pub(super) struct Args {
     /// With -cache: only entries made by the host policy of this name or cookie
     #[arg(long, value_name = "NAME|COOKIE")]
     policy: Option<String>,
-    /// With -cache: only the N busiest entries
-    #[arg(long, value_name = "N")]
+    /// With -cache: only the N busiest entries, 10000 at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_TOP)))]
     top: Option<u32>,
     /// An audit file; needs no daemon
     #[arg(long, value_name = "FILE")]
@@ -151,6 +152,8 @@ impl Args {
             Section::Ike => self.ike,
             Section::Mad => self.mad || matches!(self.sa, Some(SaKind::Ike | SaKind::Both)),
             Section::Sad => self.sad || matches!(self.sa, Some(SaKind::Ipsec | SaKind::Both)),
+            // Before the entries, or else behind the interfaces.
+            Section::CacheTable => self.cache || self.ip,
             Section::Cache => self.cache,
         };
         Section::ALL.into_iter().filter(|s| self.all || named(*s)).collect()

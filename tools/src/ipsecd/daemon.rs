@@ -4,6 +4,7 @@
 use super::export::KeyExport;
 use super::ike_ports::{Arrivals, IkePorts};
 use super::network::Network;
+use super::reports;
 use super::startup::StartError;
 use super::system::{Clock, SystemEntropy, notify_service_manager};
 use super::tun_mtu::tun_mtu;
@@ -120,6 +121,7 @@ impl Daemon {
             hosts: self.config.hosts.len(),
             tunnels: self.config.tunnels.len(),
         });
+        self.tell_of_the_cache();
         tracing::info!("ready; control socket {socket}");
         notify_service_manager("READY=1");
         let mut now = self.clock.now();
@@ -146,6 +148,18 @@ impl Daemon {
         self.command(Command::Shutdown);
         self.do_what_the_engine_wants();
         self.fatal.take().map_or(Ok(()), Err)
+    }
+
+    /// What the SPD cache may take of the machine.
+    fn tell_of_the_cache(&self) {
+        let table = reports::cache_table(&self.shared.cache);
+        self.say(&PolicyEvent::CacheMemory {
+            soft: table.soft_limit,
+            hard: table.hard_limit,
+            octets_ipv4: table.octets_at_hard_limit_ipv4,
+            octets_ipv6: table.octets_at_hard_limit_ipv6,
+            pages: table.pages.to_string(),
+        });
     }
 
     /// Hands a command to the engine.

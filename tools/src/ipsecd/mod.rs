@@ -6,6 +6,7 @@
 
 mod daemon;
 mod export;
+mod huge_pages;
 mod ike_ports;
 mod network;
 mod reports;

@@ -1,19 +1,21 @@
 //! What the daemon knows, as the records of `ipsec_report`.
 
 use super::daemon::Daemon;
+use super::huge_pages;
 use super::network::Network;
 use crate::control::server::{RecordStream, Responder};
 use crate::control::{Refusal, RefusalKind};
 use crate::net::Interface;
+use crate::report::cache::MOST_TOP;
 use crate::report::from_model;
 use crate::report::{
-    BypassEntry, CacheAction, CacheRecord, CacheSa, CacheSaState, CacheSelection, CounterMap, Direction, Filters,
-    HostPolicyReport, HostScope, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyState, Record, Role, SaLife,
-    SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelError, TunnelReport, TunnelState,
+    BypassEntry, CacheAction, CacheRecord, CacheSa, CacheSaState, CacheSelection, CacheTable, CounterMap, Direction,
+    Filters, HostPolicyReport, HostScope, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyState, Record, Role,
+    SaLife, SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelError, TunnelReport, TunnelState,
 };
 use crate::wall_clock::Date;
 use ike::report::{IsakmpReport, PairReport, PairState};
-use policy::cache::{CacheEntry, CacheRecord as Cached};
+use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
 use policy::config::HostAction;
 use policy::counters::Counter;
 use policy::five_tuple::Ports;
@@ -21,6 +23,7 @@ use policy::sa::Lifetime;
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -33,6 +36,11 @@ pub(super) async fn answer(
     filters: Filters,
     responder: Responder,
 ) {
+    // They are held until the walk is over: not as many as somebody likes.
+    if let Some(top) = filters.cache.top.filter(|top| *top > MOST_TOP) {
+        let text = format!("the {top} busiest entries are more than can be told apart; at most {MOST_TOP}");
+        return responder.refuse(Refusal::new(RefusalKind::Invalid, text).next("Ask for fewer, or for all of them."));
+    }
     let interfaces = match network.interfaces().await {
         Ok(interfaces) => interfaces,
         Err(e) => return responder.refuse(Refusal::new(RefusalKind::Failed, e.to_string())),
@@ -50,6 +58,7 @@ pub(super) async fn answer(
             Section::Ike => from_model::ike_policies(&daemon.config).into_iter().map(Record::Ike).collect(),
             Section::Mad => isakmp_sas(daemon),
             Section::Sad => ipsec_sas(daemon),
+            Section::CacheTable => vec![Record::CacheTable(Box::new(cache_table(&daemon.shared.cache)))],
             Section::Cache => {
                 cache = true;
                 continue;
@@ -65,6 +74,7 @@ pub(super) async fn answer(
         shared: Arc::clone(&daemon.shared),
         now: daemon.clock.now(),
         current: current_pairs(daemon),
+        names: daemon.config.hosts.iter().map(|h| (h.cookie, h.name.clone())).collect(),
     };
     tokio::task::spawn_blocking(move || {
         let mut stream = responder.stream();
@@ -104,6 +114,22 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         tunnels_configured: count(daemon.config.tunnels.len()),
         cleartext_leaks: counters.counter(Counter::ClearTextLeaks),
         counters: counters.iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_string(), n)).collect(),
+    }
+}
+
+/// The SPD cache as a whole.
+pub(super) fn cache_table(cache: &SpdCache) -> CacheTable {
+    let limits = cache.limits();
+    let (ipv4, ipv6) = cache.memory_with(limits.hard);
+    CacheTable {
+        entries: cache.len(),
+        soft_limit: limits.soft,
+        hard_limit: limits.hard,
+        octets: cache.memory(),
+        octets_at_hard_limit_ipv4: ipv4,
+        octets_at_hard_limit_ipv6: ipv6,
+        pages: huge_pages::setting(),
+        octets_in_huge_pages: huge_pages::octets(),
     }
 }
 
@@ -388,6 +414,13 @@ struct CacheWalk {
     shared: Arc<datapath::Shared>,
     now: Timestamp,
     current: HashMap<Arc<str>, PairReport>,
+    /// Of host policies, by cookie.
+    names: HashMap<u32, String>,
+}
+
+fn has_address(cached: &Cached, address: IpAddr) -> bool {
+    let tuple = cached.key.tuple();
+    tuple.source == address || tuple.destination == address
 }
 
 impl CacheWalk {
@@ -396,6 +429,8 @@ impl CacheWalk {
         stream: &mut RecordStream,
         filter: crate::report::CacheFilter,
     ) -> Result<(), crate::control::server::Gone> {
+        let cookies = filter.policy.as_ref().map(|wanted| self.cookies(wanted));
+        let address = filter.address;
         let mut selection = CacheSelection::new(filter);
         let mut outcome = Ok(());
         self.shared.cache.for_each(self.now, |cached| {
@@ -403,6 +438,10 @@ impl CacheWalk {
             if outcome.is_ok()
                 && cached.epoch == self.policies.epoch()
                 && let Some(entry) = cached.entry
+                // Most are left out of a report of some: without making a record of each.
+                && address.is_none_or(|a| has_address(&cached, a))
+                && cookies.as_ref().is_none_or(|wanted| wanted.contains(&entry.cookie))
+                && selection.could_show(cached.packets)
                 && let Some(record) = selection.offer(self.record(&cached, entry))
             {
                 outcome = stream.blocking_send(Record::Cache(Box::new(record)));
@@ -471,7 +510,14 @@ impl CacheWalk {
         match cookie {
             policy::spd::COOKIE_NONE => None,
             policy::spd::COOKIE_DEFAULT => Some("default".into()),
-            _ => self.policies.config().hosts.iter().find(|h| h.cookie == cookie).map(|h| h.name.clone()),
+            _ => self.names.get(&cookie).cloned(),
         }
+    }
+
+    /// Cookies of the policies that somebody means by a name or a cookie.
+    fn cookies(&self, wanted: &str) -> Vec<u32> {
+        let named = self.names.iter().filter(|(_, name)| *name == wanted).map(|(cookie, _)| *cookie);
+        let default = (wanted == "default").then_some(policy::spd::COOKIE_DEFAULT);
+        named.chain(default).chain(wanted.parse()).collect()
     }
 }

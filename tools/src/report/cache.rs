@@ -6,6 +6,47 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
+/// The SPD cache as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheTable {
+    /// Entries, those of policies that were replaced included until they are cleared away.
+    pub entries: u64,
+    /// An alert at this many entries, and at each further thousand.
+    pub soft_limit: u64,
+    /// Never more entries than this.
+    pub hard_limit: u64,
+    /// Octets of memory that its tables take.
+    pub octets: u64,
+    /// Octets they take at the hard limit, if all entries are of IPv4.
+    pub octets_at_hard_limit_ipv4: u64,
+    /// Octets they take at the hard limit, if all entries are of IPv6.
+    pub octets_at_hard_limit_ipv6: u64,
+    /// Which pages the system is set to give to large tables.
+    pub pages: PageKind,
+    /// Octets that are in pages of 2 MB; absent if the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub octets_in_huge_pages: Option<u64>,
+}
+
+/// Which pages tables of 2 MB and more are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageKind {
+    /// Of 2 MB, as far as there are any.
+    Huge,
+    /// Of 4 kB.
+    Ordinary,
+}
+
+impl core::fmt::Display for PageKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Huge => "2 MB",
+            Self::Ordinary => "ordinary",
+        })
+    }
+}
+
 /// What was decided for a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +178,9 @@ pub struct CacheSelection {
     top: BinaryHeap<Reverse<Ranked>>,
 }
 
+/// Records that [`CacheFilter::top`] may ask for: they are kept until the end of the walk.
+pub const MOST_TOP: u32 = 10_000;
+
 /// Ordered by packets, then by age in the walk: the earlier wins.
 #[derive(Debug)]
 struct Ranked {
@@ -150,6 +194,14 @@ impl CacheSelection {
     #[must_use]
     pub fn new(filter: CacheFilter) -> Self {
         Self { filter, numbered: 0, top: BinaryHeap::new() }
+    }
+
+    /// Whether a record with so many packets could be shown: if not, it need not be offered.
+    #[must_use]
+    pub fn could_show(&self, packets: u64) -> bool {
+        let full = self.filter.top.is_some_and(|top| self.top.len() >= top as usize);
+        // Of equals the earlier is shown.
+        !full || self.top.peek().is_some_and(|Reverse(least)| packets > least.packets)
     }
 
     /// Takes a record, whose number is ignored; returns what can be shown already.
@@ -229,7 +281,12 @@ mod tests {
 
     fn select(filter: CacheFilter, records: Vec<CacheRecord>) -> Vec<(u64, IpAddr)> {
         let mut selection = CacheSelection::new(filter);
-        let mut out: Vec<_> = records.into_iter().filter_map(|r| selection.offer(r)).collect();
+        let mut out = Vec::new();
+        for r in records {
+            if selection.could_show(r.packets.unwrap_or(0)) {
+                out.extend(selection.offer(r));
+            }
+        }
         out.extend(selection.finish());
         out.into_iter().map(|r| (r.record, r.src)).collect()
     }

@@ -1,6 +1,6 @@
 //! A whole report, written as its records come in: text, or one JSON document
 //! `{ "version": 1, "sad": [ ... ], "cache": [ ... ] }` with a member for every section asked for,
-//! empty or not. `status`, of which there is one, is an object instead of an array.
+//! empty or not. `status` and `cache_table`, of which there is one, are objects instead of arrays.
 
 use super::{Record, Section, text};
 use serde::Serialize;
@@ -67,6 +67,7 @@ impl<'a> Document<'a> {
                     Record::Ike(r) => json(self.out, separator, r)?,
                     Record::Mad(r) => json(self.out, separator, r)?,
                     Record::Sad(r) => json(self.out, separator, r)?,
+                    Record::CacheTable(r) => json(self.out, "", r)?,
                     Record::Cache(r) => json(self.out, separator, r)?,
                 }
             }
@@ -90,7 +91,7 @@ impl<'a> Document<'a> {
     fn open(&mut self) -> io::Result<()> {
         self.records = 0;
         match (self.format, self.pending.last()) {
-            (Format::Json, Some(Section::Status)) => write!(self.out, ",\n\"status\":"),
+            (Format::Json, Some(section)) if section.is_single() => write!(self.out, ",\n\"{}\":", section.name()),
             (Format::Json, Some(section)) => write!(self.out, ",\n\"{}\":[", section.name()),
             _ => Ok(()),
         }
@@ -99,8 +100,8 @@ impl<'a> Document<'a> {
     fn close(&mut self) -> io::Result<()> {
         let Some(section) = self.pending.pop() else { return Ok(()) };
         match (self.format, section) {
-            (Format::Json, Section::Status) if self.records == 0 => write!(self.out, "null"),
-            (Format::Json, Section::Status) => Ok(()),
+            (Format::Json, section) if section.is_single() && self.records == 0 => write!(self.out, "null"),
+            (Format::Json, section) if section.is_single() => Ok(()),
             (Format::Json, _) => write!(self.out, "]"),
             (Format::Text, _) => {
                 if self.records == 0 {

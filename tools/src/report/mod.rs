@@ -14,7 +14,7 @@ pub mod sa;
 pub mod status;
 pub mod text;
 
-pub use cache::{CacheAction, CacheFilter, CacheRecord, CacheSa, CacheSaState, CacheSelection};
+pub use cache::{CacheAction, CacheFilter, CacheRecord, CacheSa, CacheSaState, CacheSelection, CacheTable, PageKind};
 pub use policy::{
     BypassEntry, HostPolicyReport, IkePolicyReport, IkeProposal, PolicyAction, PolicyState, SaPair, SelectorReport,
     TransformNames, TunnelError, TunnelReport, TunnelState,
@@ -45,14 +45,25 @@ pub enum Section {
     Mad,
     /// IPsec (quick mode) SAs.
     Sad,
+    /// The SPD cache as a whole: with `-ip` and `-cache`.
+    CacheTable,
     /// Decisions in the SPD cache.
     Cache,
 }
 
 impl Section {
     /// What `ipsec_report` shows when nothing is named.
-    pub const ALL: [Self; 8] =
-        [Self::Ip, Self::Bypass, Self::Host, Self::Tunnel, Self::Ike, Self::Mad, Self::Sad, Self::Cache];
+    pub const ALL: [Self; 9] = [
+        Self::Ip,
+        Self::Bypass,
+        Self::Host,
+        Self::Tunnel,
+        Self::Ike,
+        Self::Mad,
+        Self::Sad,
+        Self::CacheTable,
+        Self::Cache,
+    ];
 
     /// Its name in JSON documents and, after a dash, on command lines.
     #[must_use]
@@ -66,8 +77,15 @@ impl Section {
             Self::Ike => "ike",
             Self::Mad => "mad",
             Self::Sad => "sad",
+            Self::CacheTable => "cache_table",
             Self::Cache => "cache",
         }
+    }
+
+    /// Whether there is one record of it, which is then no list in JSON.
+    #[must_use]
+    pub const fn is_single(self) -> bool {
+        matches!(self, Self::Status | Self::CacheTable)
     }
 }
 
@@ -112,6 +130,8 @@ pub enum Record {
     Mad(Box<IsakmpSa>),
     /// Of [`Section::Sad`].
     Sad(Box<IpsecSa>),
+    /// Of [`Section::CacheTable`].
+    CacheTable(Box<CacheTable>),
     /// Of [`Section::Cache`].
     Cache(Box<CacheRecord>),
 }
@@ -129,6 +149,7 @@ impl Record {
             Self::Ike(_) => Section::Ike,
             Self::Mad(_) => Section::Mad,
             Self::Sad(_) => Section::Sad,
+            Self::CacheTable(_) => Section::CacheTable,
             Self::Cache(_) => Section::Cache,
         }
     }

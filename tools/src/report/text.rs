@@ -2,9 +2,9 @@
 
 use super::form::{banner, counters, heading, is, list, may, may_in, row, yes_no};
 use super::{
-    BypassEntry, CacheAction, CacheRecord, CacheSaState, Direction, HostPolicyReport, IkePolicyReport, IkeProposal,
-    InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyAction, PolicyState, Record, Role, SaLife, SaPair, SaState,
-    Section, SelectorReport, Status, TransformNames, TunnelReport, TunnelState,
+    BypassEntry, CacheAction, CacheRecord, CacheSaState, CacheTable, Direction, HostPolicyReport, IkePolicyReport,
+    IkeProposal, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyAction, PolicyState, Record, Role, SaLife,
+    SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelReport, TunnelState,
 };
 use ::policy::config::names;
 use std::io::{self, Write};
@@ -20,6 +20,7 @@ pub fn record(out: &mut dyn Write, record: &Record) -> io::Result<()> {
         Record::Ike(r) => ike(out, r),
         Record::Mad(r) => isakmp_sa(out, r),
         Record::Sad(r) => ipsec_sa(out, r),
+        Record::CacheTable(r) => cache_table(out, r),
         Record::Cache(r) => cache(out, r),
     }
 }
@@ -35,6 +36,7 @@ pub fn empty(out: &mut dyn Write, section: Section) -> io::Result<()> {
         Section::Ike => ("IKE Policy Rule", "No IKE policies."),
         Section::Mad => ("ISAKMP/MM SA", "No ISAKMP/MM SAs."),
         Section::Sad => ("IPSec SA", "No IPSec SAs."),
+        Section::CacheTable => ("Cache", "Nothing is known of it."),
         Section::Cache => ("Cache Policy Rule", "No cached decisions."),
     };
     banner(out, title)?;
@@ -295,6 +297,16 @@ fn life(out: &mut dyn Write, r: &SaLife) -> io::Result<()> {
     lifetimes(out, r.seconds, r.kbytes)?;
     row(out, &[("Age", may_in(&r.age_seconds, "seconds")), ("Expires in", may_in(&r.remaining_seconds, "seconds"))])?;
     row(out, &[("Rekey in", may_in(&r.rekey_in_seconds, "seconds"))])
+}
+
+fn cache_table(out: &mut dyn Write, r: &CacheTable) -> io::Result<()> {
+    banner(out, "Cache")?;
+    row(out, &[("Entries", is(r.entries))])?;
+    row(out, &[("Soft limit", is(r.soft_limit)), ("Hard limit", is(r.hard_limit))])?;
+    let huge = r.octets_in_huge_pages.map_or_else(String::new, |octets| format!(" ({octets} octets)"));
+    row(out, &[("Octets", is(r.octets)), ("Pages", is(format!("{}{huge}", r.pages)))])?;
+    let (ipv4, ipv6) = (r.octets_at_hard_limit_ipv4, r.octets_at_hard_limit_ipv6);
+    row(out, &[("Octets at the hard limit", is(format!("{ipv4} if all are of IPv4, {ipv6} if all are of IPv6")))])
 }
 
 fn cache(out: &mut dyn Write, r: &CacheRecord) -> io::Result<()> {

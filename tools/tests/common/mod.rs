@@ -119,6 +119,19 @@ fn ip() -> Vec<Record> {
     ]
 }
 
+fn cache_table() -> Vec<Record> {
+    vec![Record::CacheTable(Box::new(CacheTable {
+        entries: 12,
+        soft_limit: 900_000,
+        hard_limit: 1_000_000,
+        octets: 1_302_528,
+        octets_at_hard_limit_ipv4: 100_000_000,
+        octets_at_hard_limit_ipv6: 200_000_000,
+        pages: PageKind::Huge,
+        octets_in_huge_pages: Some(0),
+    }))]
+}
+
 fn bypass() -> Vec<Record> {
     vec![
         Record::Bypass(BypassEntry { address: "10.77.0.1".into(), interfaces: Some(vec!["eth0".into()]) }),
@@ -408,6 +421,7 @@ pub(crate) fn of(section: Section) -> Vec<Record> {
         Section::Ike => ike(),
         Section::Mad => mad(),
         Section::Sad => sad(),
+        Section::CacheTable => cache_table(),
         Section::Cache => cache(),
     }
 }
