@@ -245,6 +245,12 @@ impl Caponier {
         }
     }
 
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.counter("pid") as u32
+    }
+
     /// What the daemon has written: audit events and diagnostics.
     #[must_use]
     pub fn log(&self) -> String {
@@ -262,6 +268,12 @@ impl Caponier {
             .filter_map(|(_, text)| text.strip_prefix("Event:"))
             .map(|text| text.trim().to_owned())
             .collect()
+    }
+
+    /// The audit events of a number, e.g. 20, in order: each one's text.
+    #[must_use]
+    pub fn messages(&self, number: u32) -> Vec<String> {
+        messages(&self.log(), number)
     }
 
     /// Waits for an audit event of a level that contains each of `words`.
@@ -317,6 +329,14 @@ impl Caponier {
     pub fn is_running(&mut self) -> bool {
         self.daemon.is_running()
     }
+}
+
+/// The audit events of a number in a log or an audit file, in order: each one's text.
+#[must_use]
+pub fn messages(log: &str, number: u32) -> Vec<String> {
+    let head = format!("Msg: {number} From: SECPOLICYD Lvl: ALERT ");
+    let pairs = log.lines().zip(log.lines().skip(1)).filter(|(first, _)| first.starts_with(&head));
+    pairs.filter_map(|(_, text)| text.strip_prefix("Event: ")).map(str::to_owned).collect()
 }
 
 /// A failing test shows the reports of the daemons it had.
