@@ -2,8 +2,8 @@
 //! believed and nothing lost.
 //!
 //! What is accepted is encoded again as the same octets, with everything that
-//! is not known here (payloads, attributes, vendor IDs); what is not strictly
-//! well-formed is refused with the reason.
+//! is not known here (payloads, attributes, vendor IDs), but for padding after
+//! the last payload; what is not strictly well-formed is refused with the reason.
 
 pub mod association;
 pub mod attribute;
@@ -62,8 +62,11 @@ impl Message {
             return Ok(Self { header, body: Body::Encrypted(rest.to_vec()) });
         }
         let (payloads, used) = decode_chain(header.first, rest)?;
-        if used != rest.len() {
-            return Err(DecodeError::Trailing(rest.len() - used));
+        // Some pad a message in the clear to a multiple of four octets, with zeros (RFC 2408 3.5).
+        let padding = rest.get(used..).unwrap_or_default();
+        let aligns = datagram.len().is_multiple_of(4) && padding.len() < 4 && padding.iter().all(|&octet| octet == 0);
+        if !padding.is_empty() && !aligns {
+            return Err(DecodeError::Trailing(padding.len()));
         }
         Ok(Self { header, body: Body::Clear(payloads) })
     }

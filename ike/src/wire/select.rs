@@ -46,6 +46,9 @@ impl<'a> Payloads<'a> {
     }
 }
 
+/// Payload types from here on are for private use (RFC 2408 3.1).
+const PRIVATE_TYPES: u8 = 128;
+
 /// Payloads of which a message carries as many as its table says, no more and no fewer.
 const COUNTED: [PayloadKind; 6] = [
     PayloadKind::SECURITY_ASSOCIATION,
@@ -63,6 +66,12 @@ const COUNTED: [PayloadKind; 6] = [
 /// What is missing, or there too often.
 pub(crate) fn check(payloads: &[Payload], required: &[PayloadKind], optional: &[PayloadKind]) -> Result<(), String> {
     let payloads = Payloads(payloads);
+    // RFC 2408 5.3: a message with a payload of an unknown type is discarded; who uses one of the
+    // private types (128 and above) has announced it with a vendor ID, and can do without.
+    let unknown = |p: &&Payload| matches!(p, Payload::Unknown { kind, .. } if kind.0 < PRIVATE_TYPES);
+    if let Some(payload) = payloads.0.iter().find(unknown) {
+        return Err(format!("payload {} is of no known type", payload.kind()));
+    }
     for kind in COUNTED {
         let must = required.iter().filter(|&&k| k == kind).count();
         let may = optional.iter().filter(|&&k| k == kind).count();
@@ -75,4 +84,19 @@ pub(crate) fn check(payloads: &[Payload], required: &[PayloadKind], optional: &[
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_types_are_refused_and_private_ones_passed_over() {
+        let with = |kind| [Payload::Nonce(vec![1; 16]), Payload::Unknown { kind: PayloadKind(kind), body: vec![] }];
+        let check = |kind| check(&with(kind), &[PayloadKind::NONCE], &[]);
+        assert_eq!((check(128), check(255)), (Ok(()), Ok(())));
+        for kind in [22, 99, 127] {
+            assert!(check(kind).unwrap_err().contains("no known type"));
+        }
+    }
 }
