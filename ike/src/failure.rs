@@ -75,6 +75,8 @@ pub(crate) enum Kind {
     Timeout,
     /// Proxy IDs that no tunnel has.
     NoSelector,
+    /// An ISAKMP SA that has protected as much as it may.
+    Spent,
     /// Whatever else.
     Other,
 }
@@ -114,8 +116,10 @@ impl Failure {
             (Kind::NoSelector, _) => {
                 (ikmpd::NO_MATCHING_SELECTOR, "can't find matching selector: Quick Mode processing failed".into())
             }
-            (Kind::Other, Exchange::Main) => (ikmpd::MAIN_MODE_FAILED, "Main Mode processing failed".into()),
-            (Kind::Other, Exchange::Quick { .. }) => (NONE, "Quick Mode processing failed".into()),
+            (Kind::Spent | Kind::Other, Exchange::Main) => {
+                (ikmpd::MAIN_MODE_FAILED, "Main Mode processing failed".into())
+            }
+            (Kind::Spent | Kind::Other, Exchange::Quick { .. }) => (NONE, "Quick Mode processing failed".into()),
         };
         let name = match place.exchange {
             Exchange::Main => "main mode",

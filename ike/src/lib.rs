@@ -21,11 +21,16 @@
 //!   leaves its ISAKMP SA as it is.
 //! - What is not authenticated changes nothing: it is shown, and explains a
 //!   failure that comes anyway.
-//! - The commit bit is accepted and asks for nothing: an initiator does not
-//!   wait for CONNECTED.
+//! - We do not set the commit bit. Where the peer does, we encrypt only when its
+//!   CONNECTED has come, or some seconds have passed without: nobody repeats it,
+//!   and the bit itself is not authenticated.
 //! - After `max_quick_modes` of them, whoever began, we begin no more under an
 //!   ISAKMP SA; it is not deleted but replaced when the next one is needed, as
-//!   some peers drop their pairs with the ISAKMP SA.
+//!   some peers drop their pairs with the ISAKMP SA. A peer may begin as many;
+//!   one more is refused, and a new ISAKMP SA negotiated.
+//! - A side that only responds begins nothing from nothing, but replaces what
+//!   there is before it ends, should its peer not do so.
+//! - INVALID-SPI deletes nothing, not even authenticated: the pair is replaced.
 #![forbid(unsafe_code)]
 
 mod engine;

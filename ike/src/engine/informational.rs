@@ -46,7 +46,7 @@ impl Engine {
         let datagram = informational::sealed(keys, last_block, sa.setup.cookies, message_id, content).ok()?;
         let (local, remote) = (sa.setup.local, sa.setup.remote);
         self.use_message_id(now, id, message_id);
-        self.transmit(local, remote, &datagram);
+        self.transmit_under(now, id, &datagram);
         if repeat {
             let farewell = self.id();
             self.timers.set(Timer::Farewell(farewell), now + FAREWELLS[0]);
@@ -84,7 +84,9 @@ impl Engine {
         }
         let message_id = message.header.message_id;
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        if !sa.takes(message_id) {
+        // RFC 2408 3.1: CONNECTED comes under the message ID of its quick mode.
+        let connects = sa.exchanges.get(&message_id).is_some_and(|x| x.commit);
+        if !sa.takes(message_id) && !connects {
             self.discard(Discarded::Replayed);
             return;
         }
@@ -105,12 +107,55 @@ impl Engine {
             self.heard(now, id, datagram);
         }
         let payloads = Payloads(authentic.payloads());
+        if connects {
+            if payloads.notifications().any(|n| n.kind == NotifyKind::CONNECTED) {
+                self.connected(id, message_id);
+            }
+            return;
+        }
         for notification in payloads.notifications() {
             self.notified(now, id, settled, notification, entropy);
         }
         for delete in payloads.deletes() {
             self.deleted(now, id, delete, entropy);
         }
+    }
+
+    /// A message of new group mode (RFC 2409 5.6): we know the groups that we know. Who may ask is told so.
+    pub(super) fn new_group_message(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message: &Message,
+        entropy: &mut dyn Entropy,
+    ) {
+        let message_id = message.header.message_id;
+        let Some(sa) = self.isakmp.get(&id).filter(|sa| sa.takes(message_id)) else {
+            self.discard(Discarded::Replayed);
+            return;
+        };
+        let Some(established) = sa.state.established() else {
+            self.discard(Discarded::Unexpected);
+            return;
+        };
+        // HASH(1) is that of an informational exchange.
+        if informational::open(&established.keys, &established.last_block, message).is_err() {
+            self.discard(Discarded::NotAuthentic);
+            return;
+        }
+        let (cookies, peer) = (sa.setup.cookies, sa.setup.remote.ip());
+        self.use_message_id(now, id, message_id);
+        self.heard(now, id, datagram);
+        self.discard(Discarded::Exchange);
+        let kind = NotifyKind::ATTRIBUTES_NOT_SUPPORTED;
+        let refusal = informational::isakmp_notification(cookies, kind, Vec::new());
+        self.send_informational(now, id, vec![Payload::Notification(refusal)], false, entropy);
+        let text = format!(
+            "{peer} asks for another Diffie-Hellman group in new group mode, which is not supported: refused; \
+             configure one of the groups that both sides know on the peer"
+        );
+        self.audit(Level::Warning, 0, text);
     }
 
     /// Anybody can send these: they are shown, and explain a failure that comes anyway.
@@ -169,8 +214,9 @@ impl Engine {
                     informational::isakmp_notification(cookies, NotifyKind::R_U_THERE_ACK, notification.data.clone());
                 self.send_informational(now, id, vec![Payload::Notification(ack)], false, entropy);
             }
-            // `heard` has taken note that the peer is there; the commit bit asks no more of us.
-            NotifyKind::R_U_THERE_ACK | NotifyKind::CONNECTED => {}
+            // `heard` has taken note that the peer is there.
+            NotifyKind::R_U_THERE_ACK => {}
+            NotifyKind::CONNECTED => self.connected_spi(id, notification),
             NotifyKind::INVALID_SPI => self.invalid_spi(now, id, notification, entropy),
             NotifyKind::RESPONDER_LIFETIME if notification.protocol == ProtocolId::ISAKMP => {
                 self.shorten_isakmp(id, notification, entropy);
@@ -219,9 +265,32 @@ impl Engine {
 
     /// The peer does not know an SPI that we send with.
     fn invalid_spi(&mut self, now: Timestamp, id: u64, notification: &Notification, entropy: &mut dyn Entropy) {
+        if let Some(pair) = self.outbound_pair(id, notification) {
+            self.pair_unknown(now, pair, entropy);
+        }
+    }
+
+    /// CONNECTED under a message ID of its own, as some send it: it names the SPI.
+    fn connected_spi(&mut self, id: u64, notification: &Notification) {
+        let named = self.outbound_pair(id, notification);
+        let exchange = named.and_then(|pair| self.pairs.get(&pair)).map(|pair| pair.exchange);
+        if let Some((isakmp, message_id)) = exchange.filter(|(isakmp, _)| *isakmp == id) {
+            self.connected(isakmp, message_id);
+        }
+    }
+
+    /// The pair with the peer of an SA whose outbound SPI a notification names.
+    fn outbound_pair(&self, id: u64, notification: &Notification) -> Option<u64> {
         let spi = if notification.spi.len() == 4 { &notification.spi } else { &notification.data };
-        let Ok(octets) = <[u8; 4]>::try_from(spi.as_slice()) else { return };
-        self.outbound_gone(now, id, u32::from_be_bytes(octets), "the peer does not know its SPI", entropy);
+        let spi = u32::from_be_bytes(<[u8; 4]>::try_from(spi.as_slice()).ok()?);
+        self.pair_by_outbound_spi(id, spi)
+    }
+
+    fn pair_by_outbound_spi(&self, isakmp: u64, spi: u32) -> Option<u64> {
+        let sa = self.isakmp.get(&isakmp)?;
+        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+        let same_peer = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (local, remote);
+        self.pairs.values().filter(same_peer).find(|p| p.outbound_spi == spi).map(|p| p.id)
     }
 
     /// SAs of the peer are gone.
@@ -257,11 +326,7 @@ impl Engine {
 
     /// The peer has no inbound SA for an SPI that we send with: the pair is of no use.
     fn outbound_gone(&mut self, now: Timestamp, isakmp: u64, spi: u32, reason: &str, entropy: &mut dyn Entropy) {
-        let Some(sa) = self.isakmp.get(&isakmp) else { return };
-        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
-        let same_peer = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (local, remote);
-        let pair = self.pairs.values().filter(same_peer).find(|p| p.outbound_spi == spi).map(|p| p.id);
-        if let Some(pair) = pair {
+        if let Some(pair) = self.pair_by_outbound_spi(isakmp, spi) {
             self.remove_pair(now, pair, reason, false, entropy);
         }
     }

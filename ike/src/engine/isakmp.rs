@@ -68,6 +68,15 @@ pub(super) const WORN_OUT: usize = WORN + 1024;
 /// More are not remembered: nothing new is accepted or sent.
 const MESSAGE_IDS: usize = WORN_OUT + 64;
 
+/// A limit of the volume of an ISAKMP SA's lifetime (RFC 2409 appendix A, life type kilobytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VolumeLimit {
+    /// It is to be replaced.
+    Soft,
+    /// It ends.
+    Hard,
+}
+
 /// A message that waits for the pre-shared key.
 pub(super) struct Held {
     pub(super) payload: Vec<u8>,
@@ -98,8 +107,12 @@ pub(super) struct IsakmpSa {
     pub(super) exchanges: BTreeMap<u32, Quick>,
     /// Message IDs that were used.
     pub(super) message_ids: BTreeSet<u32>,
-    /// Quick modes so far.
+    /// Quick modes so far, whoever began.
     pub(super) quick_modes: u32,
+    /// Those of them that the peer began.
+    pub(super) answered: u32,
+    /// Octets of messages under its keys, both ways.
+    octets: u64,
     /// The peer has shown that it holds the SA too.
     pub(super) confirmed: bool,
     /// Another SA replaces it: nothing new begins under it.
@@ -119,6 +132,8 @@ pub(super) struct Quick {
     pub(super) reply: Option<Answer>,
     /// The pair it made.
     pub(super) pair: Option<u64>,
+    /// The peer has set the commit bit: it says with CONNECTED when the pair may be used.
+    pub(super) commit: bool,
     /// Best explanation so far, should it fail.
     pub(super) hint: Option<Failure>,
 }
@@ -158,6 +173,8 @@ impl IsakmpSa {
             exchanges: BTreeMap::new(),
             message_ids: BTreeSet::new(),
             quick_modes: 0,
+            answered: 0,
+            octets: 0,
             confirmed: role == Role::Initiator,
             retired: false,
             suspect: false,
@@ -188,6 +205,29 @@ impl IsakmpSa {
             && !self.suspect
             && (limit == 0 || self.quick_modes < limit)
             && self.message_ids.len() < WORN
+    }
+
+    /// Counts a message under its keys; which limit of volume that reaches, if any.
+    pub(super) fn charge(&mut self, octets: usize) -> Option<VolumeLimit> {
+        let before = self.octets;
+        self.octets = before.saturating_add(octets as u64);
+        let kbytes = self.state.established().map_or(0, |e| e.lifetime.kbytes);
+        let hard = u64::from(kbytes) * 1024;
+        // As in the packet path: an eighth is left to negotiate the successor in.
+        let soft = hard - hard / 8;
+        let reaches = |limit: u64| before < limit && self.octets >= limit;
+        match kbytes {
+            0 => None,
+            _ if reaches(hard) => Some(VolumeLimit::Hard),
+            _ if reaches(soft) => Some(VolumeLimit::Soft),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer has begun all the quick modes that it may under this SA.
+    pub(super) fn has_served(&self) -> bool {
+        let limit = self.setup.policy.max_quick_modes;
+        limit != 0 && self.answered >= limit
     }
 
     /// Whether the peer may begin an exchange under this message ID: it is new, and there is room to remember it.

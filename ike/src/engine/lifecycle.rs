@@ -1,6 +1,7 @@
 //! ISAKMP SAs once established: in use, replaced, ended; and what reaches all
 //! of them: reload, deletion by command, shutdown.
 
+use super::isakmp::VolumeLimit;
 use super::pairs::{GRACE, GRACE_OF_THE_OTHER, soft_limit};
 use super::source::Source;
 use super::tunnels::{Attempt, Tunnel};
@@ -9,8 +10,8 @@ use crate::failure::Role;
 use crate::informational;
 use crate::proposal::{OfferedLifetime, shorter_lifetime};
 use crate::quick_mode::QuickMode;
-use crate::wire::numbers::phase1_attribute as class;
-use crate::wire::{Attribute, Notification};
+use crate::wire::numbers::{NotifyKind, phase1_attribute as class};
+use crate::wire::{Attribute, Notification, Payload};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
@@ -75,8 +76,36 @@ impl Engine {
         if initial_contact {
             self.initial_contact(now, id, entropy);
         }
+        self.tell_lifetime(now, id, entropy);
         self.supersede(now, id);
         self.pursue_waiting(now, id, entropy);
+    }
+
+    /// Sends a message under the keys of an SA, and counts it.
+    pub(super) fn transmit_under(&mut self, now: Timestamp, id: u64, message: &[u8]) {
+        let Some(sa) = self.isakmp.get(&id) else { return };
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        self.charge(now, id, message.len());
+        self.transmit(local, remote, message);
+    }
+
+    /// Counts an authentic message under an SA, which may end by volume as well as by time.
+    pub(super) fn charge(&mut self, now: Timestamp, id: u64, octets: usize) {
+        match self.isakmp.get_mut(&id).and_then(|sa| sa.charge(octets)) {
+            Some(VolumeLimit::Soft) => self.timers.set(Timer::IsakmpSoft(id), now),
+            Some(VolumeLimit::Hard) => self.timers.set(Timer::IsakmpHard(id), now),
+            None => {}
+        }
+    }
+
+    /// The initiator offered a longer lifetime than ours: it is told (RFC 2407 4.5.4), as the
+    /// answer to its proposal could not say so.
+    fn tell_lifetime(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(sa) = self.isakmp.get(&id).filter(|sa| sa.role == Role::Responder) else { return };
+        let Some(established) = sa.state.established().filter(|e| e.shortened) else { return };
+        let data = crate::proposal::phase1::responder_lifetime(established.lifetime);
+        let told = informational::isakmp_notification(sa.setup.cookies, NotifyKind::RESPONDER_LIFETIME, data);
+        self.send_informational(now, id, vec![Payload::Notification(told)], false, entropy);
     }
 
     /// A new ISAKMP SA replaces the older ones with the same peer. Of two that
@@ -141,7 +170,6 @@ impl Engine {
         }
         let needed = self.tunnels.values().any(|t| {
             (t.policy.tsource, t.policy.tdestination) == (local.ip(), remote.ip())
-                && t.policy.start != StartMode::Respond
                 && (t.policy.start == StartMode::Boot || self.current_pair(&t.policy.name).is_some())
         });
         if needed {

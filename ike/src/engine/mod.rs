@@ -14,6 +14,8 @@ mod phase1;
 mod phase2;
 mod refusals;
 mod source;
+#[cfg(test)]
+mod tests;
 mod tunnels;
 
 pub use isakmp::Discarded;
@@ -277,7 +279,12 @@ impl Engine {
             return;
         };
         let exchange = message.header.exchange;
-        let known = [ExchangeType::MAIN_MODE, ExchangeType::QUICK_MODE, ExchangeType::INFORMATIONAL];
+        let known = [
+            ExchangeType::MAIN_MODE,
+            ExchangeType::QUICK_MODE,
+            ExchangeType::INFORMATIONAL,
+            ExchangeType::NEW_GROUP_MODE,
+        ];
         if !known.contains(&exchange) {
             self.unsupported_exchange(now, &datagram, &message, entropy);
         } else if exchange == ExchangeType::MAIN_MODE && message.header.responder == Cookie::ZERO {
@@ -286,6 +293,7 @@ impl Engine {
             match exchange {
                 ExchangeType::MAIN_MODE => self.main_mode_message(now, id, &datagram, &message, entropy),
                 ExchangeType::QUICK_MODE => self.quick_mode_message(now, id, &datagram, &message, entropy),
+                ExchangeType::NEW_GROUP_MODE => self.new_group_message(now, id, &datagram, &message, entropy),
                 _ => self.informational_message(now, id, &datagram, &message, entropy),
             }
         } else if exchange == ExchangeType::MAIN_MODE {

@@ -17,7 +17,7 @@ use core::time::Duration;
 use crypto::table::Group;
 use crypto::{Entropy, EspSuite};
 use policy::audit::Level;
-use policy::config::{Identity, StartMode};
+use policy::config::Identity;
 use policy::five_tuple::Direction;
 use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec, UdpEncapsulation};
 use policy::selector::Selector;
@@ -25,12 +25,17 @@ use policy::time::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// A pair is replaced once in this time for being unknown to the peer.
+const INVALID_PAUSE: Duration = Duration::from_secs(10);
 /// How long the side that replaced a pair lets packets arrive under it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long the initiator waits with its first packet. The responder installs
 /// the pair when message 3 arrives, which nothing confirms; a packet that
 /// overtakes it, or comes while that takes its time, would be lost.
 const HEAD_START: Duration = Duration::from_millis(100);
+/// How long a peer that has set the commit bit may keep us waiting for CONNECTED, which it does
+/// not repeat, and which an attacker who sets the bit on the way does not send.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
 /// How long the other side waits for the delete.
 pub(super) const GRACE_OF_THE_OTHER: Duration = Duration::from_secs(30);
 
@@ -40,7 +45,7 @@ pub(super) struct Pair {
     pub(super) tunnel: Arc<str>,
     pub(super) role: Role,
     /// ISAKMP SA and message ID of the quick mode that made it.
-    exchange: (u64, u32),
+    pub(super) exchange: (u64, u32),
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) identity: Identity,
@@ -60,6 +65,8 @@ pub(super) struct Pair {
     sending: bool,
     /// Its soft limit has passed.
     pub(super) rekey_wanted: bool,
+    /// When the peer last said that it does not know it.
+    invalid: Option<Timestamp>,
 }
 
 impl Pair {
@@ -159,6 +166,7 @@ impl Engine {
             active: None,
             sending: false,
             rekey_wanted: false,
+            invalid: None,
         };
         let spec = |direction, spi, keymat| SaSpec {
             spi,
@@ -194,8 +202,9 @@ impl Engine {
         Some(id)
     }
 
-    /// A pair is in use in both directions: its tunnel is up, and older pairs retire.
-    pub(super) fn pair_active(&mut self, now: Timestamp, id: u64) {
+    /// A pair is in use in both directions: its tunnel is up, and older pairs retire. With `commit`
+    /// we do not encrypt with it before the peer says so.
+    pub(super) fn pair_active(&mut self, now: Timestamp, id: u64, commit: bool) {
         let order = self.id();
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         pair.active = Some(order);
@@ -225,6 +234,7 @@ impl Engine {
         }
         self.tunnel_up(&tunnel);
         match role {
+            _ if commit => self.timers.set(Timer::PairReady(id), now + COMMIT_WAIT),
             Role::Initiator => self.timers.set(Timer::PairReady(id), now + HEAD_START),
             Role::Responder => self.pair_ready(id),
         }
@@ -260,9 +270,21 @@ impl Engine {
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         pair.rekey_wanted = true;
         let tunnel = Arc::clone(&pair.tunnel);
-        let responds = self.tunnels.get(&tunnel).is_none_or(|t| t.policy.start == StartMode::Respond);
-        if self.current_pair(&tunnel) == Some(id) && !responds {
+        // Also where we only respond: what there is is replaced, only nothing is begun from nothing.
+        if self.current_pair(&tunnel) == Some(id) {
             self.want(now, &tunnel, entropy);
+        }
+    }
+
+    /// The peer says, authenticated, that it does not know a pair that we send with. It may say so
+    /// of one that it is about to install, or because somebody forged a packet: nothing is
+    /// deleted, but the pair is replaced, at most once in a while.
+    pub(super) fn pair_unknown(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        let told = pair.invalid.is_some_and(|at| now.since(at) < INVALID_PAUSE);
+        if !told && pair.active.is_some() {
+            pair.invalid = Some(now);
+            self.pair_soft(now, id, entropy);
         }
     }
 

@@ -64,15 +64,15 @@ impl Engine {
                 last_received: None,
                 reply: None,
                 pair: None,
+                commit: false,
                 hint: None,
             },
         );
-        let (local, remote) = (sa.setup.local, sa.setup.remote);
         if let Some(tunnel) = self.tunnels.get_mut(&tunnel.name) {
             tunnel.attempt = Some(Attempt::Phase2 { isakmp: id, message_id, role: Role::Initiator });
         }
         self.timers.set(Timer::QuickMode(id, message_id), due);
-        self.transmit(local, remote, &datagram);
+        self.transmit_under(now, id, &datagram);
     }
 
     /// A message of quick mode.
@@ -142,6 +142,12 @@ impl Engine {
                 return;
             }
         };
+        if let Some(failure) = self.isakmp.get(&id).and_then(one_too_many) {
+            self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+            let (local, remote) = (place.local, place.remote);
+            self.replace_isakmp(now, local, remote, entropy);
+            return;
+        }
         if !self.gives_way(now, &tunnel, &asked) {
             self.discard(Discarded::Collision);
             return;
@@ -175,6 +181,7 @@ impl Engine {
         self.use_message_id(now, id, message_id);
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.quick_modes += 1;
+        sa.answered += 1;
         sa.exchanges.insert(
             message_id,
             Quick {
@@ -185,15 +192,15 @@ impl Engine {
                 last_received: Some(datagram.payload.to_vec()),
                 reply: Some(Answer::new(reply.clone(), now)),
                 pair,
+                commit: message.header.flags.commit,
                 hint: None,
             },
         );
-        let (local, remote) = (sa.setup.local, sa.setup.remote);
         if let Some(tunnel) = self.tunnels.get_mut(&tunnel.name) {
             tunnel.attempt = Some(Attempt::Phase2 { isakmp: id, message_id, role: Role::Responder });
         }
         self.timers.set(Timer::QuickMode(id, message_id), due);
-        self.transmit(local, remote, &reply);
+        self.transmit_under(now, id, &reply);
     }
 
     /// The tunnel whose selector is the one that a peer asks for.
@@ -305,11 +312,9 @@ impl Engine {
                 sa.exchanges.insert(message_id, exchange);
                 self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
                 self.heard(now, id, datagram);
-                let Some(sa) = self.isakmp.get(&id) else { return };
-                let (local, remote) = (sa.setup.local, sa.setup.remote);
-                self.transmit(local, remote, &reply);
+                self.transmit_under(now, id, &reply);
                 if let Some(pair) = self.install_pair(now, (id, message_id), negotiated, Role::Initiator, entropy) {
-                    self.pair_active(now, pair);
+                    self.confirmed(now, id, message_id, pair, message.header.flags.commit);
                 }
             }
             Err(failure) => {
@@ -343,13 +348,31 @@ impl Engine {
         exchange.request = None;
         exchange.last_received = Some(datagram.payload.to_vec());
         exchange.reply = None;
-        let pair = exchange.pair;
+        let (pair, commit) = (exchange.pair, exchange.commit || message.header.flags.commit);
         self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
         self.heard(now, id, datagram);
         if let Some(pair) = pair
             && self.pairs.contains_key(&pair)
         {
-            self.pair_active(now, pair);
+            self.confirmed(now, id, message_id, pair, commit);
+        }
+    }
+
+    /// Both sides have a pair; with `commit` the peer will say when it is ready for it (RFC 2408 3.1).
+    fn confirmed(&mut self, now: Timestamp, id: u64, message_id: u32, pair: u64, commit: bool) {
+        if let Some(exchange) = self.isakmp.get_mut(&id).and_then(|sa| sa.exchanges.get_mut(&message_id)) {
+            (exchange.pair, exchange.commit) = (Some(pair), commit);
+        }
+        self.pair_active(now, pair, commit);
+    }
+
+    /// CONNECTED has come under the message ID of a quick mode: its pair may be used.
+    pub(super) fn connected(&mut self, id: u64, message_id: u32) {
+        let exchange = self.isakmp.get_mut(&id).and_then(|sa| sa.exchanges.get_mut(&message_id));
+        let Some(exchange) = exchange.filter(|x| x.commit && matches!(x.state, QuickMode::Finished)) else { return };
+        exchange.commit = false;
+        if let Some(pair) = exchange.pair {
+            self.pair_ready(pair);
         }
     }
 
@@ -412,6 +435,7 @@ impl Engine {
                     last_received: Some(datagram.payload.to_vec()),
                     reply: reply.map(|reply| Answer::new(reply, now)),
                     pair: None,
+                    commit: false,
                     hint: None,
                 },
             );
@@ -529,6 +553,7 @@ impl Engine {
         sa.suspect = false;
         sa.probe = None;
         self.timers.cancel(&Timer::Probe(id));
+        self.charge(now, id, datagram.payload.len());
         self.follow(now, id, datagram);
     }
 
@@ -571,6 +596,22 @@ fn wanted<'a>(sa: &IsakmpSa, tunnel: &'a TunnelPolicy) -> Wanted<'a> {
     let alone = sa.setup.policy.max_quick_modes == 1;
     let group = established.filter(|_| alone).map(|e| e.keys.suite.group);
     Wanted { tunnel, mode, group, short: sa.setup.short_lifetimes }
+}
+
+/// The failure of a peer that begins more quick modes under an SA than it may.
+fn one_too_many(sa: &IsakmpSa) -> Option<Failure> {
+    let ike = &sa.setup.policy;
+    sa.has_served().then(|| {
+        Failure::new(
+            Kind::Spent,
+            Fault::Mismatch,
+            format!("the peer has begun {} quick modes under this ISAKMP SA, and one more", sa.answered),
+            format!(
+                "a new ISAKMP SA is being negotiated; raise `maxqm` of ike policy `{}` (line {}), or lower the peer's",
+                ike.name, ike.line
+            ),
+        )
+    })
 }
 
 fn no_spi() -> Failure {

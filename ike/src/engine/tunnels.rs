@@ -97,7 +97,7 @@ impl Engine {
         let soft_passed = self.pairs_of(name).iter().any(wanted);
         match start {
             Some(StartMode::Boot) if !rekey => self.want(now, name, entropy),
-            Some(StartMode::Boot | StartMode::Traffic) if rekey && soft_passed => self.want(now, name, entropy),
+            Some(_) if rekey && soft_passed => self.want(now, name, entropy),
             _ => {}
         }
     }

@@ -186,6 +186,7 @@ impl AuthSent {
             last_block: opened.next_iv,
             peer,
             lifetime: self.agreed.lifetime,
+            shortened: self.agreed.shortened,
             nat: self.nat,
             nat_support: self.nat_support,
             peer_dpd: self.announced.dpd,

@@ -66,6 +66,8 @@ pub(crate) struct Established {
     pub(crate) last_block: Iv,
     pub(crate) peer: Authenticated,
     pub(crate) lifetime: Lifetime,
+    /// It is shorter than what the initiator offered.
+    pub(crate) shortened: bool,
     pub(crate) nat: NatState,
     pub(crate) nat_support: Option<NatSupport>,
     /// The peer answers R-U-THERE.

@@ -193,6 +193,7 @@ impl KeSent {
             last_block,
             peer,
             lifetime: this.agreed.lifetime,
+            shortened: this.agreed.shortened,
             nat: this.nat,
             nat_support: this.nat_support,
             peer_dpd: this.announced.dpd,

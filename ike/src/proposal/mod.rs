@@ -14,6 +14,8 @@ const DEFAULT_SECONDS: u32 = 28_800;
 /// Offered lifetimes below this are refused, unless our own is shorter still
 /// or the configuration allows short ones.
 const SHORTEST_SECONDS: u32 = 60;
+/// The same for volume, in kilobytes: less is gone with a few messages.
+const SHORTEST_KBYTES: u32 = 64;
 /// As many alternatives are listed in a report.
 const LISTED: usize = 6;
 
@@ -138,19 +140,35 @@ impl OfferedLifetime {
     /// The lifetime to use, given ours: the shorter of each kind.
     ///
     /// # Errors
-    /// The offered seconds, if they are absurd: zero, or below a minute while
-    /// ours are not and `short` ones are not allowed.
-    pub(crate) fn agree(&self, ours: Lifetime, short: bool) -> Result<Lifetime, u32> {
-        let seconds = self.seconds.unwrap_or(DEFAULT_SECONDS);
-        let floor = match ours.seconds {
+    /// What is offered, if it is absurd: zero or below a minute, or a few kilobytes, while ours
+    /// is not and `short` ones are not allowed.
+    pub(crate) fn agree(&self, ours: Lifetime, short: bool) -> Result<Lifetime, String> {
+        let floor = |ours: u32, shortest: u32| match ours {
             _ if short => 1,
-            0 => SHORTEST_SECONDS,
-            seconds => SHORTEST_SECONDS.min(seconds),
+            0 => shortest,
+            ours => shortest.min(ours),
         };
-        if seconds < floor || self.conflicting {
-            return Err(seconds);
+        let seconds = self.seconds.unwrap_or(DEFAULT_SECONDS);
+        if seconds < floor(ours.seconds, SHORTEST_SECONDS) {
+            return Err(format!("{seconds} s"));
+        }
+        if let Some(kbytes) = self.kbytes.filter(|offered| *offered < floor(ours.kbytes, SHORTEST_KBYTES)) {
+            return Err(format!("{kbytes} kB"));
+        }
+        if self.conflicting {
+            return Err("two of the same kind".into());
         }
         Ok(shorter_lifetime(ours, self.stated()))
+    }
+}
+
+/// A lifetime for a report.
+fn described(lifetime: Lifetime) -> String {
+    match (lifetime.seconds, lifetime.kbytes) {
+        (0, 0) => "no limit".into(),
+        (seconds, 0) => format!("{seconds} s"),
+        (0, kbytes) => format!("{kbytes} kB"),
+        (seconds, kbytes) => format!("{seconds} s and {kbytes} kB"),
     }
 }
 

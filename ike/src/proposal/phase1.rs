@@ -1,6 +1,6 @@
 //! Proposals of main mode: one proposal with a transform per suite (RFC 2409 5).
 
-use super::{Field, Mismatch, OfferedLifetime, attribute, narrow, write_lifetime};
+use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, write_lifetime};
 use crate::wire::numbers::{KEY_IKE, ProtocolId, authentication_method, phase1_attribute as class};
 use crate::wire::{Attribute, Proposal, SecurityAssociation, Transform};
 use crypto::IkeSuite;
@@ -15,6 +15,15 @@ pub(crate) struct Agreed {
     pub(crate) lifetime: Lifetime,
     /// The responder's answer: the one transform it chose, as it was offered.
     pub(crate) answer: SecurityAssociation,
+    /// Our lifetime is shorter than the one that was offered: the initiator is to be told.
+    pub(crate) shortened: bool,
+}
+
+/// RESPONDER-LIFETIME for an ISAKMP SA (RFC 2407 4.6.3.1): what it is to hold in its data.
+pub(crate) fn responder_lifetime(lifetime: Lifetime) -> Vec<u8> {
+    let mut attributes = Vec::new();
+    write_lifetime(&mut attributes, lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
+    Attribute::encode_list(&attributes)
 }
 
 /// The SA payload of message 1; `None` if no suite of the policy exists in IKEv1.
@@ -71,7 +80,8 @@ pub(crate) fn choose(policy: &IkePolicy, short: bool, offered: &SecurityAssociat
                     transforms: vec![transform.clone()],
                 }],
             };
-            return Ok(Agreed { suite, lifetime, answer });
+            let shortened = read.lifetime.stated() != lifetime;
+            return Ok(Agreed { suite, lifetime, answer, shortened });
         }
     }
     Err(mismatch(policy, short, offered, "offered"))
@@ -168,12 +178,8 @@ impl Offered {
         if self.group != Some(suite.group.number) {
             out.push(Field::new("group", suite.group, self.group_name()));
         }
-        if let Err(seconds) = self.lifetime.agree(policy.lifetime, short) {
-            out.push(Field::new(
-                "lifetime",
-                format_args!("{} s", policy.lifetime.seconds),
-                format_args!("{seconds} s"),
-            ));
+        if let Err(theirs) = self.lifetime.agree(policy.lifetime, short) {
+            out.push(Field::new("lifetime", described(policy.lifetime), theirs));
         }
         if let Some(kind) = self.unknown {
             out.push(Field::new("attribute", "none such", kind));
@@ -191,8 +197,8 @@ impl Offered {
             out.push_str(" with ");
             out.push_str(&self.authentication.map_or("no authentication".into(), authentication_method::name));
         }
-        if let Err(seconds) = self.lifetime.agree(policy.lifetime, short) {
-            out.push_str(&format!(" for {seconds} s"));
+        if let Err(theirs) = self.lifetime.agree(policy.lifetime, short) {
+            out.push_str(&format!(" for {theirs}"));
         }
         out
     }

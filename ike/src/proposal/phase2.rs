@@ -1,7 +1,7 @@
 //! Proposals of quick mode: one ESP proposal with one SPI and a transform per
 //! suite (RFC 2407 4.4.1, 4.5).
 
-use super::{Field, Mismatch, OfferedLifetime, attribute, narrow, write_lifetime};
+use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, write_lifetime};
 use crate::wire::numbers::{DOI_IPSEC, NotifyKind, ProtocolId, encapsulation_mode, phase2_attribute as class};
 use crate::wire::{Attribute, Notification, Proposal, SecurityAssociation, Transform};
 use crypto::EspSuite;
@@ -255,9 +255,8 @@ impl Offered {
             let theirs = self.mode.map_or("none".into(), encapsulation_mode::name);
             out.push(Field::new(ENCAPSULATION, encapsulation_mode::name(wanted.mode), theirs));
         }
-        if let Err(seconds) = self.lifetime.agree(transform.lifetime, wanted.short) {
-            let ours = format!("{} s", transform.lifetime.seconds);
-            out.push(Field::new("lifetime", ours, format_args!("{seconds} s")));
+        if let Err(theirs) = self.lifetime.agree(transform.lifetime, wanted.short) {
+            out.push(Field::new("lifetime", described(transform.lifetime), theirs));
         }
         if self.extended_sequence != transform.esn.then_some(EXTENDED) {
             let ours = if transform.esn { "64 bits" } else { "32 bits" };

@@ -124,7 +124,7 @@ pub(crate) fn answer(
 /// The notification that tells an initiator of a failure (RFC 2407 4.6.3, RFC 2408 3.14.1).
 pub(crate) fn notify_kind(failure: &Failure) -> NotifyKind {
     match failure.kind {
-        Kind::NoProposal | Kind::NatDisagreement => NotifyKind::NO_PROPOSAL_CHOSEN,
+        Kind::NoProposal | Kind::NatDisagreement | Kind::Spent => NotifyKind::NO_PROPOSAL_CHOSEN,
         Kind::NoSelector => NotifyKind::INVALID_ID_INFORMATION,
         Kind::Timeout | Kind::Other => NotifyKind::PAYLOAD_MALFORMED,
     }

@@ -173,7 +173,7 @@ pub enum StartMode {
     Traffic,
     /// When the daemon starts, and again whenever it goes down.
     Boot,
-    /// Never by us: we only respond.
+    /// Never by us: we only respond, and replace what has been negotiated before it ends.
     Respond,
 }
 

@@ -12,7 +12,7 @@ use crate::report::Record;
 use ike::Command;
 use keys::PresharedKeys;
 use policy::audit::PolicyEvent;
-use policy::config::{StartMode, Startup};
+use policy::config::Startup;
 use policy::limits::Limits;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -108,13 +108,6 @@ fn initiate(daemon: &mut Daemon, tunnel: &str, responder: Responder) {
 }
 
 fn rekey_sa(daemon: &mut Daemon, tunnel: &str, responder: Responder) {
-    if daemon.config.tunnel(tunnel).is_some_and(|t| t.start == StartMode::Respond) {
-        let text = format!("tunnel `{tunnel}` only responds (start = \"respond\")");
-        responder.refuse(
-            Refusal::new(RefusalKind::Invalid, text).next("Its peer must begin; or change `start` and reload."),
-        );
-        return;
-    }
     match current_pair(daemon, tunnel) {
         Some(pair) => negotiate(daemon, tunnel, responder, Command::Rekey { pair }),
         // Without SAs to replace, new ones are what is wanted; an unknown name is refused there.
