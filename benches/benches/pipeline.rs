@@ -49,6 +49,7 @@ fn host(near: u8, suite: EspSuite) -> Arc<Shared> {
         remote: [192, 0, 2, far].into(),
         protocol: SaProtocol::Esp,
         mode: Mode::Tunnel,
+        original: None,
         suite,
         keymat: Secret::new(vec![sender; suite.keymat_len()]),
         esn: false,
@@ -117,7 +118,14 @@ fn inbound(near: &mut Outbound, far: &mut Inbound, clear: &[Vec<u8>], packets: u
         for sealed in out.sealed.drain(..) {
             let buffer = far.buffer();
             let packet = packet(sealed.packet.as_slice(), buffer);
-            arrivals.push(Arrival { packet, local: address, remote: address, encapsulated: false, traffic_class: 0 });
+            arrivals.push(Arrival {
+                packet,
+                local: address,
+                remote: address,
+                encapsulated: false,
+                traffic_class: 0,
+                hop_limit: 64,
+            });
             near.sent(sealed);
         }
         let start = Instant::now();

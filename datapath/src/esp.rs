@@ -1,7 +1,8 @@
-//! ESP in tunnel mode (RFC 4303), for batches of packets of one SA.
+//! ESP (RFC 4303), for batches of packets of one SA.
 
 pub mod inbound;
 pub mod outbound;
+pub mod transport;
 
 use crate::packet::Packet;
 

@@ -17,6 +17,8 @@ pub struct OuterFields {
     pub traffic_class: u8,
     /// DF of IPv4; in IPv6, that we do not fragment it ourselves.
     pub dont_fragment: bool,
+    /// Hop limit; `None` leaves it to the kernel.
+    pub hop_limit: Option<u8>,
 }
 
 /// Explicit congestion notification, the low two bits of the traffic class (RFC 3168 5).
@@ -42,7 +44,7 @@ impl Ecn {
 /// DSCP and ECN are copied out (RFC 4301 5.1.2.1; RFC 6040 4.1 normal mode).
 #[must_use]
 pub fn outer_fields(inner_traffic_class: u8, dont_fragment: bool) -> OuterFields {
-    OuterFields { traffic_class: inner_traffic_class, dont_fragment }
+    OuterFields { traffic_class: inner_traffic_class, dont_fragment, hop_limit: None }
 }
 
 /// Congestion was signalled to a packet whose ends do not know ECN: it has to be dropped.

@@ -14,7 +14,7 @@ use core::sync::atomic::{
 use crypto::packet::{Opener, Sealer};
 use crypto::{EspSuite, Secret};
 use policy::five_tuple::Direction;
-use policy::sa::SaSpec;
+use policy::sa::{Mode, SaSpec};
 use policy::selector::PortSelector;
 use policy::time::Timestamp;
 use std::net::SocketAddr;
@@ -408,16 +408,17 @@ impl OutboundSa {
         crate::mtu::inner_mtu(
             self.path_mtu(),
             self.spec.suite,
+            self.spec.mode,
             self.spec.local.is_ipv4(),
             self.spec.encapsulation.is_some(),
         )
     }
 
-    /// Whether its selector looks at ports, so that it may not carry later
-    /// fragments of a packet (RFC 4301 7).
+    /// Whether it may not carry fragments of a packet, only the whole: its selector
+    /// looks at ports (RFC 4301 7), or it is in transport mode (RFC 4303 3.3.4).
     #[must_use]
-    pub fn selects_ports(&self) -> bool {
-        self.spec.selector.ports != PortSelector::Any
+    pub fn takes_whole_packets(&self) -> bool {
+        self.spec.selector.ports != PortSelector::Any || self.spec.mode == Mode::Transport
     }
 
     /// Its suite.

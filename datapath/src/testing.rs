@@ -67,6 +67,7 @@ pub(crate) struct Agreement {
     pub(crate) tunnel: Arc<str>,
     pub(crate) encapsulation: Option<policy::sa::UdpEncapsulation>,
     pub(crate) seed: u64,
+    pub(crate) mode: Mode,
 }
 
 impl Agreement {
@@ -80,7 +81,13 @@ impl Agreement {
             tunnel: "t".into(),
             encapsulation: None,
             seed: 1,
+            mode: Mode::Tunnel,
         }
+    }
+
+    /// Transport mode between the two hosts of [`udp_packet`].
+    pub(crate) fn transport(suite: EspSuite, ipv4: bool) -> Self {
+        Self { mode: Mode::Transport, inner_ipv4: ipv4, outer_ipv4: ipv4, ..Self::new(suite) }
     }
 
     /// The side whose addresses are the local ones, or the other: (inbound, outbound).
@@ -89,9 +96,16 @@ impl Agreement {
             let (address, len) = if self.inner_ipv4 { (IpAddr::from(v4), 16) } else { (IpAddr::from(v6), 32) };
             AddressRange::prefix(address, len).unwrap()
         };
-        let (a, b) = (prefix(LOCAL_V4, LOCAL_V6), prefix(REMOTE_V4, REMOTE_V6));
+        let hosts = [(LOCAL_V4, LOCAL_V6), (REMOTE_V4, REMOTE_V6)]
+            .map(|(v4, v6)| if self.inner_ipv4 { IpAddr::from(v4) } else { IpAddr::from(v6) });
+        let (a, b) = match self.mode {
+            Mode::Tunnel => (prefix(LOCAL_V4, LOCAL_V6), prefix(REMOTE_V4, REMOTE_V6)),
+            Mode::Transport => (AddressRange::single(hosts[0]), AddressRange::single(hosts[1])),
+        };
         let outer = |n: u8| {
-            if self.outer_ipv4 {
+            if self.mode == Mode::Transport {
+                hosts[usize::from(n - 1)]
+            } else if self.outer_ipv4 {
                 IpAddr::from([192, 0, 2, n])
             } else {
                 IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n)])
@@ -108,7 +122,8 @@ impl Agreement {
             local,
             remote,
             protocol: SaProtocol::Esp,
-            mode: Mode::Tunnel,
+            mode: self.mode,
+            original: None,
             suite: self.suite,
             keymat: self.keymat(toward_far),
             esn: self.esn,
@@ -159,6 +174,7 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
         name: Arc::clone(&agreement.tunnel),
         tsource: outbound.local,
         tdestination: outbound.remote,
+        mode: outbound.mode,
         selector: outbound.selector,
         transforms: vec![EspTransform {
             suite: agreement.suite,

@@ -356,8 +356,13 @@ fn datagrams_lost_before_a_worker_are_counted() {
     // Long datagrams, of which a buffer holds few, from more threads than the worker has processors for itself.
     lab.set_outer_mtu(65_000);
     let payload = vec![0; 60_000];
-    let long =
-        Outgoing { payload: &payload, destination: SocketAddr::new(outer(true, 2), 4500), source: None, tos: None };
+    let long = Outgoing {
+        payload: &payload,
+        destination: SocketAddr::new(outer(true, 2), 4500),
+        source: None,
+        tos: None,
+        hop_limit: None,
+    };
     let drops = |reason| b.datapath.counters().drops(reason);
     let full = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -3,10 +3,11 @@
 use crate::keys::Cookies;
 use crate::vendor::NatSupport;
 use crate::wire::Payload;
-use crate::wire::numbers::encapsulation_mode;
+use crate::wire::numbers::{IdKind, encapsulation_mode};
 use crypto::Entropy;
 use crypto::table::Hash;
 use policy::config::NatTraversal;
+use policy::sa::Mode;
 use std::net::{IpAddr, SocketAddr};
 
 /// What is known of NATs between the peers.
@@ -29,11 +30,53 @@ impl NatState {
 }
 
 /// The encapsulation mode that quick mode negotiates (RFC 3947 5.1).
-pub(crate) fn encapsulation(nat: NatState, support: Option<NatSupport>) -> u16 {
-    match support {
-        Some(NatSupport::Rfc3947) if nat.detected() => encapsulation_mode::UDP_TUNNEL,
-        Some(NatSupport::Draft) if nat.detected() => encapsulation_mode::UDP_TUNNEL_DRAFT,
-        _ => encapsulation_mode::TUNNEL,
+pub(crate) fn encapsulation(mode: Mode, nat: NatState, support: Option<NatSupport>) -> u16 {
+    match (mode, support.filter(|_| nat.detected())) {
+        (Mode::Tunnel, None) => encapsulation_mode::TUNNEL,
+        (Mode::Tunnel, Some(NatSupport::Rfc3947)) => encapsulation_mode::UDP_TUNNEL,
+        (Mode::Tunnel, Some(NatSupport::Draft)) => encapsulation_mode::UDP_TUNNEL_DRAFT,
+        (Mode::Transport, None) => encapsulation_mode::TRANSPORT,
+        (Mode::Transport, Some(NatSupport::Rfc3947)) => encapsulation_mode::UDP_TRANSPORT,
+        (Mode::Transport, Some(NatSupport::Draft)) => encapsulation_mode::UDP_TRANSPORT_DRAFT,
+    }
+}
+
+/// The addresses of initiator and responder as one side sees them (RFC 3947 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) initiator: IpAddr,
+    pub(crate) responder: IpAddr,
+}
+
+impl Seen {
+    /// NAT-OAi and NAT-OAr, for a quick mode of this encapsulation mode; none unless it is transport mode in UDP.
+    pub(crate) fn payloads(self, mode: u16) -> impl Iterator<Item = Payload> {
+        let draft = mode == encapsulation_mode::UDP_TRANSPORT_DRAFT;
+        let wanted = draft || mode == encapsulation_mode::UDP_TRANSPORT;
+        [self.initiator, self.responder].into_iter().filter(move |_| wanted).map(move |address| {
+            let (kind, address) = match address {
+                IpAddr::V4(a) => (IdKind::IPV4_ADDR, a.octets().to_vec()),
+                IpAddr::V6(a) => (IdKind::IPV6_ADDR, a.octets().to_vec()),
+            };
+            Payload::NatOriginalAddress { draft, kind, address }
+        })
+    }
+
+    /// What a peer's NAT-OA payloads say; `None` unless there are two of an address each.
+    pub(crate) fn read(received: &[Payload]) -> Option<Self> {
+        let mut addresses = received.iter().filter_map(|p| match p {
+            Payload::NatOriginalAddress { kind, address, .. } => Some(original_address(*kind, address)),
+            _ => None,
+        });
+        Some(Self { initiator: addresses.next()??, responder: addresses.next()?? })
+    }
+}
+
+fn original_address(kind: IdKind, octets: &[u8]) -> Option<IpAddr> {
+    match kind {
+        IdKind::IPV4_ADDR => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        IdKind::IPV6_ADDR => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        _ => None,
     }
 }
 

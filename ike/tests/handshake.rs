@@ -7,6 +7,7 @@ mod support;
 use crypto::table::{ENCRYPTIONS, GROUPS, HASHES, Status};
 use crypto::{EspSuite, IkeSuite};
 use ike::{Role, TunnelState};
+use policy::sa::{Mode, OriginalAddresses};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -335,6 +336,70 @@ fn a_nat_is_detected_and_its_ports_are_followed() {
     w.seconds(60);
     assert_eq!(w.b().current().unwrap().outbound.encapsulation.unwrap().remote_port, 30_500);
     assert_eq!(w.b().pairs.len(), 1);
+}
+
+fn in_transport_mode(side: Side) -> Side {
+    Side {
+        source: side.me,
+        destination: side.peer,
+        tunnel_extra: format!("mode = \"transport\"\n{}", side.tunnel_extra),
+        ..side
+    }
+}
+
+#[test]
+fn transport_mode() {
+    let w = agree(World::new(&in_transport_mode(a()), &in_transport_mode(b())));
+    for host in &w.hosts {
+        for spec in [&host.current().unwrap().inbound, &host.current().unwrap().outbound] {
+            assert_eq!((spec.mode, spec.original, spec.encapsulation), (Mode::Transport, None, None));
+            assert_eq!(spec.selector.local.first(), spec.local);
+            assert_eq!(spec.selector.remote.first(), spec.remote);
+        }
+    }
+    // One side asks for the other mode.
+    let mut w = World::new(&in_transport_mode(a()), &Side { source: "10.77.0.2", destination: "10.77.0.1", ..b() });
+    w.initiate(0);
+    w.seconds(2);
+    assert!(w.a().pairs.is_empty() && w.b().pairs.is_empty());
+    let said = "encapsulation mode: ours:peer = tunnel:transport";
+    assert!(w.b().errors().iter().any(|e| e.contains(said)), "{:?}", w.b().errors());
+}
+
+/// RFC 3947 5.2: each side learns the addresses that the other computes checksums with.
+#[test]
+fn transport_mode_through_a_nat() {
+    for first in [0, 1] {
+        let mut w = World::new(
+            &in_transport_mode(a()),
+            &in_transport_mode(Side {
+                peer: "10.99.0.9",
+                auth_extra: "rtype = \"IPV4\"\nrid = \"10.77.0.1\"".into(),
+                ..b()
+            }),
+        );
+        nat(&mut w, "10.99.0.9", 20_000);
+        w.initiate(0);
+        w.seconds(2);
+        if first == 1 {
+            // Under the same ISAKMP SA the other side begins.
+            let pair = w.b().current().unwrap().inbound.pair;
+            w.command(1, ike::Command::Rekey { pair });
+            w.seconds(60);
+        }
+        assert!(w.a().errors().is_empty() && w.b().errors().is_empty(), "{}", w.story());
+        let (at_a, at_b) = (w.a().current().unwrap(), w.b().current().unwrap());
+        let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+        let original = |remote, local| Some(OriginalAddresses { remote: ip(remote), local: ip(local) });
+        // B sees the NAT's address; A says its own. A sees B as it is, but B sees A otherwise.
+        assert_eq!(at_b.inbound.original, original("10.77.0.1", "10.77.0.2"));
+        assert_eq!(at_a.inbound.original, original("10.77.0.2", "10.99.0.9"));
+        assert_eq!((at_b.inbound.remote, at_b.inbound.local), (ip("10.99.0.9"), ip("10.77.0.2")));
+        assert_eq!(at_b.inbound.selector.remote.first(), ip("10.99.0.9"));
+        assert!(at_a.outbound.encapsulation.is_some() && at_b.outbound.encapsulation.is_some());
+        assert_eq!(at_a.outbound.spi, at_b.inbound.spi);
+        assert_eq!(at_b.outbound.spi, at_a.inbound.spi);
+    }
 }
 
 #[test]

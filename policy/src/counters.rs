@@ -90,6 +90,8 @@ named! {
         PathMtuShrunk = "path_mtu_shrunk",
         /// The interface or the network did not take it.
         SendFailed = "send_failed",
+        /// It has IPv4 options, or IPv6 extension headers for routers, that transport mode does not carry.
+        TransportHeaders = "transport_headers",
 
         // Inbound.
         /// The kernel dropped it before it was read: as a rule, the socket's buffer was full.

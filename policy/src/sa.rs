@@ -18,6 +18,18 @@ pub enum SaProtocol {
 pub enum Mode {
     /// The whole inner packet is the payload (RFC 4301 4.1).
     Tunnel,
+    /// What follows the packet's own IP header is the payload: between the two hosts alone (RFC 4301 4.1).
+    Transport,
+}
+
+/// The addresses of an SA in transport mode as its peer knows them, where a NAT
+/// translates them (RFC 3947 5.2): with these it computes checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginalAddresses {
+    /// The peer's own.
+    pub remote: IpAddr,
+    /// Ours, as the peer sees it.
+    pub local: IpAddr,
 }
 
 /// UDP encapsulation of ESP (RFC 3948).
@@ -51,7 +63,7 @@ pub struct SaSpec {
     pub remote: IpAddr,
     /// ESP.
     pub protocol: SaProtocol,
-    /// Tunnel.
+    /// Tunnel or transport.
     pub mode: Mode,
     /// Ciphers.
     pub suite: EspSuite,
@@ -63,6 +75,8 @@ pub struct SaSpec {
     pub selector: Selector,
     /// UDP encapsulation, if NAT traversal asks for it.
     pub encapsulation: Option<UdpEncapsulation>,
+    /// In transport mode through a NAT: the addresses before it.
+    pub original: Option<OriginalAddresses>,
     /// Hard limits. The negotiator rekeys on time by itself, and on volume when told.
     pub lifetime: Lifetime,
     /// The tunnel policy it was negotiated for.

@@ -37,6 +37,7 @@ use crate::classifier::{Classifier, Coverage, HiddenPorts, coverage};
 use crate::config::{Config, DefaultAction, HostAction, HostPolicy, TunnelPolicy};
 use crate::counters::DropReason;
 use crate::five_tuple::{Attachment, Direction, FiveTuple, Ports};
+use crate::sa::Mode;
 use crate::selector::{PortSelector, Selector};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -316,8 +317,8 @@ impl Spd {
     }
 
     /// Whether what becomes of a packet with these addresses and this protocol
-    /// depends on its ports, whatever they are: then a fragment that does not show
-    /// them is to be decided on with the first of its packet.
+    /// depends on its ports, whatever they are, or on its being whole: then a
+    /// fragment is to be decided on with the others of its packet.
     #[must_use]
     pub fn looks_at_ports(&self, tuple: &FiveTuple, direction: Direction) -> bool {
         if self.bypass.find(tuple.local(direction)).is_some() {
@@ -330,8 +331,10 @@ impl Spd {
                 Coverage::PortsHidden => return true,
                 Coverage::Covers => {
                     let Decision::Protect { tunnel } = self.action(rule.policy) else { return false };
-                    let tunnel = self.tunnel(tunnel).map(|t| coverage(&t.selector, &hidden, direction));
-                    return tunnel == Some(Coverage::PortsHidden);
+                    // Transport mode takes whole packets alone (RFC 4303 3.3.4).
+                    return self.tunnel(tunnel).is_some_and(|t| {
+                        t.mode == Mode::Transport || coverage(&t.selector, &hidden, direction) == Coverage::PortsHidden
+                    });
                 }
             }
         }

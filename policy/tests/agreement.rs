@@ -76,6 +76,7 @@ fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
                 name: format!("t{n}").into(),
                 tsource: address(false, 1),
                 tdestination: address(false, 2),
+                mode: policy::sa::Mode::Tunnel,
                 selector,
                 transforms: Vec::new(),
                 start: StartMode::Traffic,

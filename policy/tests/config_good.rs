@@ -4,6 +4,7 @@ use policy::audit::Level;
 use policy::config::{
     Checked, Config, DefaultAction, DfPolicy, HostAction, Identity, NatTraversal, StartMode, Startup,
 };
+use policy::sa::Mode;
 use policy::selector::{AddressRange, PortSelector};
 
 /// The smallest configuration with a tunnel, without its host policy.
@@ -155,6 +156,22 @@ fn tunnel_defaults() {
     assert_eq!((i.lifetime.seconds, i.lifetime.kbytes), (28800, 0));
     assert_eq!((i.max_quick_modes, i.nat_traversal, i.keepalive_seconds), (100, NatTraversal::Auto, 20));
     assert_eq!(config.auths[0].preshared.as_ref().map(|k| k.expose().to_vec()), Some(b"0123456789abcdef".to_vec()));
+}
+
+#[test]
+fn transport_mode_is_between_the_end_points_alone() {
+    let ends = "tsource = \"10.77.0.1\"\ntdestination = \"10.77.0.2\"\nmode = \"TRANSPORT\"\n";
+    let sides = "source = \"10.77.0.1\"\ndestination = \"10.77.0.2\"\n";
+    let peer = &TUNNEL[TUNNEL.find("[[ike]]").expect("an IKE policy")..];
+    for inside in ["", sides, "source = \"10.77.0.1\"\n"] {
+        let text = format!("[[host]]\nname=\"h\"\n{sides}tunnel=\"t\"\n[[tunnel]]\nname=\"t\"\n{ends}{inside}{peer}");
+        let config = clean(&text);
+        assert_eq!(config.tunnels[0].mode, Mode::Transport);
+        assert_eq!(config.tunnels[0].selector.to_string(), "10.77.0.1 <=> 10.77.0.2", "{inside}");
+    }
+    let text =
+        format!("[[host]]\nname=\"h\"\nsource=\"10.78.1.0/24\"\ndestination=\"10.78.2.0/24\"\ntunnel=\"t\"\n{TUNNEL}");
+    assert_eq!(clean(&text).tunnels[0].mode, Mode::Tunnel);
 }
 
 #[test]

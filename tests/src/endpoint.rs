@@ -4,6 +4,7 @@ use crate::lab::{Host, Lab};
 use crate::need;
 use crate::process::{self, Background};
 use crate::wait;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,8 +32,15 @@ pub fn shim(lab: &Lab) -> PathBuf {
 #[must_use]
 #[track_caller]
 pub fn echo(host: &Host) -> Background {
+    echo_at(host, host.inner())
+}
+
+/// An end point that answers pings to an address of the host.
+#[must_use]
+#[track_caller]
+pub fn echo_at(host: &Host, address: IpAddr) -> Background {
     let log = host.directory.join("endpoint.log");
-    let mut endpoint = Background::spawn(&mut endpoint(host, "echo"), &log, &log);
+    let mut endpoint = Background::spawn(&mut endpoint(host, "echo", address), &log, &log);
     wait::until_true("the scapy end point", 30, || {
         assert!(endpoint.is_running(), "the scapy end point ended: {}", endpoint.output());
         endpoint.output().contains("ready")
@@ -43,14 +51,20 @@ pub fn echo(host: &Host) -> Background {
 /// Three pings from the host's inner address to the peer's, which must all be answered.
 #[track_caller]
 pub fn ping(host: &Host, peer: &Host) {
-    let mut command = endpoint(host, "ping");
-    command.arg(peer.inner().to_string());
+    ping_at(host, host.inner(), peer.inner());
+}
+
+/// Three pings from an address of the host to one of a peer, which must all be answered.
+#[track_caller]
+pub fn ping_at(host: &Host, from: IpAddr, to: IpAddr) {
+    let mut command = endpoint(host, "ping", from);
+    command.arg(to.to_string());
     process::run(&mut command, 60).ok("the scapy end point's pings");
 }
 
-fn endpoint(host: &Host, mode: &str) -> Command {
+fn endpoint(host: &Host, mode: &str, address: IpAddr) -> Command {
     let mut command = host.command(need::python());
-    command.arg(fixture("esp_endpoint.py")).args([mode, "outer", &host.inner().to_string()]);
+    command.arg(fixture("esp_endpoint.py")).args([mode, "outer", &address.to_string()]);
     command.arg(host.directory.join("sa.keys"));
     command
 }

@@ -4,8 +4,9 @@
 //! → [`Fresh`] → [`Fresh::into_inner`]. So a packet cannot be delivered that was
 //! not authenticated, nor enter the replay window before it was.
 
+use super::transport::{self, Outer};
 use super::{HEADER, sequence_field};
-use crate::headers::{Headers, protocol};
+use crate::headers::{Fragment, Headers, protocol};
 use crate::outer::{inner_traffic_class, set_traffic_class};
 use crate::packet::Packet;
 use crate::replay::{Refused, ReplayChecked};
@@ -13,12 +14,13 @@ use crate::sa::InboundSa;
 use crypto::packet::OpenJob;
 use policy::counters::DropReason;
 use policy::five_tuple::Direction;
+use policy::sa::Mode;
 
 /// An ESP packet whose sequence number may be new.
 #[derive(Debug)]
 pub struct Candidate {
     packet: Packet,
-    outer_class: u8,
+    outer: Outer,
     checked: ReplayChecked,
 }
 
@@ -26,7 +28,7 @@ pub struct Candidate {
 #[derive(Debug)]
 pub struct Authenticated {
     packet: Packet,
-    outer_class: u8,
+    outer: Outer,
     checked: ReplayChecked,
 }
 
@@ -34,7 +36,7 @@ pub struct Authenticated {
 #[derive(Debug)]
 pub struct Fresh {
     packet: Packet,
-    outer_class: u8,
+    outer: Outer,
 }
 
 /// What a refusal is counted as.
@@ -45,12 +47,12 @@ fn reason(refused: Refused) -> DropReason {
     }
 }
 
-/// Checks lengths and sequence numbers of a batch of ESP packets, each with the
-/// traffic class of its outer header; refused ones go to `dropped`, and all do
+/// Checks lengths and sequence numbers of a batch of ESP packets, each with
+/// what its outer header says; refused ones go to `dropped`, and all do
 /// when the SA has expired.
 pub fn check(
     sa: &InboundSa,
-    packets: impl Iterator<Item = (Packet, u8)>,
+    packets: impl Iterator<Item = (Packet, Outer)>,
     candidates: &mut Vec<Candidate>,
     dropped: &mut impl FnMut(Packet, DropReason),
 ) {
@@ -58,7 +60,7 @@ pub fn check(
     let around = HEADER + suite.encryption.iv_len + suite.icv_len();
     let expired = sa.is_expired();
     let window = sa.window().lock();
-    for (packet, outer_class) in packets {
+    for (packet, outer) in packets {
         if expired {
             dropped(packet, DropReason::SaExpired);
             continue;
@@ -68,7 +70,7 @@ pub fn check(
         match sequence_field(&packet).filter(|_| len_fits) {
             None => dropped(packet, DropReason::BadLength),
             Some(field) => match window.check(field) {
-                Ok(checked) => candidates.push(Candidate { packet, outer_class, checked }),
+                Ok(checked) => candidates.push(Candidate { packet, outer, checked }),
                 Err(refused) => dropped(packet, reason(refused)),
             },
         }
@@ -89,9 +91,9 @@ pub fn authenticate(
     sa.opener().open(&mut jobs);
     let authentic: Vec<bool> = jobs.iter().map(|j| j.authentic).collect();
     for (candidate, authentic) in candidates.drain(..).zip(authentic) {
-        let Candidate { packet, outer_class, checked } = candidate;
+        let Candidate { packet, outer, checked } = candidate;
         if authentic {
-            authenticated.push(Authenticated { packet, outer_class, checked });
+            authenticated.push(Authenticated { packet, outer, checked });
         } else {
             dropped(packet, DropReason::AuthenticationFailed);
         }
@@ -106,9 +108,9 @@ pub fn commit(
     dropped: &mut impl FnMut(Packet, DropReason),
 ) {
     let mut window = sa.window().lock();
-    for Authenticated { packet, outer_class, checked } in authenticated.drain(..) {
+    for Authenticated { packet, outer, checked } in authenticated.drain(..) {
         match window.commit(checked) {
-            Ok(()) => fresh.push(Fresh { packet, outer_class }),
+            Ok(()) => fresh.push(Fresh { packet, outer }),
             Err(refused) => dropped(packet, reason(refused)),
         }
     }
@@ -117,11 +119,11 @@ pub fn commit(
 impl Fresh {
     /// Takes the inner packet out, and checks that the SA may carry it.
     pub fn into_inner(self, sa: &InboundSa) -> Result<(Packet, Headers), (Packet, DropReason)> {
-        let Self { mut packet, outer_class } = self;
+        let Self { mut packet, outer } = self;
         let suite = sa.spec().suite;
         packet.truncate(packet.len().saturating_sub(suite.icv_len()));
         packet.trim_front(HEADER + suite.encryption.iv_len);
-        match take_inner(&mut packet, outer_class, sa) {
+        match take_inner(&mut packet, outer, sa) {
             Ok(headers) => Ok((packet, headers)),
             Err(reason) => Err((packet, reason)),
         }
@@ -129,12 +131,19 @@ impl Fresh {
 }
 
 /// From payload, padding, pad length and next header to the inner packet.
-fn take_inner(packet: &mut Packet, outer_class: u8, sa: &InboundSa) -> Result<Headers, DropReason> {
+fn take_inner(packet: &mut Packet, outer: Outer, sa: &InboundSa) -> Result<Headers, DropReason> {
     let (payload, &[pad_length, next_header]) = packet.as_slice().split_last_chunk().ok_or(DropReason::BadLength)?;
     let inner_len = payload.len().checked_sub(usize::from(pad_length)).ok_or(DropReason::BadPadding)?;
     // RFC 4303 2.4: the receiver SHOULD inspect the padding.
     if !payload[inner_len..].iter().copied().eq(1..=pad_length) {
         return Err(DropReason::BadPadding);
+    }
+    if sa.spec().mode == Mode::Transport {
+        if next_header == protocol::NO_NEXT_HEADER {
+            return Err(DropReason::DummyPacket);
+        }
+        packet.truncate(inner_len);
+        return with_header(packet, next_header, outer, sa);
     }
     let ipv4 = match next_header {
         protocol::IPV4 => true,
@@ -151,9 +160,25 @@ fn take_inner(packet: &mut Packet, outer_class: u8, sa: &InboundSa) -> Result<He
     if !sa.spec().selector.matches(&headers.tuple, Direction::Inbound) {
         return Err(DropReason::SelectorMismatch);
     }
-    let class = inner_traffic_class(headers.traffic_class, outer_class).map_err(|_| DropReason::EcnIllegal)?;
+    let class = inner_traffic_class(headers.traffic_class, outer.traffic_class).map_err(|_| DropReason::EcnIllegal)?;
     if class != headers.traffic_class {
         set_traffic_class(packet.as_mut_slice(), &headers, class);
+    }
+    Ok(headers)
+}
+
+/// From the payload of transport mode to the packet it was.
+fn with_header(packet: &mut Packet, next_header: u8, outer: Outer, sa: &InboundSa) -> Result<Headers, DropReason> {
+    if !transport::give_header(packet, next_header, outer, sa.spec()) {
+        return Err(DropReason::BadLength);
+    }
+    let headers = Headers::parse(packet.as_slice()).map_err(|_| DropReason::Malformed)?;
+    // A fragment cannot be inside: it would be one of a packet that nobody has checked (RFC 4303 3.3.4).
+    if headers.fragment != Fragment::Whole {
+        return Err(DropReason::Malformed);
+    }
+    if !sa.spec().selector.matches(&headers.tuple, Direction::Inbound) {
+        return Err(DropReason::SelectorMismatch);
     }
     Ok(headers)
 }

@@ -1,6 +1,6 @@
 //! Encapsulation (RFC 4303 3.3).
 
-use super::HEADER;
+use super::{HEADER, transport};
 use crate::headers::protocol;
 use crate::outer::{OuterFields, outer_fields};
 use crate::packet::{HEADROOM, Packet, TAILROOM};
@@ -8,10 +8,12 @@ use crate::sa::{OutboundSa, SaEvent};
 use crypto::packet::SealJob;
 use policy::config::DfPolicy;
 use policy::counters::DropReason;
+use policy::sa::Mode;
 use policy::time::Timestamp;
 use std::sync::Arc;
 
-/// A packet that an SA is to protect: a whole IP packet or a fragment.
+/// A packet that an SA is to protect: a whole IP packet or a fragment; for transport
+/// mode a whole one that it [carries](transport::carries).
 #[derive(Debug)]
 pub struct Inner {
     /// The packet, from its IP header.
@@ -63,15 +65,22 @@ pub fn seal(
     let first = sealed.len();
     for (mut inner, sequence) in inner.drain(..).zip(sequences.clone()) {
         let inner_len = inner.packet.len();
-        let next_header = if inner.ipv4 { protocol::IPV4 } else { protocol::IPV6 };
+        let transport = sa.spec().mode == Mode::Transport;
+        let mut outer = outer_fields(inner.traffic_class, false);
+        let (next_header, df) = if transport {
+            // Its own header is the outer one.
+            outer.hop_limit = transport::hop_limit(inner.packet.as_slice());
+            (transport::take_header(&mut inner.packet), DfPolicy::Copy)
+        } else {
+            (if inner.ipv4 { protocol::IPV4 } else { protocol::IPV6 }, df)
+        };
         lay_out(&mut inner.packet, sa, sequence, next_header);
-        let dont_fragment = !inner.outer_fragments
+        outer.dont_fragment = !inner.outer_fragments
             && match df {
                 DfPolicy::Copy => inner.dont_fragment,
                 DfPolicy::Set => true,
                 DfPolicy::Clear => false,
             };
-        let outer = outer_fields(inner.traffic_class, dont_fragment);
         sealed.push(Sealed { packet: inner.packet, sa: Arc::clone(sa), outer, inner_len });
     }
     let mut jobs: Vec<SealJob<'_>> = sealed[first..]

@@ -1,5 +1,6 @@
 use super::inbound::{authenticate, check, commit};
 use super::outbound::{Inner, Sealed, seal};
+use super::transport::Outer;
 use super::*;
 use crate::headers::{Headers, protocol};
 use crate::sa::{InboundSa, OutboundSa};
@@ -34,7 +35,7 @@ fn seal_all(sa: &Arc<OutboundSa>, packets: &[Vec<u8>]) -> Vec<Sealed> {
 }
 
 /// Every packet's fate, delivered ones first.
-fn open_all(sa: &InboundSa, packets: impl IntoIterator<Item = (Packet, u8)>) -> Vec<Result<Vec<u8>, DropReason>> {
+fn open_all(sa: &InboundSa, packets: impl IntoIterator<Item = (Packet, Outer)>) -> Vec<Result<Vec<u8>, DropReason>> {
     let (mut candidates, mut authenticated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
     let mut refused = Vec::new();
     let mut dropped = |_, reason| refused.push(Err(reason));
@@ -49,14 +50,18 @@ fn open_all(sa: &InboundSa, packets: impl IntoIterator<Item = (Packet, u8)>) -> 
     fates
 }
 
+fn seen(traffic_class: u8) -> Outer {
+    Outer { traffic_class, hop_limit: 64 }
+}
+
 fn copy(packet: &Packet) -> Packet {
     let mut copy = Packet::new();
     copy.copy_from(packet.as_slice());
     copy
 }
 
-fn classes(sealed: Vec<Sealed>) -> impl Iterator<Item = (Packet, u8)> {
-    sealed.into_iter().map(|s| (s.packet, s.outer.traffic_class))
+fn classes(sealed: Vec<Sealed>) -> impl Iterator<Item = (Packet, Outer)> {
+    sealed.into_iter().map(|s| (s.packet, seen(s.outer.traffic_class)))
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn extended_sequence_numbers_go_over_the_border_with_losses() {
         }
         let mut sealed: Vec<_> = (0..20).flat_map(|_| seal_all(&near, &packet())).map(|s| Some(s.packet)).collect();
         assert_eq!(near.sequence(), BORDER + 10);
-        let send = |n: usize| open_all(&far, [(copy(sealed[n].as_ref().unwrap()), 0)]).remove(0);
+        let send = |n: usize| open_all(&far, [(copy(sealed[n].as_ref().unwrap()), seen(0))]).remove(0);
         // BORDER - 9 arrives; those up to BORDER + 3 are lost or late.
         assert!(send(0).is_ok() && send(12).is_ok(), "{suite}");
         assert_eq!(far.window().top(), BORDER + 3, "{suite}");
@@ -97,7 +102,7 @@ fn extended_sequence_numbers_go_over_the_border_with_losses() {
         assert!(send(19).is_ok());
         // The high half is not in the packet but in the ICV.
         let old = sealed[19].take().unwrap();
-        assert_eq!(open_all(&short, [(old, 0)]), [Err(DropReason::AuthenticationFailed)], "{suite}");
+        assert_eq!(open_all(&short, [(old, seen(0))]), [Err(DropReason::AuthenticationFailed)], "{suite}");
     }
 }
 
@@ -142,7 +147,7 @@ fn an_authentic_packet_with_a_bad_inside_is_refused_by_its_name() {
     let mut sequence = 0;
     let mut fate = |payload: &[u8]| {
         sequence += 1;
-        open_all(&far, [(forge(&near, sequence, payload), 0)]).remove(0)
+        open_all(&far, [(forge(&near, sequence, payload), seen(0))]).remove(0)
     };
     assert_eq!(fate(&with_trailer(&v4, protocol::IPV4)), Ok(v4.clone()));
 
@@ -187,7 +192,7 @@ fn traffic_flow_confidentiality_padding_is_removed() {
     let [(_, near), (far, _)] = Agreement::new(suite("aes128gcm16")).sas();
     let v4 = udp_packet(true, 60);
     let padded = [&v4[..], &[0xaa; 300]].concat();
-    assert_eq!(open_all(&far, [(forge(&near, 1, &with_trailer(&padded, 4)), 0)]), [Ok(v4)]);
+    assert_eq!(open_all(&far, [(forge(&near, 1, &with_trailer(&padded, 4)), seen(0))]), [Ok(v4)]);
 }
 
 #[test]
@@ -199,9 +204,9 @@ fn congestion_outside_is_told_inside_or_the_packet_dropped() {
     let mut sealed = seal_all(&near, &[capable, udp_packet(true, 60)]);
     assert_eq!(sealed[0].outer.traffic_class, 0xb8 | 2);
     let (incapable, capable) = (sealed.pop().unwrap(), sealed.pop().unwrap());
-    let marked = open_all(&far, [(capable.packet, 3)]).remove(0).unwrap();
+    let marked = open_all(&far, [(capable.packet, seen(3))]).remove(0).unwrap();
     assert_eq!(Headers::parse(&marked).unwrap().traffic_class, 0xb8 | 3);
-    assert_eq!(open_all(&far, [(incapable.packet, 3)]), [Err(DropReason::EcnIllegal)]);
+    assert_eq!(open_all(&far, [(incapable.packet, seen(3))]), [Err(DropReason::EcnIllegal)]);
 }
 
 #[test]
@@ -256,7 +261,7 @@ proptest! {
         let fate = open_all(&far, classes(sealed)).remove(0);
         prop_assert_eq!(fate, Err(DropReason::AuthenticationFailed));
         // A forgery moves no window: the true packet still arrives.
-        prop_assert!(open_all(&far, [(intact, 0)])[0].is_ok());
+        prop_assert!(open_all(&far, [(intact, seen(0))])[0].is_ok());
     }
 
     #[test]
@@ -264,7 +269,7 @@ proptest! {
         let [_, (far, _)] = Agreement::new(suite).sas();
         let mut packet = Packet::new();
         packet.copy_from(&octets);
-        let fate = open_all(&far, [(packet, 0)]).remove(0);
+        let fate = open_all(&far, [(packet, seen(0))]).remove(0);
         let expected = [DropReason::BadLength, DropReason::AuthenticationFailed, DropReason::Replayed];
         prop_assert!(expected.map(Err).contains(&fate), "{:?}", fate);
     }
@@ -276,7 +281,7 @@ proptest! {
         let sealed = seal_all(&near, &packets);
         let mut delivered = Vec::new();
         for chunk in order.chunks(batch) {
-            for fate in open_all(&far, chunk.iter().map(|n| (copy(&sealed[*n].packet), 0))) {
+            for fate in open_all(&far, chunk.iter().map(|n| (copy(&sealed[*n].packet), seen(0)))) {
                 match fate {
                     Ok(packet) => delivered.push(packet),
                     Err(reason) => prop_assert_eq!(reason, DropReason::Replayed),
@@ -289,5 +294,89 @@ proptest! {
         }
         expected.dedup();
         prop_assert_eq!(delivered, expected);
+    }
+}
+
+#[test]
+fn transport_mode_carries_what_follows_the_header() {
+    for suite in all_suites() {
+        for ipv4 in [true, false] {
+            let [(_, near), (far, _)] = Agreement::transport(suite, ipv4).sas();
+            let header = if ipv4 { 20 } else { 40 };
+            let mut packets: Vec<_> = (48..100).chain([1400]).map(|len| udp_packet(ipv4, len)).collect();
+            // Not the default of any host: they have to come from the packet.
+            let mut headers = Headers::parse(&packets[0]).unwrap();
+            headers.traffic_class = 0xb9;
+            for packet in &mut packets {
+                crate::outer::set_traffic_class(packet, &headers, 0xb9);
+            }
+            let sealed = seal_all(&near, &packets);
+            for (s, packet) in sealed.iter().zip(&packets) {
+                let around = 8 + suite.encryption.iv_len + suite.icv_len() + 2;
+                let padded = (packet.len() - header + 2).next_multiple_of(suite.alignment()) - 2;
+                assert_eq!(s.packet.len(), around + padded, "{suite}: no inner header");
+                assert_eq!((s.outer.traffic_class, s.outer.hop_limit), (0xb9, Some(64)));
+                assert_eq!(s.outer.dont_fragment, headers.dont_fragment);
+            }
+            let arrived = sealed.into_iter().map(|s| (s.packet, Outer { traffic_class: 0xb9, hop_limit: 61 }));
+            for (fate, sent) in open_all(&far, arrived).into_iter().zip(&packets) {
+                let got = fate.unwrap();
+                let (parsed, expected) = (Headers::parse(&got).unwrap(), Headers::parse(sent).unwrap());
+                assert_eq!(parsed, expected, "{suite}");
+                assert_eq!(got[header..], sent[header..], "{suite}: the payload");
+                assert_eq!(got[if ipv4 { 8 } else { 7 }], 61, "the hop limit it arrived with");
+                if ipv4 {
+                    assert_eq!(crate::headers::checksum(&[&got[..20]]), 0);
+                }
+            }
+        }
+    }
+}
+
+/// The peer's address was 192.168.7.7 and ours 203.0.113.9 where it computed the checksum.
+#[test]
+fn checksums_are_made_right_behind_a_nat() {
+    let agreement = Agreement::transport(suite("aes128-sha1"), true);
+    let (mut inbound, outbound) = agreement.specs(false);
+    inbound.original =
+        Some(policy::sa::OriginalAddresses { remote: [192, 168, 7, 7].into(), local: [203, 0, 113, 9].into() });
+    let (far, _) = crate::sa::pair(&inbound, &outbound, 0, &[7; 16], 64).unwrap();
+    let [(_, near), (plain, _)] = agreement.sas();
+    let mut sent = Vec::new();
+    let builder = etherparse::PacketBuilder::ipv4([192, 168, 7, 7], [203, 0, 113, 9], 64);
+    builder.tcp(1, 2, 3, 4).write(&mut sent, b"original addresses").unwrap();
+    let expected = {
+        let mut packet = Vec::new();
+        let builder = etherparse::PacketBuilder::ipv4(crate::testing::LOCAL_V4, crate::testing::REMOTE_V4, 64);
+        builder.tcp(1, 2, 3, 4).write(&mut packet, b"original addresses").unwrap();
+        packet
+    };
+    let forged = || forge(&near, 1, &with_trailer(&sent[20..], protocol::TCP));
+    let got = open_all(&far, [(forged(), seen(0))]).remove(0).unwrap();
+    assert_eq!(got[20..], expected[20..]);
+    // Without being told, the checksum is as wrong as it came.
+    let got = open_all(&plain, [(forged(), seen(0))]).remove(0).unwrap();
+    assert_ne!(got[36..38], expected[36..38]);
+}
+
+#[test]
+fn transport_mode_delivers_no_fragments_and_nothing_beside_its_selector() {
+    for ipv4 in [true, false] {
+        let agreement = Agreement::transport(suite("aes128-sha1"), ipv4);
+        let (mut inbound, outbound) = agreement.specs(false);
+        inbound.selector.protocol = Some(protocol::TCP);
+        let (far, _) = crate::sa::pair(&inbound, &outbound, 0, &[7; 16], 64).unwrap();
+        let [(_, near), _] = agreement.sas();
+        let fate = |sequence, next_header, payload: &[u8]| {
+            open_all(&far, [(forge(&near, sequence, &with_trailer(payload, next_header)), seen(0))]).remove(0)
+        };
+        assert!(fate(1, protocol::TCP, &[0; 20]).is_ok());
+        assert_eq!(fate(2, protocol::UDP, &[0; 8]), Err(DropReason::SelectorMismatch));
+        assert_eq!(fate(3, protocol::TCP, &[0; 3]), Err(DropReason::Malformed), "no ports");
+        assert_eq!(fate(4, protocol::NO_NEXT_HEADER, &[0; 8]), Err(DropReason::DummyPacket));
+        if !ipv4 {
+            // Next header TCP, offset 8: a later fragment.
+            assert_eq!(fate(5, protocol::FRAGMENT, &[6, 0, 0, 9, 0, 0, 0, 1, 0, 0]), Err(DropReason::Malformed));
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::iter::from_fn;
 use std::ptr;
 
-/// Room for the control messages of one datagram: packet information, TOS and
-/// count of losses, or a report of the error queue, need 96 octets at most.
+/// Room for the control messages of one datagram: packet information, TOS, hop limit
+/// and count of losses, or a report of the error queue, need 112 octets at most.
 pub(super) const CONTROL_LEN: usize = 128;
 
 /// Control messages must be aligned as `cmsghdr` is.

@@ -2,6 +2,7 @@
 //! control messages carry: our own address (IP_PKTINFO) and the TOS octet.
 
 use super::control::{self, CONTROL_LEN, Control};
+use crate::outer::OUTER_TTL;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -34,6 +35,8 @@ pub struct Received<'a> {
     pub local: Option<IpAddr>,
     /// TOS octet or traffic class: DSCP and ECN.
     pub tos: u8,
+    /// TTL or hop limit; 64 where the socket does not tell.
+    pub hop_limit: u8,
     /// The datagram was longer than the buffer; the rest is lost.
     pub truncated: bool,
 }
@@ -109,7 +112,7 @@ impl ReceiveBatch {
     #[must_use]
     pub fn lost(&self) -> Option<u32> {
         let header = self.headers.get(self.filled.checked_sub(1)?)?;
-        // SAFETY: as in `control_of`.
+        // SAFETY: as in `told`.
         let mut messages = unsafe { control::messages(&header.msg_hdr) };
         let message = messages.find(|m| (m.level, m.kind) == (libc::SOL_SOCKET, libc::SO_RXQ_OVFL))?;
         // SAFETY: a number.
@@ -123,13 +126,14 @@ impl ReceiveBatch {
         buffers.chunks_exact_mut(*buffer_len).zip(headers.iter()).zip(names.iter()).take(*filled).filter_map(
             |((buffer, header), name)| {
                 let source = socket_addr(name)?;
-                let (local, tos) = control_of(&header.msg_hdr);
+                let Told { local, tos, hop_limit } = told(&header.msg_hdr);
                 let len = (header.msg_len as usize).min(buffer.len());
                 Some(Received {
                     payload: &mut buffer[..len],
                     source,
                     local,
                     tos,
+                    hop_limit,
                     truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 })
             },
@@ -138,8 +142,14 @@ impl ReceiveBatch {
 }
 
 /// What the control messages of a received datagram say of it.
-fn control_of(header: &libc::msghdr) -> (Option<IpAddr>, u8) {
-    let (mut local, mut tos) = (None, 0);
+struct Told {
+    local: Option<IpAddr>,
+    tos: u8,
+    hop_limit: u8,
+}
+
+fn told(header: &libc::msghdr) -> Told {
+    let (mut local, mut tos, mut hop_limit) = (None, 0, OUTER_TTL);
     // SAFETY: `header` was filled in by recvmmsg and its control area still lives in the batch.
     for message in unsafe { control::messages(header) } {
         match (message.level, message.kind) {
@@ -159,10 +169,14 @@ fn control_of(header: &libc::msghdr) -> (Option<IpAddr>, u8) {
                 // SAFETY: a number.
                 tos = unsafe { message.body::<libc::c_int>() }.map_or(tos, |class| (class & 0xff) as u8);
             }
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                // SAFETY: a number.
+                hop_limit = unsafe { message.body::<libc::c_int>() }.map_or(hop_limit, |n| (n & 0xff) as u8);
+            }
             _ => {}
         }
     }
-    (local, tos)
+    Told { local, tos, hop_limit }
 }
 
 /// One datagram to be sent.
@@ -176,6 +190,8 @@ pub struct Outgoing<'a> {
     pub source: Option<IpAddr>,
     /// TOS octet or traffic class; `None` leaves the socket's.
     pub tos: Option<u8>,
+    /// TTL or hop limit, at least 1; `None` leaves the socket's.
+    pub hop_limit: Option<u8>,
 }
 
 /// Headers for a batch of datagrams to be sent, allocated once.
@@ -247,7 +263,7 @@ impl SendBatch {
     }
 }
 
-/// Writes source address and TOS as control messages; returns the octets used.
+/// Writes source address, TOS and hop limit as control messages; returns the octets used.
 fn write_control(datagram: &Outgoing<'_>, control: &mut Control) -> usize {
     let mut used = 0;
     match datagram.source {
@@ -271,6 +287,14 @@ fn write_control(datagram: &Outgoing<'_>, control: &mut Control) -> usize {
             control.push(&mut used, libc::IPPROTO_IP, libc::IP_TOS, value);
         } else {
             control.push(&mut used, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, value);
+        }
+    }
+    if let Some(hop_limit) = datagram.hop_limit {
+        let value = libc::c_int::from(hop_limit);
+        if datagram.destination.is_ipv4() {
+            control.push(&mut used, libc::IPPROTO_IP, libc::IP_TTL, value);
+        } else {
+            control.push(&mut used, libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, value);
         }
     }
     used
@@ -348,6 +372,7 @@ mod tests {
             };
             option(libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO);
             option(libc::IP_RECVTOS, libc::IPV6_RECVTCLASS);
+            option(libc::IP_RECVTTL, libc::IPV6_RECVHOPLIMIT);
             let payloads: Vec<Vec<u8>> = (0..10u8).map(|i| vec![i; 100 + usize::from(i)]).collect();
             let outgoing: Vec<_> = payloads
                 .iter()
@@ -356,6 +381,7 @@ mod tests {
                     destination: to.local_addr().unwrap(),
                     source: Some(loopback),
                     tos: Some(0xb9),
+                    hop_limit: Some(37),
                 })
                 .collect();
             let mut send = SendBatch::new(4);
@@ -372,7 +398,7 @@ mod tests {
                 assert_eq!(received.truncated, sent.len() > 105);
                 assert_eq!(received.source, from.local_addr().unwrap());
                 assert_eq!(received.local, Some(loopback));
-                assert_eq!(received.tos, 0xb9);
+                assert_eq!((received.tos, received.hop_limit), (0xb9, 37));
             }
             assert_eq!(batch.receive(to.as_fd()).unwrap(), 0, "nothing left, and no waiting");
             assert_eq!(batch.iter_mut().count(), 0);
@@ -382,7 +408,8 @@ mod tests {
     #[test]
     fn without_control_messages_nothing_is_made_up() {
         let (from, to) = pair("127.0.0.1:0");
-        let datagram = Outgoing { payload: b"x", destination: to.local_addr().unwrap(), source: None, tos: None };
+        let datagram =
+            Outgoing { payload: b"x", destination: to.local_addr().unwrap(), source: None, tos: None, hop_limit: None };
         assert_eq!(SendBatch::new(1).send(from.as_fd(), &[datagram]).unwrap(), 1);
         let mut batch = ReceiveBatch::new(1, 10);
         assert_eq!(batch.receive(to.as_fd()).unwrap(), 1);
@@ -394,7 +421,8 @@ mod tests {
     fn an_address_that_is_not_ours_is_refused() {
         let (from, to) = pair("127.0.0.1:0");
         let source = Some(IpAddr::from([192, 0, 2, 1]));
-        let datagram = Outgoing { payload: b"x", destination: to.local_addr().unwrap(), source, tos: None };
+        let datagram =
+            Outgoing { payload: b"x", destination: to.local_addr().unwrap(), source, tos: None, hop_limit: None };
         assert!(SendBatch::new(1).send(from.as_fd(), &[datagram]).is_err());
     }
 }

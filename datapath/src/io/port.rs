@@ -51,9 +51,11 @@ impl Port {
         if ipv4 {
             set_int_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
             set_int_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+            set_int_option(fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1)?;
         } else {
             set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+            set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)?;
         }
         match kind {
             PortKind::Udp(port) => {

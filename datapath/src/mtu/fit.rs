@@ -22,10 +22,10 @@ pub enum Fit {
 /// How a packet of these headers goes into a tunnel of this
 /// [`inner_mtu`](super::inner_mtu).
 ///
-/// `selects_ports`: the SA may not carry fragments that show no ports (RFC 4301
-/// 7), so that the outer packet has to be fragmented instead of the inner one.
+/// `only_whole`: the SA may not carry fragments, so that the outer packet has to
+/// be fragmented instead of the inner one.
 #[must_use]
-pub fn fit(headers: &Headers, inner_mtu: u16, selects_ports: bool) -> Fit {
+pub fn fit(headers: &Headers, inner_mtu: u16, only_whole: bool) -> Fit {
     let len = headers.total_len;
     // The floor of `inner_mtu` is a promise that only a fragmented outer packet keeps.
     let at_floor = usize::from(inner_mtu) <= SMALLEST;
@@ -33,7 +33,7 @@ pub fn fit(headers: &Headers, inner_mtu: u16, selects_ports: bool) -> Fit {
         return if at_floor { Fit::OuterFragments } else { Fit::Whole };
     }
     if headers.is_ipv4() {
-        return match (headers.dont_fragment, selects_ports || at_floor) {
+        return match (headers.dont_fragment, only_whole || at_floor) {
             (true, _) => Fit::TooBig(inner_mtu),
             (false, true) => Fit::OuterFragments,
             (false, false) => Fit::Fragments(inner_mtu),

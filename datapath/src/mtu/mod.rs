@@ -10,6 +10,7 @@ pub mod icmp;
 
 use crypto::EspSuite;
 use policy::config::{Config, NatTraversal};
+use policy::sa::Mode;
 use policy::time::Timestamp;
 use std::net::IpAddr;
 
@@ -30,15 +31,20 @@ const SMALLEST: usize = 68;
 
 /// The largest inner packet, in octets, whose ESP packet is no larger than
 /// `path_mtu` octets, outer IP header included; `udp`: it travels in UDP
-/// (RFC 3948). Never less than 68, what IPv4 asks of every link: a path too
+/// (RFC 3948). In transport mode the packet has its outer header itself. Never less than 68, what IPv4 asks of every link: a path too
 /// narrow even for that makes the outer packet fragment.
 #[must_use]
-pub fn inner_mtu(path_mtu: u16, suite: EspSuite, outer_ipv4: bool, udp: bool) -> u16 {
+pub fn inner_mtu(path_mtu: u16, suite: EspSuite, mode: Mode, outer_ipv4: bool, udp: bool) -> u16 {
     let outer = if outer_ipv4 { IPV4_HEADER } else { IPV6_HEADER };
     let fixed = outer + if udp { UDP_HEADER } else { 0 } + ESP_HEADER + suite.encryption.iv_len + suite.icv_len();
     let encrypted = usize::from(path_mtu).saturating_sub(fixed);
     let aligned = encrypted - encrypted % suite.alignment();
-    let inner = aligned.saturating_sub(ESP_TRAILER).max(SMALLEST);
+    let payload = aligned.saturating_sub(ESP_TRAILER);
+    let inner = match mode {
+        Mode::Tunnel => payload,
+        Mode::Transport => payload + outer,
+    };
+    let inner = inner.max(SMALLEST);
     // No larger than `path_mtu`, or 68.
     u16::try_from(inner).unwrap_or(u16::MAX)
 }
@@ -57,8 +63,8 @@ pub fn interface_mtu(config: &Config, mut path_mtu: impl FnMut(IpAddr, IpAddr) -
     for tunnel in &config.tunnels {
         let Some(path) = path_mtu(tunnel.tsource, tunnel.tdestination) else { continue };
         let udp = config.ike_policy(tunnel.tdestination).is_none_or(|p| p.nat_traversal != NatTraversal::Off);
-        let inner =
-            tunnel.transforms.iter().map(|t| inner_mtu(path, t.suite, tunnel.tdestination.is_ipv4(), udp)).min();
+        let ipv4 = tunnel.tdestination.is_ipv4();
+        let inner = tunnel.transforms.iter().map(|t| inner_mtu(path, t.suite, tunnel.mode, ipv4, udp)).min();
         smallest = smallest.into_iter().chain(inner).min();
     }
     smallest.unwrap_or(ETHERNET)
@@ -115,17 +121,21 @@ mod tests {
         for suite in EspSuite::all() {
             for (outer_ipv4, udp) in [(true, false), (true, true), (false, false), (false, true)] {
                 for path in 280..1600u16 {
-                    let size = |inner: u16| {
-                        let a = suite.alignment();
-                        let encrypted = (usize::from(inner) + 2).div_ceil(a) * a;
-                        let outer = if outer_ipv4 { 20 } else { 40 } + if udp { 8 } else { 0 };
-                        outer + 8 + suite.encryption.iv_len + encrypted + suite.icv_len()
-                    };
-                    let inner = inner_mtu(path, suite, outer_ipv4, udp);
-                    assert!(size(inner) <= usize::from(path), "{suite} {path}");
-                    assert!(size(inner + 1) > usize::from(path), "{suite} {path}");
+                    for mode in [Mode::Tunnel, Mode::Transport] {
+                        let header = if outer_ipv4 { 20 } else { 40 };
+                        let size = |inner: u16| {
+                            let a = suite.alignment();
+                            let taken_off = if mode == Mode::Transport { header } else { 0 };
+                            let encrypted = (usize::from(inner) - taken_off + 2).div_ceil(a) * a;
+                            let outer = header + if udp { 8 } else { 0 };
+                            outer + 8 + suite.encryption.iv_len + encrypted + suite.icv_len()
+                        };
+                        let inner = inner_mtu(path, suite, mode, outer_ipv4, udp);
+                        assert!(size(inner) <= usize::from(path), "{suite} {mode:?} {path}");
+                        assert!(size(inner + 1) > usize::from(path), "{suite} {mode:?} {path}");
+                    }
                 }
-                assert_eq!(inner_mtu(0, suite, outer_ipv4, udp), 68);
+                assert_eq!(inner_mtu(0, suite, Mode::Tunnel, outer_ipv4, udp), 68);
             }
         }
     }

@@ -4,6 +4,7 @@ use super::decide;
 use super::gather::Gather;
 use crate::esp::inbound::{Authenticated, Candidate, Fresh, authenticate, check, commit};
 use crate::esp::spi;
+use crate::esp::transport::Outer;
 use crate::event::{Event, IkeDatagram};
 use crate::headers::{Fragment, Headers};
 use crate::mtu::RateLimit;
@@ -43,6 +44,8 @@ pub struct Arrival {
     pub encapsulated: bool,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
+    /// Its hop limit.
+    pub hop_limit: u8,
 }
 
 /// What comes out of a batch. The I/O moves it and reports back with
@@ -218,7 +221,7 @@ impl Inbound {
         let mut mismatched = Vec::new();
         let expected = run.filter_map(|arrival| {
             if arrival.encapsulated == encapsulated {
-                Some((arrival.packet, arrival.traffic_class))
+                Some((arrival.packet, Outer { traffic_class: arrival.traffic_class, hop_limit: arrival.hop_limit }))
             } else {
                 mismatched.push(arrival.packet);
                 None

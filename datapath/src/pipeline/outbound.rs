@@ -4,6 +4,7 @@ use super::decide;
 use super::gather::Gather;
 use super::hold::{Held, HoldQueues, Waiting};
 use crate::esp::outbound::{Inner, Sealed, seal};
+use crate::esp::transport::carries;
 use crate::event::Event;
 use crate::fragment::Whole;
 use crate::headers::{Fragment, Headers};
@@ -18,6 +19,7 @@ use policy::cache::{CacheEntry, CacheKey, Reader};
 use policy::config::StartMode;
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
+use policy::sa::Mode;
 use policy::spd::{Decision, Spd, is_link_control};
 use policy::time::Timestamp;
 use std::collections::VecDeque;
@@ -377,7 +379,8 @@ impl Outbound {
         now: Timestamp,
         out: &mut OutboundOutput,
     ) {
-        let (inner_mtu, selects_ports) = (sa.inner_mtu(), sa.selects_ports());
+        let (inner_mtu, only_whole) = (sa.inner_mtu(), sa.takes_whole_packets());
+        let transport = sa.spec().mode == Mode::Transport;
         let mut inner = mem::take(&mut self.inner);
         let mut joined = None;
         for Protect { packet, headers, .. } in run {
@@ -385,8 +388,17 @@ impl Outbound {
                 self.drop_packet(packet, DropReason::SelectorMismatch);
                 continue;
             }
-            if selects_ports && headers.fragment != Fragment::Whole {
-                inner.extend(self.join(packet, headers, &mut joined));
+            if only_whole && headers.fragment != Fragment::Whole {
+                match self.join(packet, headers, &mut joined) {
+                    Some(whole) if transport && !carries(whole.packet.as_slice()) => {
+                        self.drop_packet(whole.packet, DropReason::TransportHeaders);
+                    }
+                    whole => inner.extend(whole),
+                }
+                continue;
+            }
+            if transport && !carries(packet.as_slice()) {
+                self.drop_packet(packet, DropReason::TransportHeaders);
                 continue;
             }
             let whole = |packet, outer_fragments| Inner {
@@ -396,7 +408,7 @@ impl Outbound {
                 dont_fragment: headers.dont_fragment,
                 outer_fragments,
             };
-            match fit(&headers, inner_mtu, selects_ports) {
+            match fit(&headers, inner_mtu, only_whole) {
                 Fit::Whole => inner.push(whole(packet, false)),
                 Fit::OuterFragments => inner.push(whole(packet, true)),
                 Fit::Fragments(mtu) => self.fragment(packet, mtu, &mut |f| inner.push(whole(f, false))),
@@ -413,8 +425,7 @@ impl Outbound {
         self.inner = inner;
     }
 
-    /// Joins the fragments of a packet for an SA that looks at ports, which no
-    /// fragment but the first shows (RFC 4301 7): whole it may go, and the outer
+    /// Joins the fragments of a packet for an SA that takes whole packets alone: whole it may go, and the outer
     /// packet is fragmented instead. They come in order and together, see
     /// [`Gather`]; the packet comes with the last.
     fn join(&mut self, fragment: Packet, headers: Headers, joined: &mut Option<(Whole, Headers)>) -> Option<Inner> {

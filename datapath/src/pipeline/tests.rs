@@ -130,6 +130,7 @@ fn arrival(sealed: &Sealed) -> Arrival {
         remote: SocketAddr::new(spec.local, spec.encapsulation.map_or(0, |e| e.local_port)),
         encapsulated: spec.encapsulation.is_some(),
         traffic_class: sealed.outer.traffic_class,
+        hop_limit: sealed.outer.hop_limit.unwrap_or(64),
     }
 }
 
@@ -542,6 +543,7 @@ fn an_ike_message_longer_than_any_is_not_handed_over() {
         remote,
         encapsulated: true,
         traffic_class: 0,
+        hop_limit: 64,
     };
     let lens = [LONGEST_IKE_MESSAGE, LONGEST_IKE_MESSAGE + 1, 65_000];
     assert!(b.receive(lens.map(arrival).into()).is_empty());
@@ -560,6 +562,7 @@ fn without_udp_there_are_no_markers() {
         remote: addresses,
         encapsulated: false,
         traffic_class: 0,
+        hop_limit: 64,
     };
     assert!(b.receive(vec![raw(&[0, 0, 0, 0, 1, 2, 3, 4]), raw(&KEEPALIVE), raw(&[])]).is_empty());
     assert_eq!((b.drops(DropReason::UnknownSpi), b.drops(DropReason::BadLength)), (1, 2));

@@ -239,6 +239,7 @@ impl Side {
                 remote: outer(layout.outer_ipv4, far),
                 protocol: SaProtocol::Esp,
                 mode: Mode::Tunnel,
+                original: None,
                 suite,
                 keymat: Secret::new(keymat),
                 esn: false,

@@ -19,7 +19,7 @@ use crypto::{Entropy, EspSuite};
 use policy::audit::Level;
 use policy::config::Identity;
 use policy::five_tuple::Direction;
-use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec, UdpEncapsulation};
+use policy::sa::{Lifetime, Mode, OriginalAddresses, SaProtocol, SaSpec, UdpEncapsulation};
 use policy::selector::Selector;
 use policy::time::Timestamp;
 use std::net::SocketAddr;
@@ -142,9 +142,14 @@ impl Engine {
         let id = self.id();
         let sa = self.isakmp.get(&exchange.0)?;
         let established = sa.state.established()?;
-        let Negotiated { tunnel, agreed, inbound_spi, inbound_keymat, outbound_keymat, mode } = negotiated;
-        let encapsulation = (mode != encapsulation_mode::TUNNEL)
+        let Negotiated { tunnel, agreed, inbound_spi, inbound_keymat, outbound_keymat, mode, original } = negotiated;
+        let encapsulation = encapsulation_mode::is_udp(mode)
             .then(|| UdpEncapsulation { local_port: sa.setup.local.port(), remote_port: sa.setup.remote.port() });
+        // Only where they differ: most often there is nothing to translate.
+        let original = original
+            .filter(|_| tunnel.mode == Mode::Transport)
+            .filter(|addresses| *addresses != (sa.setup.remote.ip(), sa.setup.local.ip()))
+            .map(|(remote, local)| OriginalAddresses { remote, local });
         let pair = Pair {
             id,
             tunnel: Arc::clone(&tunnel.name),
@@ -174,7 +179,8 @@ impl Engine {
             local: pair.local.ip(),
             remote: pair.remote.ip(),
             protocol: SaProtocol::Esp,
-            mode: Mode::Tunnel,
+            mode: tunnel.mode,
+            original,
             suite: pair.suite,
             keymat,
             esn: pair.esn,

@@ -4,7 +4,7 @@ use super::isakmp::{IsakmpSa, Quick, WORN, WORN_OUT};
 use super::tunnels::Attempt;
 use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Place, Role};
-use crate::ids;
+use crate::ids::{self, ProxyId};
 use crate::informational;
 use crate::nat;
 use crate::proposal::phase2::Wanted;
@@ -17,6 +17,8 @@ use crate::wire::{Message, Payload};
 use crypto::Entropy;
 use policy::audit::{Level, number::ikmpd};
 use policy::config::TunnelPolicy;
+use policy::sa::Mode;
+use policy::selector::AddressRange;
 use policy::time::Timestamp;
 use std::sync::Arc;
 
@@ -209,10 +211,12 @@ impl Engine {
         let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         // RFC 2409 5.5: without IDs the selectors are the addresses of the peers.
         let wanted = asked.proxies.unwrap_or_else(|| ids::outer(local, remote));
+        let seen_here = translate(sa, asked, wanted);
         let candidates: Vec<_> = self.config.tunnels_to(remote).filter(|t| t.tsource == local).collect();
         let mut nearest: Option<(usize, String)> = None;
         for tunnel in &candidates {
             let Ok((ours, theirs)) = ids::proxies(&tunnel.selector) else { continue };
+            let wanted = if tunnel.mode == Mode::Transport { seen_here } else { wanted };
             let differences = ids::differences((&ours, &theirs), (&wanted.0, &wanted.1));
             if differences.is_empty() {
                 return Ok(Arc::clone(tunnel));
@@ -592,10 +596,26 @@ impl Engine {
 /// What a tunnel asks for under an ISAKMP SA.
 fn wanted<'a>(sa: &IsakmpSa, tunnel: &'a TunnelPolicy) -> Wanted<'a> {
     let established = sa.state.established();
-    let mode = established.map_or(0, |e| nat::encapsulation(e.nat, e.nat_support));
+    let mode = established.map_or(0, |e| nat::encapsulation(tunnel.mode, e.nat, e.nat_support));
+    let ends = (sa.setup.local.ip(), sa.setup.remote.ip());
     let alone = sa.setup.policy.max_quick_modes == 1;
     let group = established.filter(|_| alone).map(|e| e.keys.suite.group);
-    Wanted { tunnel, mode, group, short: sa.setup.short_lifetimes }
+    Wanted { tunnel, mode, ends, group, short: sa.setup.short_lifetimes }
+}
+
+/// The IDs of a transport mode through a NAT, with the addresses that we see. The peer's are those
+/// that it sees itself (RFC 3947 5.2); to it the NAT gives another address than to us.
+fn translate(sa: &IsakmpSa, asked: &Asked, (mut ours, mut theirs): (ProxyId, ProxyId)) -> (ProxyId, ProxyId) {
+    let nat = sa.state.established().map(|e| e.nat).unwrap_or_default();
+    let Some(seen) = asked.seen.filter(|_| nat.detected()) else { return (ours, theirs) };
+    for (id, told, here) in
+        [(&mut ours, seen.responder, sa.setup.local.ip()), (&mut theirs, seen.initiator, sa.setup.remote.ip())]
+    {
+        if id.addresses == AddressRange::single(told) {
+            id.addresses = AddressRange::single(here);
+        }
+    }
+    (ours, theirs)
 }
 
 /// The failure of a peer that begins more quick modes under an SA than it may.

@@ -35,7 +35,9 @@ pub(crate) struct Mismatch {
 impl Mismatch {
     /// Whether nothing differs but whether ESP is to go in UDP.
     pub(crate) fn is_about_nat(&self) -> bool {
-        matches!(self.fields.as_slice(), [only] if only.name == phase2::ENCAPSULATION && only.theirs.ends_with("tunnel"))
+        let inside = |mode: &str| mode.trim_end_matches(" (draft)").trim_start_matches("UDP-encapsulated ").to_owned();
+        matches!(self.fields.as_slice(), [only]
+            if only.name == phase2::ENCAPSULATION && inside(&only.ours) == inside(&only.theirs))
     }
 }
 

@@ -9,6 +9,7 @@ use crypto::table::{Encryption, Group, Integrity};
 use policy::config::TunnelPolicy;
 use policy::sa::Lifetime;
 use policy::transform::EspTransform;
+use std::net::IpAddr;
 
 /// The field that follows from NAT detection.
 pub(super) const ENCAPSULATION: &str = "encapsulation mode";
@@ -22,6 +23,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tunnel: &'a TunnelPolicy,
     /// Encapsulation mode, by what is known of NATs.
     pub(crate) mode: u16,
+    /// Our address and the peer's, as we see them.
+    pub(crate) ends: (IpAddr, IpAddr),
     /// Group of the ISAKMP SA if it may protect one quick mode only: then
     /// that mode must bring its own secrecy.
     pub(crate) group: Option<&'static Group>,

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Fault, Kind};
 use crate::ids::{self, ProxyId};
 use crate::keys::IsakmpKeys;
 use crate::main_mode::NONCE_LEN;
+use crate::nat::Seen;
 use crate::proposal::phase2::{self, Wanted};
 use crate::proposal::shorter_lifetime;
 use crate::protection::{self, Iv};
@@ -14,6 +15,7 @@ use crate::wire::{Message, Payload, Payloads, encode_chain};
 use crypto::Entropy;
 use crypto::table::{Group, KeyExchange};
 use policy::config::TunnelPolicy;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Message 1 is sent.
@@ -25,6 +27,7 @@ pub(crate) struct InitiatorSent {
     exchange: Option<Box<dyn KeyExchange>>,
     ids: (ProxyId, ProxyId),
     mode: u16,
+    ends: (IpAddr, IpAddr),
     group: Option<&'static Group>,
     short: bool,
     iv: Iv,
@@ -56,6 +59,7 @@ pub(crate) fn begin(
     let mut content = vec![Payload::SecurityAssociation(offer), Payload::Nonce(nonce.clone())];
     content.extend(exchange.as_ref().map(|x| Payload::KeyExchange(x.public().to_vec())));
     content.extend([Payload::Identification(ids.0.payload()), Payload::Identification(ids.1.payload())]);
+    content.extend(Seen { initiator: wanted.ends.0, responder: wanted.ends.1 }.payloads(wanted.mode));
     let hash = under.keys.hash1(under.message_id, &encode_chain(&content));
     content.insert(0, Payload::Hash(hash.expose().to_vec()));
     let (datagram, iv) =
@@ -67,6 +71,7 @@ pub(crate) fn begin(
         exchange,
         ids,
         mode: wanted.mode,
+        ends: wanted.ends,
         group: wanted.group,
         short: wanted.short,
         iv,
@@ -98,7 +103,8 @@ impl InitiatorSent {
         let (Some(sa), Some(nonce)) = (payloads.sa(), payloads.nonce()) else {
             return Err(peer_failed("message 2 without SA or a usable nonce"));
         };
-        let wanted = Wanted { tunnel: &self.tunnel, mode: self.mode, group: self.group, short: self.short };
+        let wanted =
+            Wanted { tunnel: &self.tunnel, mode: self.mode, ends: self.ends, group: self.group, short: self.short };
         let mut agreed = phase2::verify(&wanted, sa).map_err(|m| no_proposal(&self.tunnel, &m))?;
         self.check_ids(payloads)?;
         for notification in payloads.notifications().filter(|n| n.kind == NotifyKind::RESPONDER_LIFETIME) {
@@ -127,6 +133,7 @@ impl InitiatorSent {
             inbound_keymat: inbound,
             outbound_keymat: outbound,
             mode: self.mode,
+            original: payloads.original_addresses().map(|seen| (seen.responder, seen.initiator)),
         };
         Ok((negotiated, datagram))
     }

@@ -22,6 +22,7 @@ use crate::wire::select;
 use crate::wire::{Body, Flags, Header, Message};
 use crypto::Secret;
 use policy::config::TunnelPolicy;
+use std::net::IpAddr;
 use std::sync::Arc;
 use table::StateName;
 
@@ -70,6 +71,8 @@ pub(crate) struct Negotiated {
     pub(crate) outbound_keymat: Secret,
     /// Encapsulation mode on the wire.
     pub(crate) mode: u16,
+    /// Transport mode through a NAT: the peer's own address, and ours as it sees it.
+    pub(crate) original: Option<(IpAddr, IpAddr)>,
 }
 
 impl QuickMode {

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Fault, Kind};
 use crate::ids::ProxyId;
 use crate::keys::IsakmpKeys;
 use crate::main_mode::NONCE_LEN;
+use crate::nat::Seen;
 use crate::proposal::phase2::{self, Wanted};
 use crate::protection::{self, Iv};
 use crate::wire::numbers::NotifyKind;
@@ -30,6 +31,8 @@ pub(crate) struct Asked {
     ids: Vec<Identification>,
     /// What they say (ours, the peer's); `None` if there are none: the outer addresses.
     pub(crate) proxies: Option<(ProxyId, ProxyId)>,
+    /// The addresses as the initiator sees them, if it says so.
+    pub(crate) seen: Option<Seen>,
     next_iv: Iv,
 }
 
@@ -71,6 +74,7 @@ fn asked(authentic: &Authentic) -> Result<Asked, Failure> {
         public: payloads.key_exchange().map(<[u8]>::to_vec),
         ids,
         proxies,
+        seen: payloads.original_addresses(),
         next_iv: authentic.next_iv().clone(),
     })
 }
@@ -103,6 +107,8 @@ pub(crate) fn answer(
     let mut content = vec![Payload::SecurityAssociation(agreed.answer(spi)), Payload::Nonce(nonce.clone())];
     content.extend(our_public.map(Payload::KeyExchange));
     content.extend(asked.ids.iter().cloned().map(Payload::Identification));
+    let (ours, theirs) = wanted.ends;
+    content.extend(Seen { initiator: theirs, responder: ours }.payloads(wanted.mode));
     content.extend(agreed.responder_lifetime(spi).map(Payload::Notification));
     let hash = under.keys.hash2(under.message_id, &asked.nonce, &encode_chain(&content));
     content.insert(0, Payload::Hash(hash.expose().to_vec()));
@@ -116,6 +122,7 @@ pub(crate) fn answer(
         inbound_keymat: inbound,
         outbound_keymat: outbound,
         mode: wanted.mode,
+        original: asked.seen.map(|seen| (seen.initiator, seen.responder)),
     };
     let state = ResponderSent { initiator_nonce: asked.nonce.clone(), responder_nonce: nonce, iv };
     Ok((state, negotiated, datagram))

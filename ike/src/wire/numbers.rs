@@ -275,6 +275,20 @@ pub mod encapsulation_mode {
     pub const UDP_TRANSPORT: u16 = 4;
     /// UDP-Encapsulated-Tunnel of draft-ietf-ipsec-nat-t-ike-03 and before.
     pub const UDP_TUNNEL_DRAFT: u16 = 61443;
+    /// UDP-Encapsulated-Transport of draft-ietf-ipsec-nat-t-ike-03 and before.
+    pub const UDP_TRANSPORT_DRAFT: u16 = 61444;
+
+    /// Whether ESP travels in UDP.
+    #[must_use]
+    pub fn is_udp(mode: u16) -> bool {
+        !matches!(mode, TUNNEL | TRANSPORT)
+    }
+
+    /// Whether it is transport mode, in UDP or not.
+    #[must_use]
+    pub fn is_transport(mode: u16) -> bool {
+        matches!(mode, TRANSPORT | UDP_TRANSPORT | UDP_TRANSPORT_DRAFT)
+    }
 
     /// The name of a mode, or its number.
     #[must_use]
@@ -285,6 +299,7 @@ pub mod encapsulation_mode {
             UDP_TUNNEL => "UDP-encapsulated tunnel".into(),
             UDP_TRANSPORT => "UDP-encapsulated transport".into(),
             UDP_TUNNEL_DRAFT => "UDP-encapsulated tunnel (draft)".into(),
+            UDP_TRANSPORT_DRAFT => "UDP-encapsulated transport (draft)".into(),
             other => format!("mode {other}"),
         }
     }

@@ -3,6 +3,7 @@
 use super::SecurityAssociation;
 use super::numbers::PayloadKind;
 use super::payload::{Delete, Identification, Notification, Payload};
+use crate::nat::Seen;
 
 /// The payloads of one message, by type.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,11 @@ impl<'a> Payloads<'a> {
 
     pub(crate) fn deletes(self) -> impl Iterator<Item = &'a Delete> {
         self.0.iter().filter_map(|p| if let Payload::Delete(d) = p { Some(d) } else { None })
+    }
+
+    /// NAT-OAi and NAT-OAr.
+    pub(crate) fn original_addresses(self) -> Option<Seen> {
+        Seen::read(self.0)
     }
 
     fn count(self, kind: PayloadKind) -> usize {

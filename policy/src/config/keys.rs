@@ -62,7 +62,7 @@ pub(super) const HOST: Section = Section {
 pub(super) const TUNNEL: Section = Section {
     name: "tunnel",
     repeated: true,
-    keys: &["name", "tsource", "tdestination", "source", "destination", "protocol", "action", "start"],
+    keys: &["name", "tsource", "tdestination", "source", "destination", "protocol", "mode", "action", "start"],
     elsewhere: &[
         ("in", NO_MANUAL_KEYS),
         ("out", NO_MANUAL_KEYS),

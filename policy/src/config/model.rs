@@ -4,7 +4,7 @@
 
 use crate::audit::Level;
 use crate::five_tuple::{Attachment, Direction, FiveTuple};
-use crate::sa::Lifetime;
+use crate::sa::{Lifetime, Mode};
 use crate::selector::{AddressRange, Selector};
 use crate::transform::EspTransform;
 use crypto::{IkeSuite, Secret};
@@ -147,6 +147,8 @@ pub struct TunnelPolicy {
     pub tsource: IpAddr,
     /// The peer's end point.
     pub tdestination: IpAddr,
+    /// Tunnel, or transport: then the selector is between the end points alone.
+    pub mode: Mode,
     /// The proxy IDs of quick mode: must be the mirror image of the peer's.
     pub selector: Selector,
     /// Most preferred first; never empty; all with the same PFS group.
@@ -158,11 +160,11 @@ pub struct TunnelPolicy {
 }
 
 impl TunnelPolicy {
-    /// Whether SAs negotiated for `other` serve this policy: same end points, selector and transforms.
+    /// Whether SAs negotiated for `other` serve this policy: same end points, mode, selector and transforms.
     #[must_use]
     pub fn has_same_sas(&self, other: &Self) -> bool {
-        (self.tsource, self.tdestination, &self.selector, &self.transforms)
-            == (other.tsource, other.tdestination, &other.selector, &other.transforms)
+        (self.tsource, self.tdestination, self.mode, &self.selector, &self.transforms)
+            == (other.tsource, other.tdestination, other.mode, &other.selector, &other.transforms)
     }
 }
 

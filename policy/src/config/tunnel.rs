@@ -5,6 +5,7 @@ use super::model::{StartMode, Startup, TunnelPolicy};
 use super::object::Object;
 use super::selectors;
 use super::source::{Located, Span};
+use crate::sa::Mode;
 use crate::selector::{AddressRange, PortSelector, Selector};
 use crate::transform::{EspTransform, Limits, MOST_TRANSFORMS};
 use std::net::IpAddr;
@@ -33,7 +34,17 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
         (Some(s), Some(d)) => different_ends(&mut object, s, d),
         _ => None,
     };
+    let words = [("tunnel", Mode::Tunnel), ("transport", Mode::Transport)];
+    let mode = match object.one_of("mode", &words) {
+        Some(mode) => Some(mode.value),
+        None if object.has("mode") => None,
+        None => Some(Mode::Tunnel),
+    };
     let selector = selector(&mut object, tsource.as_ref().or(tdestination.as_ref()).map(|a| a.value));
+    let selector = match (mode, end_points, selector) {
+        (Some(Mode::Transport), Some(ends), Some(selector)) => between_ends(&mut object, ends, selector),
+        (_, _, selector) => selector,
+    };
     let transforms = transforms(&mut object, startup);
     let modes = [("traffic", StartMode::Traffic), ("boot", StartMode::Boot), ("respond", StartMode::Respond)];
     let start = match object.one_of("start", &modes) {
@@ -49,6 +60,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
             name: name.as_ref()?.value.as_str().into(),
             tsource,
             tdestination,
+            mode: mode?,
             selector: selector?,
             transforms: transforms?,
             start: start?,
@@ -124,6 +136,33 @@ fn selector(object: &mut Object<'_, '_, '_>, end_point: Option<IpAddr>) -> Optio
         }
     }
     Some(selector.clone())
+}
+
+/// Transport mode is for packets between the end points themselves (RFC 4301 4.1): a side
+/// that is not given is its end point.
+fn between_ends(
+    object: &mut Object<'_, '_, '_>,
+    (tsource, tdestination): (IpAddr, IpAddr),
+    mut selector: Selector,
+) -> Option<Selector> {
+    let sides = [
+        ("source", "tsource", tsource, &mut selector.local),
+        ("destination", "tdestination", tdestination, &mut selector.remote),
+    ];
+    let mut right = true;
+    for (key, end_key, end, range) in sides {
+        let end_alone = AddressRange::single(end);
+        if range.is_any() && !object.has(key) || *range == end_alone {
+            *range = end_alone;
+            continue;
+        }
+        right = false;
+        let at = object.key_span(key);
+        object
+            .error(at, format!("`{key}` is {range}, but in transport mode it can only be `{end_key}`, {end}"))
+            .suggest(format!("leave `{key}` out, or write mode = \"tunnel\""));
+    }
+    right.then_some(selector)
 }
 
 fn transforms(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Vec<EspTransform>> {

@@ -62,6 +62,7 @@ pub(crate) fn tunnel(name: &str, peer: &str, selector: Selector) -> Arc<TunnelPo
         name: name.into(),
         tsource: ip(if peer.contains(':') { "fd77::1" } else { "10.77.0.1" }),
         tdestination: ip(peer),
+        mode: policy::sa::Mode::Tunnel,
         selector,
         transforms: Vec::new(),
         start: StartMode::Traffic,

@@ -232,7 +232,9 @@ fn tunnel(policy: &TunnelPolicy, out: &mut dyn Write) -> io::Result<()> {
     let transforms: Vec<_> = policy.transforms.iter().map(|t| format!("{t} ({})", t.keyword())).collect();
     let (name, from, to) = (&policy.name, policy.tsource, policy.tdestination);
     let start = from_model::start_name(policy.start);
-    writeln!(out, "tunnel   {name}: {from} to {to}, {}, {}, start {start}", policy.selector, transforms.join(", "))
+    let mode = from_model::mode_name(policy.mode).to_lowercase();
+    let (selector, transforms) = (&policy.selector, transforms.join(", "));
+    writeln!(out, "tunnel   {name}: {from} to {to}, {mode} mode, {selector}, {transforms}, start {start}")
 }
 
 fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {

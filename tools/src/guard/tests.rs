@@ -34,6 +34,7 @@ fn tunnel(local: &str, remote: &str) -> Arc<TunnelPolicy> {
         name: "t".into(),
         tsource: ip("192.0.2.1"),
         tdestination: ip("192.0.2.2"),
+        mode: policy::sa::Mode::Tunnel,
         selector: Selector::between(range(local), range(remote)),
         transforms: Vec::<EspTransform>::new(),
         start: StartMode::Traffic,

@@ -112,7 +112,7 @@ impl IkePorts {
     pub(super) fn send(&mut self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) -> io::Result<()> {
         let port = if remote.is_ipv4() { Some(&self.v4) } else { self.v6.as_ref() };
         let Some(port) = port else { return Err(io::ErrorKind::Unsupported.into()) };
-        let datagram = Outgoing { payload, destination: remote, source: Some(local.ip()), tos: None };
+        let datagram = Outgoing { payload, destination: remote, source: Some(local.ip()), tos: None, hop_limit: None };
         port.port.send(&mut self.send, &[datagram]).map(drop)
     }
 }

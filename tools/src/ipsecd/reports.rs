@@ -19,7 +19,7 @@ use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
 use policy::config::HostAction;
 use policy::counters::Counter;
 use policy::five_tuple::Ports;
-use policy::sa::Lifetime;
+use policy::sa::{Lifetime, Mode};
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
 use std::collections::HashMap;
@@ -341,7 +341,7 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
             state: state(&pair),
             sa_type: "ESP".into(),
             direction: Direction::Outbound,
-            mode: "Tunnel".into(),
+            mode: from_model::mode_name(sas.inbound.spec().mode).into(),
             src: here,
             dst: there,
             udp_encapsulation: None,
@@ -493,7 +493,7 @@ impl CacheWalk {
                     vec![CacheSa {
                         state: if pair.is_some() { CacheSaState::Created } else { CacheSaState::Requested },
                         sa_type: "ESP".into(),
-                        tunnel: true,
+                        tunnel: tunnel.is_none_or(|t| t.mode == Mode::Tunnel),
                         spi: pair.map(|p| p.outbound_spi),
                         src: t.tsource,
                         dst: t.tdestination,

@@ -7,6 +7,7 @@ use super::{
 use ::policy::config::{
     AuthMethod, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, TunnelPolicy,
 };
+use ::policy::sa::Mode;
 use ::policy::selector::{AddressRange, PortSelector, Selector};
 use ::policy::transform::EspTransform;
 use crypto::{EspSuite, IkeSuite};
@@ -118,6 +119,15 @@ pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
         ike_policy: config.ike_policy(policy.tdestination).map(|p| p.name.clone()),
         auth_record: config.auth_record(policy.tdestination).map(|a| a.name.clone()),
         line: Some(policy.line),
+    }
+}
+
+/// Mode of an SA, as reports print it.
+#[must_use]
+pub const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Tunnel => "Tunnel",
+        Mode::Transport => "Transport",
     }
 }
 

@@ -141,6 +141,7 @@ pub fn protect(selector: &Selector) -> HostAction {
         name: "t".into(),
         tsource: "192.0.2.1".parse().unwrap(),
         tdestination: "192.0.2.2".parse().unwrap(),
+        mode: policy::sa::Mode::Tunnel,
         selector: Selector::between(selector.local, selector.remote),
         transforms: Vec::new(),
         start: StartMode::Traffic,

@@ -124,6 +124,7 @@ impl InboundWorker {
                 remote: datagram.source,
                 encapsulated,
                 traffic_class: datagram.tos,
+                hop_limit: datagram.hop_limit,
             });
         }
         Ok(())

@@ -72,6 +72,7 @@ impl Wire {
                     destination: SocketAddr::new(c.destination(), 0),
                     source: None,
                     tos: None,
+                    hop_limit: None,
                 })
                 .collect();
             let ports = Arc::clone(&self.ports);
@@ -86,7 +87,7 @@ impl Wire {
     /// Sends one datagram of the port that IKE and ESP share.
     pub(super) fn send_datagram(&mut self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) -> io::Result<()> {
         let source = (!local.ip().is_unspecified()).then_some(local.ip());
-        let outgoing = [Outgoing { payload, destination: remote, source, tos: None }];
+        let outgoing = [Outgoing { payload, destination: remote, source, tos: None, hop_limit: None }];
         let ports = Arc::clone(&self.ports);
         let mut outcomes = Vec::with_capacity(1);
         // IKE has no other fragmentation than that of IP.
@@ -145,5 +146,6 @@ fn outgoing(sealed: &Sealed) -> Outgoing<'_> {
         destination: sealed.sa.remote(),
         source: Some(spec.local),
         tos: Some(sealed.outer.traffic_class),
+        hop_limit: sealed.outer.hop_limit,
     }
 }

@@ -243,3 +243,62 @@ fn where_no_policy_looks_at_ports_fragments_wait_for_nothing() {
     let wire = a.on_the_wire();
     assert_eq!(b.receive(wire), fragments[2..3]);
 }
+
+/// Transport mode takes whole packets alone (RFC 4303 3.3.4), whether policies look at ports or not.
+#[test]
+fn transport_mode_makes_whole_packets_of_fragments() {
+    for ipv4 in [true, false] {
+        let agreement = Agreement::transport(gcm().suite, ipv4);
+        let [mut a, mut b] = [true, false].map(|near| {
+            let host = Host::new(&tunnel_config(&agreement, near));
+            host.establish(&agreement, near);
+            host
+        });
+        for batch in [5, 1] {
+            for fragments in cut(ipv4, 4000, 1).chunks(batch) {
+                a.send(fragments);
+            }
+        }
+        let wire = a.on_the_wire();
+        assert_eq!(wire.len(), 2, "one packet each time");
+        let header = if ipv4 { 20 } else { 40 };
+        for whole in b.receive(wire) {
+            assert_eq!(whole[header..], udp_packet(ipv4, 4000)[header..]);
+            assert_eq!(Headers::parse(&whole).unwrap().fragment, crate::headers::Fragment::Whole);
+        }
+        assert!(a.in_the_clear().is_empty());
+        assert_eq!(a.totals().counter(Counter::FragmentsJoined), 8);
+        assert_eq!(a.totals().all_drops() + b.totals().all_drops(), 0);
+    }
+}
+
+#[test]
+fn headers_that_transport_mode_cannot_carry_are_dropped_by_name() {
+    let packets = [
+        // IPv4 with 4 octets of options; IPv6 with hop-by-hop options.
+        {
+            let mut packet = udp_packet(true, 60);
+            packet.splice(20..20, [1, 1, 1, 1]);
+            packet[0] = 0x46;
+            packet[3] = 64;
+            crate::headers::seal_ipv4_header(&mut packet[..24]);
+            packet
+        },
+        {
+            let mut packet = udp_packet(false, 80);
+            packet.splice(40..40, [17, 0, 1, 4, 0, 0, 0, 0]);
+            packet[5] += 8;
+            packet[6] = 0;
+            packet
+        },
+    ];
+    for (packet, ipv4) in packets.into_iter().zip([true, false]) {
+        let agreement = Agreement::transport(gcm().suite, ipv4);
+        let mut a = Host::new(&tunnel_config(&agreement, true));
+        a.establish(&agreement, true);
+        assert!(Headers::parse(&packet).is_ok());
+        a.send(&[packet]);
+        assert!(a.on_the_wire().is_empty() && a.in_the_clear().is_empty());
+        assert_eq!(a.totals().drops(DropReason::TransportHeaders), 1);
+    }
+}
