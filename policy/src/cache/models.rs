@@ -1,5 +1,5 @@
 //! Models for loom, which tries every order in which the threads' reads and writes may take effect:
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p policy --lib models`.
+//! `tests/models`.
 //!
 //! What must hold: a look-up returns a value that was stored for exactly its key, or nothing.
 
