@@ -198,7 +198,8 @@ impl From<&EspTransform> for TransformNames {
         Self {
             lifetime_seconds: Some(transform.lifetime.seconds),
             lifetime_kbytes: Some(transform.lifetime.kbytes),
-            keyword: transform.keyword(),
+            // The group has a field of its own where proposals are shown.
+            keyword: EspTransform { pfs: None, ..*transform }.keyword(),
             ..Self::from(&transform.suite)
         }
     }
