@@ -175,6 +175,22 @@ fn transport_mode_is_between_the_end_points_alone() {
 }
 
 #[test]
+fn transforms_as_the_action_of_a_host_policy_mean_transport_mode() {
+    let peer = &TUNNEL[TUNNEL.find("[[ike]]").expect("an IKE policy")..];
+    let text = format!(
+        "[[host]]\nname=\"h\"\nsource=\"10.77.0.1\"\ndestination=\"10.77.0.2/32/80\"\nprotocol=\"TCP\"\n\
+         action=[\"ESP_AES256_HMAC_SHA1/3600\", \"aes128-sha1\"]\n{peer}"
+    );
+    let config = clean(&text);
+    let t = &config.tunnels[0];
+    assert!(matches!(&config.hosts[0].action, HostAction::Tunnel(of_host) if of_host.name == t.name));
+    assert_eq!((&*t.name, t.mode, t.line), ("h", Mode::Transport, 1));
+    assert_eq!((t.tsource.to_string(), t.tdestination.to_string()), ("10.77.0.1".into(), "10.77.0.2".into()));
+    assert_eq!(vec![t.selector.clone()], config.hosts[0].selectors);
+    assert_eq!(t.transforms.iter().map(|t| t.lifetime.seconds).collect::<Vec<_>>(), [3600, 28800]);
+}
+
+#[test]
 fn a_tunnel_without_addresses_is_for_everything_of_the_family_of_its_ends() {
     let open = |from: &str, to: &str| {
         let text = format!(

@@ -5,6 +5,7 @@ use super::object::{Object, quoted};
 use super::priority::{self, Priority};
 use super::selectors;
 use super::source::{Located, Span};
+use super::tunnel::{self, TunnelEntry};
 use crate::five_tuple::Attachment;
 use crate::selector::{AddressRange, Selector};
 
@@ -20,6 +21,8 @@ pub(super) struct HostEntry {
     /// The interface it is tied to; outer `None`: wrong, and reported.
     pub(super) interface: Option<Option<Attachment>>,
     pub(super) action: Action,
+    /// The tunnel policy in transport mode that transforms as the action stand for.
+    pub(super) transport: Option<TunnelEntry>,
     pub(super) cache_share: Option<u8>,
 }
 
@@ -44,7 +47,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> HostEnt
     let priority = priority::read(&mut object);
     let selectors = selectors::read(&mut object, &[AddressRange::ANY_V4, AddressRange::ANY_V6]);
     let interface = interface(&mut object, startup);
-    let action = action(&mut object);
+    let (action, transport) = action(&mut object, startup, name.as_ref(), selectors.as_deref());
     let cache_share = cache_share(&mut object);
     HostEntry {
         line: object.line(),
@@ -55,6 +58,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> HostEnt
         selectors,
         interface,
         action,
+        transport,
         cache_share,
     }
 }
@@ -90,8 +94,14 @@ fn interface(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Optio
     found.map(Some)
 }
 
-/// HP-UX: an omitted action is DISCARD; with a tunnel it is PASS and may be omitted.
-fn action(object: &mut Object<'_, '_, '_>) -> Action {
+/// HP-UX: an omitted action is DISCARD; with a tunnel it is PASS and may be omitted; transforms
+/// mean transport mode between the two hosts.
+fn action(
+    object: &mut Object<'_, '_, '_>,
+    startup: &Startup,
+    name: Option<&Located<String>>,
+    selectors: Option<&[Selector]>,
+) -> (Action, Option<TunnelEntry>) {
     let tunnel = object.string("tunnel", "the name of a [[tunnel]]").map(|t| Located::new(t.value.to_owned(), t.at));
     let action = object.strings("action", "PASS, DISCARD, or leave it out and name a tunnel");
     let word = action.and_then(|a| match a.value.as_slice() {
@@ -103,9 +113,9 @@ fn action(object: &mut Object<'_, '_, '_>) -> Action {
             None
         }
     });
-    let Some(word) = word else { return tunnel.map_or(Action::Discard, Action::Tunnel) };
+    let Some(word) = word else { return (tunnel.map_or(Action::Discard, Action::Tunnel), None) };
     if word.value.eq_ignore_ascii_case("PASS") {
-        return tunnel.map_or(Action::Pass, Action::Tunnel);
+        return (tunnel.map_or(Action::Pass, Action::Tunnel), None);
     }
     if word.value.eq_ignore_ascii_case("DISCARD") {
         if let Some(t) = tunnel {
@@ -117,21 +127,29 @@ fn action(object: &mut Object<'_, '_, '_>) -> Action {
                 .suggest("leave out `action`, or `tunnel`");
         }
     } else if is_transform(word.value) {
-        object
-            .error(
-                word.at,
-                format!(
-                    "`action` is the transform {}, which means transport mode; not supported in this version",
-                    quoted(word.value)
-                ),
-            )
-            .suggest("put it in the `action` of a [[tunnel]] and name that here: tunnel = \"…\"");
+        if let Some(t) = tunnel {
+            object
+                .error(
+                    word.at,
+                    format!(
+                        "`action` is the transform {} but `tunnel` is {}; expected PASS with a tunnel",
+                        quoted(word.value),
+                        quoted(&t.value)
+                    ),
+                )
+                .suggest("leave out `tunnel` for transport mode between the hosts, or `action`");
+            return (Action::Discard, None);
+        }
+        let entry = tunnel::of_host(object, startup, name, selectors, word.at);
+        // Without a name the policy is refused anyway.
+        let action = name.map_or(Action::Discard, |n| Action::Tunnel(Located::new(n.value.clone(), word.at)));
+        return (action, Some(entry));
     } else {
         object
             .error(word.at, format!("`action` is {}; expected PASS or DISCARD", quoted(word.value)))
             .suggest_if(super::nearest::did_you_mean(word.value, ["PASS", "DISCARD"]));
     }
-    Action::Discard
+    (Action::Discard, None)
 }
 
 fn is_transform(word: &str) -> bool {

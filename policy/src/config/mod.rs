@@ -95,9 +95,12 @@ impl Entries {
         let (default_action, default_cache_share) =
             one(root, &keys::DEFAULT, report, |mut o| startup::default_policy(&mut o))
                 .unwrap_or((DefaultAction::Pass, None));
+        let mut hosts = each(root, &keys::HOST, report, |o| host::read(o, &startup));
+        let mut tunnels = each(root, &keys::TUNNEL, report, |o| tunnel::read(o, &startup));
+        tunnels.extend(hosts.iter_mut().filter_map(|h| h.transport.take()));
         Self {
-            hosts: each(root, &keys::HOST, report, |o| host::read(o, &startup)),
-            tunnels: each(root, &keys::TUNNEL, report, |o| tunnel::read(o, &startup)),
+            hosts,
+            tunnels,
             ikes: each(root, &keys::IKE, report, |o| ike::read(o, &startup)),
             auths: each(root, &keys::AUTH, report, auth::read),
             bypass: each(root, &keys::BYPASS, report, auth::bypass).into_iter().flatten().collect(),

@@ -117,6 +117,12 @@ fn selector(object: &mut Object<'_, '_, '_>, end_point: Option<IpAddr>) -> Optio
             .suggest("write a [[tunnel]] for each, or one network that covers them all");
         return None;
     };
+    one_port_each(object, selector, "leave the ports out here, and select by port in the [[host]] policies")?;
+    Some(selector.clone())
+}
+
+/// The proxy IDs of IKEv1 carry one port each, or any.
+fn one_port_each(object: &mut Object<'_, '_, '_>, selector: &Selector, instead: &str) -> Option<()> {
     if let PortSelector::Ports { local, remote } = selector.ports {
         let one = |p: (u16, u16)| p.0 == p.1 || p == (0, u16::MAX);
         for (key, ports) in [("source", local), ("destination", remote)] {
@@ -130,12 +136,60 @@ fn selector(object: &mut Object<'_, '_, '_>, end_point: Option<IpAddr>) -> Optio
                             ports.0, ports.1
                         ),
                     )
-                    .suggest("leave the ports out here, and select by port in the [[host]] policies");
+                    .suggest(instead);
                 return None;
             }
         }
     }
-    Some(selector.clone())
+    Some(())
+}
+
+/// The tunnel policy in transport mode that a host policy with transforms at `at` as its action
+/// stands for, as in HP-UX: between its one local and its one remote host.
+pub(super) fn of_host(
+    object: &mut Object<'_, '_, '_>,
+    startup: &Startup,
+    name: Option<&Located<String>>,
+    selectors: Option<&[Selector]>,
+    at: Span,
+) -> TunnelEntry {
+    let transforms = transforms(object, startup);
+    let selector = selectors.and_then(|selectors| {
+        let host = |range: AddressRange| (range.first() == range.last()).then(|| range.first());
+        let hosts = match selectors {
+            [only] => host(only.local).zip(host(only.remote)).map(|ends| (ends, only)),
+            _ => None,
+        };
+        let Some((ends, selector)) = hosts else {
+            object
+                .error(at, "transforms as `action` mean transport mode: expected one host as `source` and one as `destination`")
+                .suggest("write a policy for each pair of hosts, or a [[tunnel]] for networks and name it here: tunnel = \"…\"");
+            return None;
+        };
+        if matches!(selector.ports, PortSelector::Icmp { .. }) {
+            object
+                .error(at, "the proxy IDs of IKEv1 cannot say ICMP types (RFC 2407 4.6.2)")
+                .suggest("leave `icmp_type` and `icmp_code` out, for the whole protocol");
+            return None;
+        }
+        one_port_each(object, selector, "write a policy for each port, or one for all")?;
+        Some((ends, selector.clone()))
+    });
+    let line = object.line();
+    let policy = (|| {
+        let ((tsource, tdestination), selector) = selector?;
+        Some(Arc::new(TunnelPolicy {
+            name: name?.value.as_str().into(),
+            tsource,
+            tdestination,
+            mode: Mode::Transport,
+            selector,
+            transforms: transforms?,
+            start: StartMode::Traffic,
+            line,
+        }))
+    })();
+    TunnelEntry { label: object.label.clone(), header: object.header, name: name.cloned(), peer_at: at, policy }
 }
 
 /// Transport mode is for packets between the end points themselves (RFC 4301 4.1): a side
