@@ -20,8 +20,10 @@ use tokio::time::timeout;
 
 /// Clients served at the same time; more are told to try again.
 pub const MAX_CLIENTS: usize = 32;
-/// How long a client may take to send its request, or to take one message of the answer.
+/// How long a client may take to send its request, or to take one message of a short answer.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take for one message of a long answer: somebody may be reading it, page by page.
+pub const READER_PATIENCE: Duration = Duration::from_secs(300);
 /// How long the daemon may take for the next part of an answer: longer than a failing negotiation.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(55);
 
@@ -183,6 +185,7 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<(Request, Responde
         }
         Err(None) => return,
     }
+    let mut patience = CLIENT_PATIENCE;
     // Dropping `parts`, on any way out, is how the daemon learns that nobody reads on.
     loop {
         let part = match timeout(ANSWER_PATIENCE, parts.recv()).await {
@@ -197,9 +200,12 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<(Request, Responde
             )),
         };
         let sent = match part {
-            Part::Records(records) => send_records(&mut stream, records).await,
-            Part::Last(records) => match send_records(&mut stream, records).await {
-                Ok(()) => return drop(send(&mut stream, &Reply::End).await),
+            Part::Records(records) => {
+                patience = READER_PATIENCE;
+                send_records(&mut stream, records, patience).await
+            }
+            Part::Last(records) => match send_records(&mut stream, records, patience).await {
+                Ok(()) => return drop(send_within(patience, &mut stream, &Reply::End).await),
                 Err(e) => Err(e),
             },
             Part::Refused(refusal) => return drop(send(&mut stream, &Reply::Refused(refusal)).await),
@@ -254,20 +260,24 @@ async fn receive(stream: &mut UnixStream) -> Result<Request, Option<Refusal>> {
     })
 }
 
-async fn send_records(stream: &mut UnixStream, records: Vec<Answer>) -> Result<(), frame::Error> {
+async fn send_records(stream: &mut UnixStream, records: Vec<Answer>, patience: Duration) -> Result<(), frame::Error> {
     let mut records = records.into_iter();
     loop {
         let batch: Vec<Answer> = records.by_ref().take(MAX_BATCH).collect();
         if batch.is_empty() {
             return Ok(());
         }
-        send(stream, &Reply::Records(batch)).await?;
+        send_within(patience, stream, &Reply::Records(batch)).await?;
     }
 }
 
 async fn send(stream: &mut UnixStream, reply: &Reply) -> Result<(), frame::Error> {
+    send_within(CLIENT_PATIENCE, stream, reply).await
+}
+
+async fn send_within(patience: Duration, stream: &mut UnixStream, reply: &Reply) -> Result<(), frame::Error> {
     let message = frame::encode(reply, MAX_REPLY)?;
-    match timeout(CLIENT_PATIENCE, stream.write_all(&message)).await {
+    match timeout(patience, stream.write_all(&message)).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(frame::Error::Io(io::ErrorKind::TimedOut.into())),
     }
