@@ -179,6 +179,17 @@ impl Caponier {
         process::run(&mut command, seconds)
     }
 
+    /// One of the commands, running, with its standard output to be read.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn piped(&self, program: &str, arguments: &[&str]) -> std::process::Child {
+        let mut command: Command = self.host.command(applets());
+        command.arg(program).args(arguments).arg("--run-dir").arg(&self.run);
+        command.stdout(std::process::Stdio::piped()).spawn().expect("a command")
+    }
+
     /// `ipsec_admin`, which must succeed.
     #[track_caller]
     pub fn admin(&self, arguments: &[&str]) -> String {

@@ -1,7 +1,9 @@
 //! The limits of the SPD cache under storms of conversations, out and in: HP-UX scenarios H12 and H13.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 use tests::caponier::{Caponier, Configuration, Tunnel, messages};
 use tests::cases::PLAIN;
 use tests::lab::{Host, Lab};
@@ -200,4 +202,88 @@ fn idle_entries_make_room_again_and_shares_are_kept() {
     let numbers = told(&at_a.log(), 20);
     assert!(numbers.iter().filter(|n| **n == 1000).count() >= 2, "{numbers:?}");
     assert!(numbers.iter().all(|n| [1000, 2000].contains(n)), "{numbers:?}");
+}
+
+/// Octets of a process that are in memory; 0 if it has ended.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.map_or(0, |l| l.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024)
+}
+
+/// A report of many entries while packets flow: it begins at once, takes little memory on either side, and a
+/// reader that stops reading holds nobody up.
+#[test]
+fn a_long_report_streams() {
+    const ENTRIES: u64 = 60_000;
+    const LITTLE: u64 = 10 << 20;
+    let Some(lab) = Lab::open("long", 2, &[]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let mut configuration = configuration(a, b, ROOM);
+    // Decisions to drop are cached like any other, and need no peer.
+    configuration.more = "[[host]]\nname = \"drop\"\ndestination = \"10.78.2.128/25\"\npriority = 1\n".into();
+    let at_a = Caponier::start(a, &configuration);
+    let target = "10.78.2.200".parse().expect("an address");
+    wait::until_true("many entries", 120, || {
+        traffic::flood(a, (a.inner(), 20_000), target, 1..61_000);
+        at_a.counter("cache_entries") >= ENTRIES
+    });
+
+    let (daemon, done) = (at_a.process(), AtomicBool::new(false));
+    let before = resident(daemon);
+    let dropped = at_a.counter("policy_discard");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                traffic::flood(a, (a.inner(), 20_000), target, 1..1000);
+            }
+        });
+        let start = Instant::now();
+        let mut report = at_a.piped("ipsec_report", &["-cache", "--json"]);
+        let mut output = BufReader::new(report.stdout.take().expect("its output"));
+        let (mut text, mut most) = (Vec::new(), (0, 0));
+        output.read_until(b'\n', &mut text).expect("a first line");
+        let first = start.elapsed();
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            let read = output.read(&mut chunk).expect("more of it");
+            if read == 0 {
+                break;
+            }
+            text.extend_from_slice(&chunk[..read]);
+            // The command runs in place of `ip`, which began it, and may have ended.
+            most = (resident(daemon).max(most.0), resident(report.id()).max(most.1));
+        }
+        let all = start.elapsed();
+        done.store(true, Relaxed);
+        assert!(report.wait().expect("its end").success());
+        assert!(first * 4 < all, "the first line after {first:?} of {all:?}");
+        let document: serde_json::Value = serde_json::from_slice(&text).expect("a document");
+        let records = document["cache"].as_array().expect("entries").len() as u64;
+        assert!(records >= ENTRIES && text.len() as u64 > LITTLE, "{records} records, {} octets", text.len());
+        assert!(most.0 < before + LITTLE, "the daemon took {} octets more", most.0 - before);
+        assert!(most.1 > 0 && most.1 < 2 * LITTLE, "the command took {} octets", most.1);
+    });
+    assert!(at_a.counter("policy_discard") > dropped, "packets flow meanwhile");
+
+    // Readers that stop.
+    let mut stuck: Vec<_> = (0..4).map(|_| at_a.piped("ipsec_report", &["-cache"])).collect();
+    for reader in &mut stuck {
+        let mut line = [0; 16];
+        reader.stdout.as_mut().expect("its output").read_exact(&mut line).expect("a beginning");
+    }
+    let dropped = at_a.counter("policy_discard");
+    traffic::flood(a, (a.inner(), 20_000), target, 1..1000);
+    assert!(at_a.counter("policy_discard") > dropped, "packets flow meanwhile");
+    assert_eq!(
+        at_a.command(10, "ipsec_report", &["-cache", "--top", "3", "--json"]).ok("-top").matches("\"record\"").count(),
+        3
+    );
+    assert!(resident(daemon) < before + LITTLE);
+    let log = at_a.stop();
+    assert!(!log.contains("panicked"), "{log}");
+    for mut reader in stuck {
+        let _ = reader.kill();
+        let _ = reader.wait();
+    }
 }
