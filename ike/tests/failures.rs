@@ -380,3 +380,28 @@ fn boot_tunnels_try_again_ever_more_slowly() {
     w.seconds(400);
     w.assert_one_pair();
 }
+
+#[test]
+fn without_a_free_spi_there_is_no_new_pair_but_the_old_one_works_on() {
+    let short = |side: Side, spis: &str| Side {
+        startup: format!("allow_short_lifetimes = true\n{spis}"),
+        esp: "aes128-sha1/20".into(),
+        ..side
+    };
+    let mut w = World::new(&short(a(), "spi_min = 300\nspi_max = 300"), &short(b(), ""));
+    w.initiate(0);
+    w.seconds(5);
+    assert_eq!(w.a().current().unwrap().inbound.spi, 300);
+    w.seconds(14);
+    let errors = w.a().errors();
+    assert!(!errors.is_empty(), "it is time for the successor");
+    for error in errors {
+        assert!(error.contains("all SPIs from `spi_min` 300 to `spi_max` 300 are in use; widen that range"), "{error}");
+    }
+    assert_eq!(w.a().current().unwrap().inbound.spi, 300);
+    // With the pair its SPI goes, and is free again.
+    w.seconds(10);
+    w.initiate(0);
+    w.seconds(5);
+    assert_eq!(w.a().current().unwrap().inbound.spi, 300);
+}

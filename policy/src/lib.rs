@@ -15,6 +15,7 @@ pub mod sa;
 pub mod sad;
 pub mod selector;
 pub mod spd;
+pub mod spi;
 mod sync;
 pub mod time;
 pub mod transform;

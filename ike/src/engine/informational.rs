@@ -337,7 +337,7 @@ impl Engine {
             self.unknown_spis.pop_front();
         }
         let told = self.unknown_spis.iter().any(|&(_, p, s)| (p, s) == (peer, spi));
-        if told || self.unknown_spis.len() >= UNKNOWN_SPIS || self.inbound_spis.contains(&spi) {
+        if told || self.unknown_spis.len() >= UNKNOWN_SPIS || self.inbound_spis.contains(spi) {
             return;
         }
         // An SPI that the peer receives under is no news of the peer's: whoever sees it on the wire could

@@ -263,7 +263,7 @@ impl Engine {
         }
         for (message_id, exchange) in sa.exchanges {
             if let Some(spi) = exchange.offered_spi() {
-                self.inbound_spis.remove(&spi);
+                self.inbound_spis.release(spi);
             }
             if let (QuickMode::ResponderSent(_), Some(pair)) = (&exchange.state, exchange.pair) {
                 self.remove_pair(now, pair, "its ISAKMP SA is gone", false, entropy);
@@ -431,7 +431,7 @@ impl Engine {
                 sa.exchanges.remove(&message_id);
             }
             if let Some(spi) = spi {
-                self.inbound_spis.remove(&spi);
+                self.inbound_spis.release(spi);
                 // The peer may have answered already.
                 self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
             }

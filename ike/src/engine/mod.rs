@@ -34,6 +34,7 @@ use pairs::Pair;
 use policy::audit::{AuditEvent, Entity, Level, number};
 use policy::config::{Config, StartMode};
 use policy::sa::SaSpec;
+use policy::spi::SpiPool;
 use policy::time::Timestamp;
 use refusals::Refusals;
 use source::HalfOpen;
@@ -222,7 +223,7 @@ pub struct Engine {
     pairs: BTreeMap<u64, Pair>,
     by_tunnel: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// SPIs of ours that are in use or offered.
-    inbound_spis: BTreeSet<u32>,
+    inbound_spis: SpiPool,
     tunnels: BTreeMap<Arc<str>, Tunnel>,
     timers: Schedule<Timer>,
     refusals: Refusals,
@@ -250,7 +251,7 @@ impl Engine {
             by_cookie: BTreeMap::new(),
             pairs: BTreeMap::new(),
             by_tunnel: BTreeMap::new(),
-            inbound_spis: BTreeSet::new(),
+            inbound_spis: SpiPool::default(),
             tunnels: BTreeMap::new(),
             timers: Schedule::new(),
             refusals: Refusals::default(),

@@ -21,6 +21,7 @@ use policy::config::Identity;
 use policy::five_tuple::Direction;
 use policy::sa::{Lifetime, Mode, OriginalAddresses, SaProtocol, SaSpec, UdpEncapsulation};
 use policy::selector::Selector;
+use policy::spi::NoFreeSpi;
 use policy::time::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -118,15 +119,9 @@ impl Engine {
     }
 
     /// An SPI of ours that is not in use (RFC 2409 does not say more), taken.
-    pub(super) fn allocate_spi(&mut self, entropy: &mut dyn Entropy) -> Option<u32> {
-        let (low, high) = (self.config.startup.spi_min.max(256), self.config.startup.spi_max);
-        let span = u64::from(high.checked_sub(low)?) + 1;
-        let draw = |entropy: &mut dyn Entropy| low + (entropy.next_u64() % span) as u32;
-        let random = (0..64).map(|_| draw(entropy)).find(|spi| !self.inbound_spis.contains(spi));
-        // A range that is nearly full: the next free one.
-        let spi = random.or_else(|| (low..=high).find(|spi| !self.inbound_spis.contains(spi)))?;
-        self.inbound_spis.insert(spi);
-        Some(spi)
+    pub(super) fn allocate_spi(&mut self, entropy: &mut dyn Entropy) -> Result<u32, NoFreeSpi> {
+        let startup = &self.config.startup;
+        self.inbound_spis.draw(startup.spi_min..=startup.spi_max, entropy)
     }
 
     /// Makes the pair of a finished negotiation. A responder encrypts with it
@@ -313,7 +308,7 @@ impl Engine {
         for timer in [Timer::PairSoft(id), Timer::PairHard(id), Timer::PairReady(id), Timer::PairRetire(id)] {
             self.timers.cancel(&timer);
         }
-        self.inbound_spis.remove(&pair.inbound_spi);
+        self.inbound_spis.release(pair.inbound_spi);
         self.output.push_back(Output::RemovePair {
             pair: id,
             inbound_spi: pair.inbound_spi,

@@ -19,6 +19,7 @@ use policy::audit::{Level, number::ikmpd};
 use policy::config::TunnelPolicy;
 use policy::sa::Mode;
 use policy::selector::AddressRange;
+use policy::spi::NoFreeSpi;
 use policy::time::Timestamp;
 use std::sync::Arc;
 
@@ -35,8 +36,8 @@ impl Engine {
         let spi = self.allocate_spi(entropy);
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let place = sa.quick_place(message_id, Role::Initiator);
-        let begun = spi.ok_or_else(no_spi).and_then(|spi| {
-            let established = sa.state.established().ok_or_else(no_spi)?;
+        let begun = spi.map_err(no_spi).and_then(|spi| {
+            let established = sa.state.established().ok_or_else(not_established)?;
             let iv = Iv(established.keys.phase2_iv(&established.last_block.0, message_id));
             let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
             quick_mode::begin(&under, &iv, tunnel, &wanted(sa, tunnel), spi, entropy)
@@ -44,7 +45,9 @@ impl Engine {
         let (state, datagram) = match begun {
             Ok(begun) => begun,
             Err(failure) => {
-                self.inbound_spis.retain(|&used| Some(used) != spi);
+                if let Ok(spi) = spi {
+                    self.inbound_spis.release(spi);
+                }
                 let event = failure.event(&place);
                 let reason = event.text.clone();
                 self.output.push_back(Output::Audit(event));
@@ -156,15 +159,17 @@ impl Engine {
         }
         let spi = self.allocate_spi(entropy);
         let Some(sa) = self.isakmp.get(&id) else { return };
-        let answered = spi.ok_or_else(no_spi).and_then(|spi| {
-            let established = sa.state.established().ok_or_else(no_spi)?;
+        let answered = spi.map_err(no_spi).and_then(|spi| {
+            let established = sa.state.established().ok_or_else(not_established)?;
             let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
             quick_mode::answer(&under, &asked, &tunnel, &wanted(sa, &tunnel), spi, entropy)
         });
         let (state, negotiated, reply) = match answered {
             Ok(answered) => answered,
             Err(failure) => {
-                self.inbound_spis.retain(|&used| Some(used) != spi);
+                if let Ok(spi) = spi {
+                    self.inbound_spis.release(spi);
+                }
                 self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
                 if self.gave_way(&tunnel) {
                     let reason = failure.event(&place).text;
@@ -207,7 +212,7 @@ impl Engine {
 
     /// The tunnel whose selector is the one that a peer asks for.
     fn tunnel_for(&self, id: u64, asked: &Asked) -> Result<Arc<TunnelPolicy>, Failure> {
-        let Some(sa) = self.isakmp.get(&id) else { return Err(no_spi()) };
+        let Some(sa) = self.isakmp.get(&id) else { return Err(not_established()) };
         let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         // RFC 2409 5.5: without IDs the selectors are the addresses of the peers.
         let wanted = asked.proxies.unwrap_or_else(|| ids::outer(local, remote));
@@ -324,7 +329,7 @@ impl Engine {
             Err(failure) => {
                 let place = sa.quick_place(message_id, Role::Initiator);
                 self.timers.cancel(&Timer::QuickMode(id, message_id));
-                self.inbound_spis.remove(&spi);
+                self.inbound_spis.release(spi);
                 self.heard(now, id, datagram);
                 let event = failure.event(&place);
                 let reason = event.text.clone();
@@ -468,7 +473,7 @@ impl Engine {
         match &exchange.state {
             QuickMode::Finished | QuickMode::Abandoned(_) => {
                 if let Some(spi) = exchange.offered_spi() {
-                    self.inbound_spis.remove(&spi);
+                    self.inbound_spis.release(spi);
                 }
                 sa.exchanges.remove(&message_id);
             }
@@ -506,7 +511,7 @@ impl Engine {
         }
         let Some(exchange) = sa.exchanges.remove(&message_id) else { return };
         if let Some(spi) = exchange.offered_spi() {
-            self.inbound_spis.remove(&spi);
+            self.inbound_spis.release(spi);
         }
         self.audit(
             Level::Warning,
@@ -537,7 +542,7 @@ impl Engine {
         let reason = event.text.clone();
         self.output.push_back(Output::Audit(event));
         if let Some(spi) = exchange.offered_spi() {
-            self.inbound_spis.remove(&spi);
+            self.inbound_spis.release(spi);
         }
         if let Some(pair) = exchange.pair {
             self.tunnel_refused(now, &exchange.tunnel, reason);
@@ -634,13 +639,12 @@ fn one_too_many(sa: &IsakmpSa) -> Option<Failure> {
     })
 }
 
-fn no_spi() -> Failure {
-    Failure::new(
-        Kind::Other,
-        Fault::Ours,
-        "no SPI is free between `spi_min` and `spi_max`",
-        "widen that range in [startup], or delete SAs",
-    )
+fn no_spi(none: NoFreeSpi) -> Failure {
+    Failure::new(Kind::Other, Fault::Ours, none.to_string(), "widen that range in [startup], or delete SAs")
+}
+
+fn not_established() -> Failure {
+    Failure::new(Kind::Other, Fault::Ours, "the ISAKMP SA is gone", "nothing: the next packet negotiates another")
 }
 
 /// The failure of a quick mode whose time is up.

@@ -4,10 +4,8 @@ use super::host;
 use super::model::{DefaultAction, DfPolicy, Startup};
 use super::object::{Object, quoted};
 use crate::audit::Level;
+use crate::spi;
 use std::path::PathBuf;
-
-/// SPIs up to here are reserved (RFC 4303 2.1).
-const RESERVED_SPIS: u32 = 255;
 
 /// Fewer dynamic SPIs than this are soon used up, since an SA that dies keeps its SPI for a while.
 const FEW_SPIS: u32 = 1000;
@@ -105,7 +103,7 @@ fn cache_limits(object: &mut Object<'_, '_, '_>, s: &mut Startup) {
 }
 
 fn spis(object: &mut Object<'_, '_, '_>, s: &mut Startup) {
-    let range = RESERVED_SPIS + 1..=u32::MAX;
+    let range = spi::RESERVED + 1..=u32::MAX;
     let (low, high) = (object.integer("spi_min", range.clone()), object.integer("spi_max", range));
     set(&mut s.spi_min, low.as_ref().map(|n| n.value));
     set(&mut s.spi_max, high.as_ref().map(|n| n.value));
