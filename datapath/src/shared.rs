@@ -7,7 +7,7 @@ use policy::config::Config;
 use policy::counters::{Counters, WorkerCounters};
 use policy::limits::Limits;
 use policy::sa::SaSpec;
-use policy::sad::{DuplicateSpi, Outbound, Sad};
+use policy::sad::{DuplicateSpi, InsertError, Outbound, Sad};
 use policy::spd::SharedSpd;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -57,6 +57,9 @@ pub enum PairError {
     /// The inbound SPI is taken (PF_KEY: EEXIST).
     #[error(transparent)]
     Duplicate(#[from] DuplicateSpi),
+    /// The SAD does not take the inbound SA, for another reason.
+    #[error(transparent)]
+    Sad(InsertError),
     /// A pair of this number is installed already.
     #[error("SA pair {0} exists already")]
     Exists(u64),
@@ -66,6 +69,15 @@ pub enum PairError {
     /// No tunnel policy of this name is loaded: it went while the SA was negotiated.
     #[error("tunnel policy `{0}` is not loaded any more")]
     UnknownTunnel(Arc<str>),
+}
+
+impl From<InsertError> for PairError {
+    fn from(e: InsertError) -> Self {
+        match e {
+            InsertError::Duplicate(duplicate) => Self::Duplicate(duplicate),
+            other => Self::Sad(other),
+        }
+    }
 }
 
 impl Shared {

@@ -19,7 +19,7 @@ mod growing;
 mod key;
 #[cfg(all(test, loom))]
 mod models;
-mod pages;
+pub(crate) mod pages;
 mod reader;
 mod share;
 mod table;

@@ -4,12 +4,12 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicU64, fence},
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, fence},
 };
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicU64, fence},
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, fence},
 };
 
 /// Waits a moment for another thread, which is about to finish.

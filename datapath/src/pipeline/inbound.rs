@@ -16,6 +16,7 @@ use core::mem;
 use policy::cache::{CacheEntry, CacheKey, Reader};
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::Direction;
+use policy::sad;
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
 use std::net::SocketAddr;
@@ -63,6 +64,7 @@ pub struct InboundOutput {
 pub struct Inbound {
     shared: Arc<Shared>,
     cache: Reader,
+    sas: sad::Reader,
     worker: usize,
     pool: Pool,
     unknown_spis: RateLimit,
@@ -94,6 +96,7 @@ impl Inbound {
     pub fn new(shared: Arc<Shared>, worker: usize, pool: usize) -> Self {
         Self {
             cache: shared.cache.reader(),
+            sas: shared.inbound.reader(),
             shared,
             worker,
             pool: Pool::new(pool),
@@ -133,7 +136,8 @@ impl Inbound {
             }
         }
         let shared = Arc::clone(&self.shared);
-        let (sad, spd) = (shared.inbound.pin(), shared.spd.load());
+        let (sad, spd) = (shared.inbound.pin(&mut self.sas), shared.spd.load());
+        self.protected.iter().for_each(|p| sad.prefetch(p.spi));
         self.expire_fragments(now);
         let mut protected = mem::take(&mut self.protected);
         protected.sort_unstable_by_key(|p| (p.spi, p.order));

@@ -20,6 +20,7 @@ use policy::config::StartMode;
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
 use policy::sa::Mode;
+use policy::sad;
 use policy::spd::{Decision, Spd, is_link_control};
 use policy::time::Timestamp;
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ const CLEAR_CHECK_INTERVAL: u32 = 64;
 pub struct Outbound {
     shared: Arc<Shared>,
     cache: Reader,
+    sas: sad::Reader,
     worker: usize,
     pool: Pool,
     holds: HoldQueues,
@@ -103,6 +105,7 @@ impl Outbound {
     pub fn new(shared: Arc<Shared>, worker: usize, pool: usize) -> Self {
         Self {
             cache: shared.cache.reader(),
+            sas: shared.outbound.reader(),
             shared,
             worker,
             pool: Pool::new(pool),
@@ -234,7 +237,7 @@ impl Outbound {
             return;
         }
         for tunnel in self.holds.tunnels() {
-            if self.shared.outbound.current(tunnel).is_some() {
+            if self.shared.outbound.has(tunnel) {
                 let packets = self.take_held(tunnel);
                 self.process_held(packets, now, out);
             }
@@ -354,14 +357,16 @@ impl Outbound {
 
     /// Splits the packets to be protected by tunnel, in their order.
     fn protect_all(&mut self, spd: &Spd, now: Timestamp, out: &mut OutboundOutput) {
+        let shared = Arc::clone(&self.shared);
+        let sas = shared.outbound.pin(&mut self.sas);
         let mut protect = mem::take(&mut self.protect);
         protect.sort_unstable_by_key(|p| (p.tunnel, p.order));
         let mut rest = protect.drain(..).peekable();
         while let Some(tunnel) = rest.peek().map(|p| p.tunnel) {
             let run = from_fn(|| rest.next_if(|p| p.tunnel == tunnel));
             // What came later must not overtake what waits.
-            let sa = if self.holds.has(tunnel) { None } else { self.shared.outbound.current(tunnel) };
-            match sa.map(|sa| Arc::clone(&sa)) {
+            let sa = if self.holds.has(tunnel) { None } else { sas.current_kept(tunnel) };
+            match sa {
                 Some(sa) => self.protect_run(&sa, run, spd, now, out),
                 None => self.hold_run(tunnel, run, spd, out),
             }

@@ -13,16 +13,16 @@ use std::io;
 ///
 /// # Safety
 /// All-zero octets must be a valid value of the type, and its alignment at most that of a page.
-pub(super) unsafe trait Zeroable: Send + Sync {
+pub(crate) unsafe trait Zeroable: Send + Sync {
     /// That value.
     #[cfg(any(loom, miri))]
     fn zero() -> Self;
 }
 
 #[cfg(any(loom, miri))]
-pub(super) use boxed::Pages;
+pub(crate) use boxed::Pages;
 #[cfg(not(any(loom, miri)))]
-pub(super) use mapped::Pages;
+pub(crate) use mapped::Pages;
 
 // SAFETY: an atomic has the representation of its integer.
 unsafe impl Zeroable for crate::sync::AtomicU32 {
@@ -48,7 +48,7 @@ pub(super) const fn mapped_octets(wanted: u64) -> u64 {
 
 /// Asks the processor to fetch the line of `place`. Only a hint: never wrong, never a fault.
 #[inline(always)]
-pub(super) fn prefetch<T>(place: &T) {
+pub(crate) fn prefetch<T>(place: &T) {
     #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     // SAFETY: SSE is part of x86-64, and a prefetch reads nothing that the program could observe.
     unsafe {
@@ -68,7 +68,7 @@ mod mapped {
 
     /// A slice of zeros.
     #[derive(Debug)]
-    pub(in crate::cache) struct Pages<T> {
+    pub(crate) struct Pages<T> {
         start: NonNull<T>,
         len: usize,
         /// Length of the mapping in octets.
@@ -83,7 +83,7 @@ mod mapped {
 
     impl<T: Zeroable> Pages<T> {
         /// `len` zeros. Physical memory is taken only for what is touched.
-        pub(in crate::cache) fn zeroed(len: usize) -> io::Result<Self> {
+        pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
             let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
             let wanted = len.max(1).checked_mul(size_of::<T>()).ok_or_else(too_large)?;
             let huge = wanted >= HUGE;
@@ -126,7 +126,7 @@ mod mapped {
         }
 
         /// Octets of address space it takes.
-        pub(in crate::cache) fn octets(&self) -> usize {
+        pub(crate) fn octets(&self) -> usize {
             self.octets
         }
     }
@@ -156,14 +156,14 @@ mod boxed {
 
     /// The same without system calls, for the checkers.
     #[derive(Debug)]
-    pub(in crate::cache) struct Pages<T>(Box<[T]>, PhantomData<T>);
+    pub(crate) struct Pages<T>(Box<[T]>, PhantomData<T>);
 
     impl<T: Zeroable> Pages<T> {
-        pub(in crate::cache) fn zeroed(len: usize) -> io::Result<Self> {
+        pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
             Ok(Self((0..len).map(|_| T::zero()).collect(), PhantomData))
         }
 
-        pub(in crate::cache) fn octets(&self) -> usize {
+        pub(crate) fn octets(&self) -> usize {
             size_of_val(&*self.0)
         }
     }

@@ -1,5 +1,5 @@
 //! What is done now and then, apart from the packets: idle cache entries age
-//! out, and paths are asked for their MTU.
+//! out, SAs that are gone are given back, and paths are asked for their MTU.
 
 use super::{Clock, paths};
 use crate::shared::Shared;
@@ -16,6 +16,8 @@ pub(in crate::io) fn run(shared: &Arc<Shared>, stop: &Receiver<()>, clock: Clock
     while stop.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let idle = shared.spd.load().config().startup.cache_idle_seconds;
         shared.cache.age(clock.now(), Duration::from_secs(u64::from(idle)));
+        shared.inbound.tidy();
+        shared.outbound.tidy();
         paths::refresh(shared, mark, |_| true);
     }
 }
