@@ -4,6 +4,7 @@
 use core::fmt;
 use policy::audit::number::{NONE, ikmpd};
 use policy::audit::{AuditEvent, Entity, Level};
+use policy::trust::{Distrust, Refusal};
 use std::net::SocketAddr;
 
 /// Which side of an exchange we are.
@@ -77,6 +78,8 @@ pub(crate) enum Kind {
     NoSelector,
     /// An ISAKMP SA that has protected as much as it may.
     Spent,
+    /// The peer's certificate, signature or identity is not believed.
+    Distrusted(Distrust),
     /// Whatever else.
     Other,
 }
@@ -93,6 +96,19 @@ pub(crate) struct Place {
 impl Failure {
     pub(crate) fn new(kind: Kind, fault: Fault, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { kind, fault, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    /// A peer that is not believed.
+    pub(crate) fn distrusted(refusal: &Refusal) -> Self {
+        let fault = match refusal.distrust {
+            Distrust::NotJudged => Fault::Ours,
+            Distrust::WrongIdentity
+            | Distrust::UnknownAuthority
+            | Distrust::RevocationUnknown
+            | Distrust::WrongAlgorithm => Fault::Mismatch,
+            _ => Fault::Peer,
+        };
+        Self::new(Kind::Distrusted(refusal.distrust), fault, refusal.explanation(), refusal.remedy.clone())
     }
 
     /// The audit event: HP-UX's number and words first, then everything else.
@@ -115,6 +131,9 @@ impl Failure {
             }
             (Kind::NoSelector, _) => {
                 (ikmpd::NO_MATCHING_SELECTOR, "can't find matching selector: Quick Mode processing failed".into())
+            }
+            (Kind::Distrusted(distrust), _) => {
+                (ikmpd::MAIN_MODE_FAILED, format!("Main Mode processing failed: {distrust}"))
             }
             (Kind::Spent | Kind::Other, Exchange::Main) => {
                 (ikmpd::MAIN_MODE_FAILED, "Main Mode processing failed".into())

@@ -5,6 +5,7 @@ use crate::wire::Identification;
 use crate::wire::numbers::IdKind;
 use policy::config::Identity;
 use policy::selector::{AddressRange, PortSelector, Selector};
+use policy::trust::Claim;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The ID payload of phase 1 for `identity`.
@@ -13,6 +14,7 @@ pub(crate) fn phase1_payload(identity: &Identity) -> Identification {
         Identity::Address(a) => (address_kind(*a), address_octets(*a)),
         Identity::Fqdn(n) => (IdKind::FQDN, n.clone().into_bytes()),
         Identity::UserFqdn(n) => (IdKind::USER_FQDN, n.clone().into_bytes()),
+        Identity::Name(n) => (IdKind::DER_ASN1_DN, n.der().to_vec()),
         Identity::KeyId(k) => (IdKind::KEY_ID, k.clone()),
     };
     Identification { kind, protocol: 0, port: 0, data }
@@ -36,13 +38,14 @@ pub(crate) fn phase1_identity(id: &Identification) -> Result<Identity, String> {
     }
 }
 
-/// Whether two identities are the same: names do not depend on case.
-pub(crate) fn same(a: &Identity, b: &Identity) -> bool {
-    match (a, b) {
-        (Identity::Fqdn(a), Identity::Fqdn(b)) | (Identity::UserFqdn(a), Identity::UserFqdn(b)) => {
-            a.eq_ignore_ascii_case(b)
-        }
-        _ => a == b,
+/// The identity in an ID payload of phase 1, as whoever judges certificates takes it.
+///
+/// # Errors
+/// As [`phase1_identity`].
+pub(crate) fn phase1_claim(id: &Identification) -> Result<Claim, String> {
+    match id.kind {
+        IdKind::DER_ASN1_DN => Ok(Claim::EncodedName(id.data.clone())),
+        _ => phase1_identity(id).map(Claim::Identity),
     }
 }
 

@@ -2,8 +2,9 @@
 //! authenticate its messages.
 
 use crate::wire::Cookie;
-use crypto::table::{Error, IkeCipher};
+use crypto::table::{Error, Hash, IkeCipher};
 use crypto::{IkeSuite, Secret};
+use policy::config::AuthMethod;
 
 /// Both cookies: the name of an ISAKMP SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,16 +44,25 @@ pub(crate) struct IsakmpKeys {
 }
 
 impl IsakmpKeys {
-    /// Derives the keys for authentication with a pre-shared key.
+    /// Derives the keys for authentication with a pre-shared key, or without one by signatures.
     ///
     /// # Errors
     /// When the cipher refuses the key that came out (weak 3DES keys).
-    pub(crate) fn derive(suite: IkeSuite, preshared: &Secret, shared: &Secret, said: &Said) -> Result<Self, Error> {
+    pub(crate) fn derive(
+        suite: IkeSuite,
+        preshared: Option<&Secret>,
+        shared: &Secret,
+        said: &Said,
+    ) -> Result<Self, Error> {
         let hash = suite.hash;
         let (ci, cr) = (&said.cookies.initiator.0[..], &said.cookies.responder.0[..]);
         let g = shared.expose();
-        // RFC 2409 5: SKEYID = prf(pre-shared-key, Ni_b | Nr_b), and so on.
-        let skeyid = hash.prf(preshared.expose(), &[&said.initiator_nonce, &said.responder_nonce]);
+        let (ni, nr) = (&said.initiator_nonce[..], &said.responder_nonce[..]);
+        // RFC 2409 5: SKEYID = prf(pre-shared-key, Ni_b | Nr_b) or prf(Ni_b | Nr_b, g^xy), and so on.
+        let skeyid = match preshared {
+            Some(preshared) => hash.prf(preshared.expose(), &[ni, nr]),
+            None => hash.prf(&[ni, nr].concat(), &[g]),
+        };
         let skeyid_d = hash.prf(skeyid.expose(), &[g, ci, cr, &[0]]);
         let skeyid_a = hash.prf(skeyid.expose(), &[skeyid_d.expose(), g, ci, cr, &[1]]);
         let skeyid_e = hash.prf(skeyid.expose(), &[skeyid_a.expose(), g, ci, cr, &[2]]);
@@ -87,19 +97,28 @@ impl IsakmpKeys {
         iv
     }
 
+    /// The hash whose HMAC makes HASH_I and HASH_R: the signature's own if it is tied to one (RFC 2409 5.1).
+    pub(crate) fn authentication_hash(&self, method: AuthMethod) -> &'static Hash {
+        let own = match method {
+            AuthMethod::PreSharedKey => None,
+            AuthMethod::Signature(row) => row.hash.and_then(Hash::from_keyword),
+        };
+        own.unwrap_or(self.suite.hash)
+    }
+
     /// HASH_I (RFC 2409 5): `sa` is SAi_b, `id` is IDii_b.
-    pub(crate) fn hash_i(&self, said: &Said, sa: &[u8], id: &[u8]) -> Secret {
+    pub(crate) fn hash_i(&self, method: AuthMethod, said: &Said, sa: &[u8], id: &[u8]) -> Secret {
         let c = said.cookies;
-        self.suite.hash.prf(
+        self.authentication_hash(method).prf(
             self.skeyid.expose(),
             &[&said.initiator_public, &said.responder_public, &c.initiator.0, &c.responder.0, sa, id],
         )
     }
 
     /// HASH_R (RFC 2409 5): `sa` is SAi_b, `id` is IDir_b.
-    pub(crate) fn hash_r(&self, said: &Said, sa: &[u8], id: &[u8]) -> Secret {
+    pub(crate) fn hash_r(&self, method: AuthMethod, said: &Said, sa: &[u8], id: &[u8]) -> Secret {
         let c = said.cookies;
-        self.suite.hash.prf(
+        self.authentication_hash(method).prf(
             self.skeyid.expose(),
             &[&said.responder_public, &said.initiator_public, &c.responder.0, &c.initiator.0, sa, id],
         )
@@ -235,12 +254,12 @@ mod tests {
         let id = 0xdead_beef;
         for e in EXPECTED {
             let suite = e.suite.parse().unwrap();
-            let keys = IsakmpKeys::derive(suite, &Secret::copy_of(b"a pre-shared key"), &shared, &said).unwrap();
+            let keys = IsakmpKeys::derive(suite, Some(&Secret::copy_of(b"a pre-shared key")), &shared, &said).unwrap();
             assert_eq!(hex(keys.encryption_key().expose()), e.encryption_key);
             assert_eq!(hex(&keys.phase1_iv(&said)), e.iv);
             assert_eq!(hex(&keys.phase2_iv(&[0x66; 16], id)), e.phase2_iv);
-            assert_eq!(hex(keys.hash_i(&said, b"SA", b"ID").expose()), e.hash_i);
-            assert_eq!(hex(keys.hash_r(&said, b"SA", b"ID").expose()), e.hash_r);
+            assert_eq!(hex(keys.hash_i(AuthMethod::PreSharedKey, &said, b"SA", b"ID").expose()), e.hash_i);
+            assert_eq!(hex(keys.hash_r(AuthMethod::PreSharedKey, &said, b"SA", b"ID").expose()), e.hash_r);
             assert_eq!(hex(keys.hash1(id, b"rest").expose()), e.hash1);
             assert_eq!(hex(keys.hash2(id, ni, b"rest").expose()), e.hash2);
             assert_eq!(hex(keys.hash3(id, ni, nr).expose()), e.hash3);

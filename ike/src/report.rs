@@ -10,6 +10,7 @@ use policy::config::{AuthMethod, Identity, StartMode};
 use policy::sa::{Lifetime, UdpEncapsulation};
 use policy::selector::Selector;
 use policy::time::Timestamp;
+use policy::trust::CertificateName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ impl StateName {
             Self::Start | Self::InitiatorAwaitingSecret => IsakmpState::AwaitingSecret,
             Self::InitiatorSaSent | Self::ResponderSaSent => IsakmpState::SaSent,
             Self::InitiatorKeSent | Self::ResponderKeSent => IsakmpState::KeSent,
-            Self::InitiatorAuthSent => IsakmpState::AuthSent,
+            Self::InitiatorSigning | Self::ResponderJudging | Self::ResponderSigning => IsakmpState::KeSent,
+            Self::InitiatorAuthSent | Self::InitiatorJudging => IsakmpState::AuthSent,
             Self::Established => IsakmpState::Mature,
         }
     }
@@ -71,14 +73,16 @@ pub struct IsakmpReport {
     pub policy: String,
     /// Name of the authentication record.
     pub auth_record: String,
-    /// Authentication method.
-    pub method: AuthMethod,
+    /// Authentication method, once it is agreed.
+    pub method: Option<AuthMethod>,
     /// Once established: algorithms.
     pub suite: Option<IkeSuite>,
     /// Who we say we are.
     pub local_identity: Identity,
     /// Once established: who the peer proved to be.
     pub peer_identity: Option<Identity>,
+    /// The certificate that it proved that with, if it did so with one.
+    pub peer_certificate: Option<CertificateName>,
     /// When the negotiation began.
     pub started: Timestamp,
     /// When it was established.

@@ -132,8 +132,8 @@ fn authentication_method() {
     let line = only(&w.b().errors());
     assert!(
         line.contains(
-            "we accept aes128-sha1-modp2048; peer offered aes128-sha1-modp2048 with RSA signatures: authentication \
-             method differs (rejected authentication method: ours:peer = pre-shared key:RSA signatures)"
+            "we accept aes128-sha1-modp2048; peer offered aes128-sha1-modp2048 with RSASIG signatures: authentication \
+             method differs (rejected authentication method: ours:peer = pre-shared key:RSASIG signatures)"
         ),
         "{line}"
     );

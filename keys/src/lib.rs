@@ -1,11 +1,21 @@
 //! Secrets and trust: where the daemon gets an answer when a negotiation asks
-//! for a key.
+//! for a key, for a signature, or whether a certificate may be believed.
 //!
-//! `ike` never looks a secret up: it asks with an event and goes on when the
+//! `ike` never looks any of this up: it asks with an event and goes on when the
 //! answer comes, so that a slow source never holds a negotiation of somebody
-//! else. Today's source is the configuration ([`preshared`]).
+//! else. Pre-shared keys come from the configuration ([`preshared`]), certificates,
+//! private keys and CRLs from files ([`credentials`]), whose octets and the time of
+//! day are arguments here. CRLs are read from files only; to fetch them while a
+//! negotiation waits for its verdict would need nothing new of `ike`.
 #![forbid(unsafe_code)]
 
+pub mod certificate;
+pub mod credentials;
+mod date;
+pub mod encoding;
 pub mod preshared;
+mod validation;
 
+pub use certificate::Certificate;
+pub use credentials::Credentials;
 pub use preshared::PresharedKeys;

@@ -162,6 +162,9 @@ pub struct AuthStep {
     pub remote: String,
     /// Whether it has a pre-shared key.
     pub preshared: bool,
+    /// How the peer and we prove who we are, the most preferred first: `PSK`, `RSASIG`.
+    #[serde(default)]
+    pub methods: Vec<String>,
     /// Who we say we are.
     pub local_id: String,
     /// Who the peer must be.
@@ -297,6 +300,7 @@ fn auth_step(record: &AuthRecord, tunnel: &TunnelPolicy) -> AuthStep {
         name: record.name.clone(),
         remote: record.remote.to_string(),
         preshared: record.preshared.is_some(),
+        methods: record.methods.iter().map(ToString::to_string).collect(),
         local_id: record.local_id.as_ref().map_or_else(|| tunnel.tsource.to_string(), ToString::to_string),
         remote_id: record.remote_id.as_ref().map_or_else(|| tunnel.tdestination.to_string(), ToString::to_string),
     }
@@ -388,9 +392,9 @@ fn summary(e: &Explanation) -> Vec<String> {
             (_, None) => {
                 format!("no authentication record is for {peer}: negotiations fail; add [[auth]] with that remote")
             }
-            (_, Some(auth)) if !auth.preshared => {
+            (_, Some(auth)) if auth.methods.is_empty() => {
                 format!(
-                    "authentication record `{}` has no key: negotiations with {peer} fail; add preshared",
+                    "authentication record `{}` has no key: negotiations with {peer} fail; add preshared or certificate",
                     auth.name
                 )
             }

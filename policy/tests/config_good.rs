@@ -2,7 +2,7 @@
 
 use policy::audit::Level;
 use policy::config::{
-    Checked, Config, DefaultAction, DfPolicy, HostAction, Identity, NatTraversal, StartMode, Startup,
+    Checked, Config, DefaultAction, DfPolicy, HostAction, Identity, NatTraversal, RevocationPolicy, StartMode, Startup,
 };
 use policy::sa::Mode;
 use policy::selector::{AddressRange, PortSelector};
@@ -89,7 +89,7 @@ fn the_reference_has_every_key_and_its_stated_default() {
         ]
     );
     assert_eq!(reference.auths[0].local_id, Some(Identity::Fqdn("hq.example.com".into())));
-    assert_eq!(reference.auths[0].remote_id, Some(Identity::UserFqdn("gateway@branch.example.com".into())));
+    assert_eq!(reference.auths[0].remote_id, Some(Identity::UserFqdn("gateway@branch.example.com".into()).into()));
     assert_eq!(reference.auths[0].preshared.as_ref().map(|k| k.len()), Some(16));
 }
 
@@ -303,13 +303,79 @@ fn identities() {
         ids("ltype=\"ipv4\"\nlid=\"192.0.2.1\"\nrtype=\"IPV6\"\nrid=\"2001:db8::1\""),
         (
             Some(Identity::Address("192.0.2.1".parse().unwrap())),
-            Some(Identity::Address("2001:db8::1".parse().unwrap()))
+            Some(Identity::Address("2001:db8::1".parse().unwrap()).into())
         )
     );
     assert_eq!(
         ids("ltype=\"KEY-ID\"\nlid=\"0x0a0b\"\nrtype=\"KEY-ID\"\nrid=\"site7\""),
-        (Some(Identity::KeyId(vec![10, 11])), Some(Identity::KeyId(b"site7".to_vec())))
+        (Some(Identity::KeyId(vec![10, 11])), Some(Identity::KeyId(b"site7".to_vec()).into()))
     );
+    let pattern = |kind: &str, id: &str| {
+        let (_, remote) = ids(&format!("rtype=\"{kind}\"\nrid=\"{id}\""));
+        remote.expect("a pattern").to_string()
+    };
+    assert_eq!(pattern("FQDN", ".foo.example.com"), ".foo.example.com");
+    assert_eq!(pattern("FQDN", "*.example.com"), "*.example.com");
+    assert_eq!(pattern("USER-FQDN", "@example.com"), "@example.com");
+    assert_eq!(pattern("user-fqdn", "*@.example.com"), "@.example.com");
+    assert_eq!(pattern("IPV4", "10.1.0.0/16"), "10.1.0.0/16");
+    assert_eq!(pattern("IPV6", "fd00::1-fd00::9"), "fd00::1-fd00::9");
+    assert_eq!(pattern("DN", "c=DE,O=Example, CN=*"), "C=DE, O=Example, CN=*");
+    assert_eq!(pattern("X500-DN", "C=DE, *"), "C=DE, *");
+}
+
+#[test]
+fn certificates() {
+    let record = |lines: &str| {
+        let text = TUNNEL.replace("preshared = \"0123456789abcdef\"", lines);
+        let Checked { config, warnings } = checked(&text);
+        let of_record = warnings.iter().filter(|w| w.object.starts_with("auth"));
+        let all: Vec<_> = of_record.map(|w| w.message.clone()).collect();
+        ((*config.auths[0]).clone(), all)
+    };
+    let methods = |lines: &str| record(lines).0.methods.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    const FILES: &str = "certificate = \"/c.pem\"\nca = \"/ca.pem\"\ncrl = \"/crl.pem\"\n";
+    const KEY: &str = "preshared = \"0123456789abcdef\"\n";
+
+    let (auth, warnings) = record(FILES);
+    assert_eq!(warnings, [""; 0]);
+    let files = auth.certificates.expect("files");
+    assert_eq!((files.certificate.to_str(), files.key), (Some("/c.pem"), None));
+    assert_eq!(files.authorities, [std::path::Path::new("/ca.pem")]);
+    assert_eq!(files.crl_policy, RevocationPolicy::Strict, "where there is a CRL it counts");
+    assert_eq!(methods(FILES), "RSASIG", "as HP-UX takes it without a key");
+    assert_eq!(methods(&format!("{FILES}{KEY}")), "PSK", "and with one");
+    assert_eq!(methods(&format!("{FILES}{KEY}method = [\"ecdsa256\", \"psk\"]")), "ECDSA256 PSK", "in order");
+    assert_eq!(methods(&format!("{FILES}method = \"ECDSA384\"")), "ECDSA384");
+
+    let (auth, warnings) = record(
+        "certificate = \"/c.p12\"\nkey = \"/k.pem\"\npassphrase = \"a b\"\nca = [\"/a\", \"/b\"]\nltype = \"DN\"",
+    );
+    assert!(warnings[0].contains("a certificate that was revoked is accepted"), "{warnings:?}");
+    assert!(auth.local_subject && auth.local_id.is_none());
+    let files = auth.certificates.expect("files");
+    assert_eq!(files.crl_policy, RevocationPolicy::Relaxed);
+    assert_eq!(files.passphrase.as_ref().map(|p| p.expose().to_vec()), Some(b"a b".to_vec()));
+    assert_eq!(files.authorities.len(), 2);
+    let (_, warnings) = record("certificate = \"/c\"\nca = \"/a\"\ncrl_policy = \"relaxed\"");
+    assert_eq!(warnings, [""; 0], "said aloud, it is meant");
+}
+
+/// `auth` of an IKE policy narrows what the record allows.
+#[test]
+fn methods_of_policy_and_record() {
+    let text = TUNNEL.replace(
+        "preshared",
+        "method = [\"RSASIG\", \"PSK\"]\ncertificate = \"/c\"\nca = \"/a\"\ncrl = \"/r\"\npreshared",
+    );
+    let under = |auth: &str| {
+        let config = checked(&text.replace("name = \"i\"", &format!("name = \"i\"\n{auth}"))).config;
+        let (policy, record) = (&config.ikes[0], &config.auths[0]);
+        record.methods_under(policy).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(under(""), "RSASIG PSK");
+    assert_eq!(under("auth = \"PSK\""), "PSK");
+    assert_eq!(under("auth = [\"PSK\", \"RSASIG\"]"), "RSASIG PSK", "the order is the record's");
 }
 
 #[test]

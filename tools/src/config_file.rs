@@ -1,6 +1,7 @@
 //! The configuration file, read and checked.
 
-use policy::config::{Checked, Config, Diagnostic, Severity};
+use crate::credentials::{self, CredentialStore};
+use policy::config::{AuthRecord, Checked, Config, Diagnostic, Severity};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -39,10 +40,34 @@ pub fn read(path: &Path) -> Result<Checked, Unusable> {
     }
     let name = path.display().to_string();
     let mut checked = Config::parse(&text, &name).map_err(Unusable::Invalid)?;
-    if mode & 0o077 != 0 && checked.config.auths.iter().any(|a| a.preshared.is_some()) {
+    let passphrase = |a: &AuthRecord| a.certificates.as_ref().is_some_and(|c| c.passphrase.is_some());
+    let secret = checked.config.auths.iter().any(|a| a.preshared.is_some() || passphrase(a));
+    if mode & 0o077 != 0 && secret {
         checked.warnings.insert(0, readable_keys(name, mode));
     }
     Ok(checked)
+}
+
+/// A configuration that may be used, with the files that it names.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Certificates and keys of its authentication records.
+    pub credentials: CredentialStore,
+    /// What is odd in it or in those files.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks a file as [`read`], and the certificates, keys and CRLs that it names.
+pub fn load(path: &Path) -> Result<Loaded, Unusable> {
+    let Checked { mut config, mut warnings } = read(path)?;
+    let (credentials, found) = credentials::load(&mut config, &path.display().to_string(), credentials::now());
+    warnings.extend(found);
+    if warnings.iter().any(|d| d.severity == Severity::Error) {
+        return Err(Unusable::Invalid(warnings));
+    }
+    Ok(Loaded { config, credentials, warnings })
 }
 
 fn readable_keys(file: String, mode: u32) -> Diagnostic {
@@ -53,7 +78,7 @@ fn readable_keys(file: String, mode: u32) -> Diagnostic {
         line: 1,
         column: 1,
         object: String::new(),
-        message: format!("it holds pre-shared keys, and users other than its owner can open it (mode {mode:04o})"),
+        message: format!("it holds secrets, and users other than its owner can open it (mode {mode:04o})"),
         suggestion,
         excerpt: None,
         width: 1,

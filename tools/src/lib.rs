@@ -5,6 +5,7 @@ pub mod audit_log;
 pub mod commands;
 pub mod config_file;
 pub mod control;
+pub mod credentials;
 pub mod demo;
 pub mod guard;
 pub mod ipsecd;

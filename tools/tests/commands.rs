@@ -55,8 +55,16 @@ fn options_of_either_spelling_choose_sections() {
         (&["-sa", "ipsec", "-json"], &[Section::Sad]),
         (&["-cache", "-mad"], &[Section::Mad, Section::CacheTable, Section::Cache]),
         (
-            &["-host", "-tunnel", "-ike", "-bypass", "-ip"],
-            &[Section::Ip, Section::Bypass, Section::Host, Section::Tunnel, Section::Ike, Section::CacheTable],
+            &["-host", "-tunnel", "-ike", "-auth", "-bypass", "-ip"],
+            &[
+                Section::Ip,
+                Section::Bypass,
+                Section::Host,
+                Section::Tunnel,
+                Section::Ike,
+                Section::Auth,
+                Section::CacheTable,
+            ],
         ),
         (&["-sad", "-all"], &Section::ALL),
     ];

@@ -189,7 +189,7 @@ fn a_good_file_checks_and_shows_without_its_secrets() {
         "host     web: priority 10, cookie 2, 10.1.0.0/16 <=> 10.2.0.0/16 protocol 6 remote port 443: tunnel b",
         "host     nothing_else: priority 20, cookie 3, 10.1.0.0/16 <=> 10.2.0.0/16: DISCARD",
         "host     default: priority 0, searched last, cookie 1: PASS",
-        "auth     b: remote 192.0.2.2, pre-shared key",
+        "auth     b: remote 192.0.2.2, PSK",
     ] {
         assert!(shown.lines().any(|l| l == line), "no line {line:?} in\n{shown}");
     }

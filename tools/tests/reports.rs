@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use tools::report::document::{Document, Format};
 use tools::report::{Record, Section};
 
-const EVERY: [Section; 10] = [
+const EVERY: [Section; 11] = [
     Section::Status,
     Section::Ip,
     Section::Bypass,
     Section::Host,
     Section::Tunnel,
     Section::Ike,
+    Section::Auth,
     Section::Mad,
     Section::Sad,
     Section::CacheTable,

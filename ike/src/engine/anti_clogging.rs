@@ -49,7 +49,7 @@ pub(super) struct Offer {
     serial: u64,
     /// The payloads, as they came; SA is the first.
     payloads: Arc<[u8]>,
-    /// Name of the IKE policy that chose.
+    /// Name of the IKE policy that chose, with the methods that it could choose from.
     policy: Arc<str>,
     /// Message 2; its cookies are another negotiation's.
     answer: Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) struct AntiClogging {
 }
 
 impl AntiClogging {
-    /// The offer that equals these payloads, if we hold it for the policy of that name.
+    /// The offer that equals these payloads, if we hold it for the policy and methods of that name.
     pub(super) fn find(&self, policy: &str, payloads: &[u8]) -> Option<u16> {
         self.by_content.get(policy)?.get(payloads).copied()
     }

@@ -10,6 +10,7 @@ use crate::wire::{Body, Delete, Message, Notification, Payload, Payloads};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
+use policy::config::AuthMethod;
 use policy::time::Timestamp;
 use std::net::{IpAddr, SocketAddr};
 
@@ -96,7 +97,7 @@ impl Engine {
         };
         let Ok(authentic) = informational::open(keys, last_block, message) else {
             if sa.established.is_none() && sa.hint.is_none() {
-                sa.hint = Some(undecryptable_hint(&sa.setup));
+                sa.hint = Some(undecryptable_hint(sa));
             }
             self.discard(Discarded::NotAuthentic);
             return;
@@ -167,7 +168,7 @@ impl Engine {
         for notification in payloads.notifications().filter(|n| negotiating && n.kind.is_error()).take(4) {
             let kind = notification.kind;
             if sa.hint.is_none() {
-                let failure = notified_failure(sa.role, &sa.setup, kind);
+                let failure = notified_failure(sa, kind);
                 sa.hint = Some(failure);
                 shown.push(format!(
                     "notification {kind} from {peer}, not authenticated and not acted upon; the negotiation goes on"
@@ -197,7 +198,7 @@ impl Engine {
         let about_main_mode = notification.protocol != ProtocolId::ESP && sa.exchanges.is_empty();
         if !settled && kind.is_error() && about_main_mode {
             // It can decrypt, so the key is right: what it refuses is our last message of main mode.
-            let failure = refused_under_keys(&sa.setup, kind);
+            let failure = refused_under_keys(sa, notification);
             let Some(sa) = self.remove_isakmp(id) else { return };
             self.main_mode_failed(now, id, &failure, &sa.place(), sa.reported, entropy);
             return;
@@ -404,10 +405,11 @@ impl Engine {
 }
 
 /// What an error notification means for a main mode of ours.
-fn notified_failure(role: Role, setup: &crate::main_mode::Setup, kind: NotifyKind) -> Failure {
-    let (ike, auth) = (&setup.policy, &setup.auth);
+fn notified_failure(sa: &super::IsakmpSa, kind: NotifyKind) -> Failure {
+    let (ike, auth) = (&sa.setup.policy, &sa.setup.auth);
     let offered = crate::proposal::listed(&crate::proposal::phase1::suites(ike));
-    match (kind, role) {
+    let key = !matches!(sa.state.method(), Some(AuthMethod::Signature(_)));
+    match (kind, sa.role) {
         (NotifyKind::NO_PROPOSAL_CHOSEN, Role::Initiator) => Failure::new(
             Kind::NoProposal,
             Fault::Mismatch,
@@ -423,11 +425,22 @@ fn notified_failure(role: Role, setup: &crate::main_mode::Setup, kind: NotifyKin
         (
             NotifyKind::AUTHENTICATION_FAILED | NotifyKind::PAYLOAD_MALFORMED | NotifyKind::INVALID_HASH_INFORMATION,
             _,
-        ) => Failure::new(
+        ) if key => Failure::new(
             Kind::Other,
             Fault::Mismatch,
             format!("the peer answered {kind}, unauthenticated: most likely the pre-shared key differs"),
             format!("compare the pre-shared key of auth record `{}` (line {}) with the peer's", auth.name, auth.line),
+        ),
+        (NotifyKind::AUTHENTICATION_FAILED, _) => Failure::new(
+            Kind::Other,
+            Fault::Mismatch,
+            format!(
+                "the peer answered {kind}, unauthenticated: it does not accept our certificate, signature or identity"
+            ),
+            format!(
+                "look at the peer's log, and at `certificate` and `lid` of auth record `{}` (line {})",
+                auth.name, auth.line
+            ),
         ),
         _ => Failure::new(
             Kind::Other,
@@ -439,20 +452,56 @@ fn notified_failure(role: Role, setup: &crate::main_mode::Setup, kind: NotifyKin
 }
 
 /// An error notification under the keys of a main mode that the peer has not finished.
-fn refused_under_keys(setup: &crate::main_mode::Setup, kind: NotifyKind) -> Failure {
-    let auth = &setup.auth;
-    let ours = setup.local_identity();
+fn refused_under_keys(sa: &super::IsakmpSa, notification: &Notification) -> Failure {
+    let (auth, kind) = (&sa.setup.auth, notification.kind);
+    let ours = sa.setup.local_identity();
+    let said = explanation(&notification.data);
+    if let Some(AuthMethod::Signature(_)) = sa.state.method()
+        && kind != NotifyKind::INVALID_ID_INFORMATION
+    {
+        return Failure::new(
+            Kind::Other,
+            Fault::Mismatch,
+            format!(
+                "the peer answered {kind} under the agreed keys{said}: it does not accept our certificate or signature"
+            ),
+            format!(
+                "look at `certificate` and `key` of auth record `{}` (line {}) with ipsec_config check, and at the \
+                 peer's authorities, CRLs and clock",
+                auth.name, auth.line
+            ),
+        );
+    }
     Failure::new(
         Kind::Other,
         Fault::Mismatch,
-        format!("the peer answered {kind} under the agreed keys: it does not accept our identity {ours}"),
+        format!("the peer answered {kind} under the agreed keys{said}: it does not accept our identity {ours}"),
         format!("compare `lid` of auth record `{}` (line {}) with what the peer expects", auth.name, auth.line),
     )
 }
 
+/// The words that a peer may add to a notification, if they are words.
+fn explanation(data: &[u8]) -> String {
+    const MOST: usize = 400;
+    match core::str::from_utf8(data) {
+        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
+            format!(" (\"{}\")", text.chars().take(MOST).collect::<String>())
+        }
+        _ => String::new(),
+    }
+}
+
 /// An encrypted message that we cannot decrypt came instead of message 6.
-fn undecryptable_hint(setup: &crate::main_mode::Setup) -> Failure {
-    let auth = &setup.auth;
+fn undecryptable_hint(sa: &super::IsakmpSa) -> Failure {
+    let auth = &sa.setup.auth;
+    if let Some(AuthMethod::Signature(_)) = sa.state.method() {
+        return Failure::new(
+            Kind::Other,
+            Fault::Peer,
+            "the peer answered with a notification that cannot be decrypted",
+            "look at the peer's log",
+        );
+    }
     Failure::new(
         Kind::Other,
         Fault::Mismatch,

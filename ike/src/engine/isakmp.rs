@@ -99,6 +99,8 @@ pub(super) struct IsakmpSa {
     /// Our answer to it.
     pub(super) reply: Option<Answer>,
     pub(super) held: Option<Held>,
+    /// Between which addresses the last encrypted message of main mode came, which is not yet judged.
+    pub(super) arrived: Option<(SocketAddr, SocketAddr)>,
     /// The best explanation so far, should the negotiation fail.
     pub(super) hint: Option<Failure>,
     /// A failure was reported already.
@@ -168,6 +170,7 @@ impl IsakmpSa {
             last_received: Vec::new(),
             reply: None,
             held: None,
+            arrived: None,
             hint: None,
             reported: false,
             exchanges: BTreeMap::new(),
@@ -246,10 +249,11 @@ impl IsakmpSa {
             remote: self.setup.remote,
             policy: self.setup.policy.name.clone(),
             auth_record: self.setup.auth.name.clone(),
-            method: self.setup.policy.method,
+            method: self.state.method(),
             suite: established.map(|e| e.keys.suite),
             local_identity: self.setup.local_identity(),
             peer_identity: established.map(|e| e.peer.identity().clone()),
+            peer_certificate: established.and_then(|e| e.peer.certificate().cloned()),
             started: self.started,
             established: self.established,
             lifetime: established.map(|e| e.lifetime),

@@ -47,9 +47,10 @@ impl Engine {
             _ => "",
         };
         let text = format!(
-            "MM negotiation complete with the peer {}: identity {}, as {}, {}, ike policy {}{place}",
+            "MM negotiation complete with the peer {}: identity {}{}, as {}, {}, ike policy {}{place}",
             remote.ip(),
             established.peer.identity(),
+            established.peer.certificate().map_or(String::new(), |c| format!(" ({}: {c})", established.method)),
             sa.role,
             established.keys.suite,
             sa.setup.policy.name,
@@ -477,10 +478,11 @@ impl Engine {
 }
 
 fn same_ike(a: &IkePolicy, b: &IkePolicy) -> bool {
-    (&a.proposals, a.method, a.lifetime, a.max_quick_modes, a.nat_traversal)
-        == (&b.proposals, b.method, b.lifetime, b.max_quick_modes, b.nat_traversal)
+    (&a.proposals, &a.methods, a.lifetime, a.max_quick_modes, a.nat_traversal)
+        == (&b.proposals, &b.methods, b.lifetime, b.max_quick_modes, b.nat_traversal)
 }
 
 fn same_auth(a: &AuthRecord, b: &AuthRecord) -> bool {
-    (&a.preshared, &a.local_id, &a.remote_id) == (&b.preshared, &b.local_id, &b.remote_id)
+    (&a.methods, &a.preshared, &a.local_id, &a.remote_id) == (&b.methods, &b.preshared, &b.local_id, &b.remote_id)
+        && (&a.certificates, &a.authorities) == (&b.certificates, &b.authorities)
 }

@@ -13,6 +13,7 @@ mod pairs;
 mod phase1;
 mod phase2;
 mod refusals;
+mod signatures;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -27,15 +28,17 @@ use crate::schedule::Schedule;
 use crate::wire::numbers::ExchangeType;
 use crate::wire::{Cookie, Header, Message};
 use anti_clogging::AntiClogging;
+use crypto::table::Signature;
 use crypto::{Entropy, Secret};
 use isakmp::IsakmpSa;
 use newcomers::Newcomers;
 use pairs::Pair;
 use policy::audit::{AuditEvent, Entity, Level, number};
-use policy::config::{Config, StartMode};
+use policy::config::{Config, IdentityPattern, StartMode};
 use policy::sa::SaSpec;
 use policy::spi::SpiPool;
 use policy::time::Timestamp;
+use policy::trust::{Claim, Refusal, Trusted};
 use refusals::Refusals;
 use source::HalfOpen;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -68,6 +71,21 @@ pub enum Command {
         token: u64,
         /// `None`: there is no such key.
         secret: Option<Secret>,
+    },
+    /// The answer to [`Output::Sign`].
+    Signed {
+        /// As in the question.
+        token: u64,
+        /// Our certificates (DER, our own first, then those between it and the authority) and the
+        /// signature; or why there are none, as a clause.
+        signed: Result<(Vec<Vec<u8>>, Vec<u8>), String>,
+    },
+    /// The answer to [`Output::Judge`].
+    Judged {
+        /// As in the question.
+        token: u64,
+        /// Whether the peer is believed.
+        verdict: Result<Trusted, Refusal>,
     },
     /// A pair reached its soft volume limit: replace it.
     Rekey {
@@ -128,6 +146,37 @@ pub enum Output {
         auth_record: String,
         /// For which peer.
         peer: IpAddr,
+    },
+    /// Sign, and answer with [`Command::Signed`], in time: the negotiation waits.
+    Sign {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Name of the authentication record.
+        auth_record: String,
+        /// How to sign.
+        method: &'static Signature,
+        /// HASH_I or HASH_R (RFC 2409 5), to be signed as it is.
+        hash: Secret,
+    },
+    /// Judge whether a peer is who it must be, and answer with [`Command::Judged`], in time:
+    /// the negotiation waits.
+    Judge {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Name of the authentication record.
+        auth_record: String,
+        /// How the peer signed.
+        method: &'static Signature,
+        /// What the peer must have signed.
+        hash: Secret,
+        /// Its signature.
+        signature: Vec<u8>,
+        /// Who it says it is.
+        claim: Claim,
+        /// Its certificates, DER, as they came.
+        certificates: Vec<Vec<u8>>,
+        /// Who it must be.
+        expected: IdentityPattern,
     },
     /// Both SAs of a pair exist: make them.
     InstallPair {
@@ -331,6 +380,8 @@ impl Engine {
         match command {
             Command::Initiate { tunnel } => self.initiate(now, &tunnel, entropy),
             Command::Secret { token, secret } => self.secret(now, token, secret, entropy),
+            Command::Signed { token, signed } => self.signed(now, token, signed, entropy),
+            Command::Judged { token, verdict } => self.judged(now, token, verdict, entropy),
             Command::Rekey { pair } => self.pair_soft(now, pair, entropy),
             Command::Expired { pair } => self.pair_hard(now, pair, entropy),
             Command::RekeyPeer { peer } => self.rekey_peer(now, peer, entropy),

@@ -86,7 +86,7 @@ impl Engine {
         let path = Path { local: datagram.local, remote, initiator: header.initiator };
         let Some((policy, auth)) = self.configured_for(now, &path) else { return };
         let payloads = datagram.payload.get(HEADER_LEN..).unwrap_or_default();
-        let place = match self.anti_clogging.find(&policy.name, payloads) {
+        let place = match self.anti_clogging.find(&chooser(&policy, &auth), payloads) {
             Some(place) => Some(place),
             None => self.new_offer(now, datagram, message, (Arc::clone(&policy), auth), entropy),
         };
@@ -153,7 +153,8 @@ impl Engine {
         match main_mode::first_message(&setup, message, &mut Context { entropy, initial_contact: false }) {
             Ok(step) => {
                 let payloads = datagram.payload.get(HEADER_LEN..).unwrap_or_default();
-                let kept = self.anti_clogging.keep(&policy.name, payloads, step.reply.unwrap_or_default());
+                let chooser = chooser(&policy, &setup.auth);
+                let kept = self.anti_clogging.keep(&chooser, payloads, step.reply.unwrap_or_default());
                 if kept.is_none() {
                     self.discard(Discarded::Unexpected);
                 }
@@ -241,7 +242,8 @@ impl Engine {
 
     fn setup_of(&self, path: &Path, cookies: Cookies, (policy, auth): (Arc<IkePolicy>, Arc<AuthRecord>)) -> Setup {
         let short_lifetimes = self.config.startup.allow_short_lifetimes;
-        Setup { cookies, policy, auth, local: path.local, remote: path.remote, short_lifetimes }
+        let methods = auth.methods_under(&policy);
+        Setup { cookies, policy, auth, methods, local: path.local, remote: path.remote, short_lifetimes }
     }
 
     /// A half-open negotiation gives way to another one.
@@ -305,6 +307,12 @@ impl Engine {
         }
         self.watch_newcomers();
     }
+}
+
+/// What an answer to proposals depends on, by name: the policy, and the methods that a record leaves of it.
+fn chooser(policy: &IkePolicy, auth: &AuthRecord) -> String {
+    let methods = auth.methods_under(policy);
+    methods.iter().fold(policy.name.clone(), |name, method| format!("{name} {method}"))
 }
 
 fn place(path: &Path) -> Place {

@@ -6,13 +6,13 @@ use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Role, slashed};
 use crate::keys::Cookies;
 use crate::main_mode::table::StateName;
-use crate::main_mode::{Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop};
+use crate::main_mode::{Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop, Want};
 use crate::proposal::{listed, phase1};
 use crate::retransmit::{Answer, GIVE_UP, Request};
 use crate::wire::{Body, Cookie, Message};
 use crypto::{Entropy, Secret};
 use policy::audit::{Level, number::ikmpd};
-use policy::config::AuthRecord;
+use policy::config::{AuthMethod, AuthRecord, IkePolicy};
 use policy::time::Timestamp;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -39,7 +39,12 @@ impl Engine {
             let detail = format!("no auth record covers {peer}");
             return Err(self.configuration_failure(local, remote, role, &detail, "add one with that `remote`"));
         };
-        let Some(offer) = phase1::offer(&policy) else {
+        let methods = auth.methods_under(&policy);
+        if methods.is_empty() {
+            let detail = no_method(&policy, &auth);
+            return Err(self.configuration_failure(local, remote, role, &detail, "align `auth` and `method`"));
+        }
+        let Some(offer) = phase1::offer(&policy, &methods) else {
             let detail = format!("no proposal of ike policy `{}` exists in IKEv1", policy.name);
             return Err(self.configuration_failure(local, remote, role, &detail, "add one, as aes128-sha1-modp2048"));
         };
@@ -50,13 +55,17 @@ impl Engine {
         );
         let cookies = Cookies { initiator: self.cookie(entropy), responder: Cookie::ZERO };
         let short_lifetimes = self.config.startup.allow_short_lifetimes;
-        let setup = Setup { cookies, policy, auth, local, remote, short_lifetimes };
+        let keyed = methods.contains(&AuthMethod::PreSharedKey);
+        let setup = Setup { cookies, policy, auth, methods, local, remote, short_lifetimes };
         let id = self.id();
-        let auth_record = setup.auth.name.clone();
         let state = MainMode::InitiatorAwaitingSecret(Box::new(InitiatorAwaitingSecret { offer }));
         self.insert_isakmp(IsakmpSa::new(id, role, setup, state, now));
         self.timers.set(Timer::MainMode(id), now + GIVE_UP);
-        self.output.push_back(Output::NeedSecret { token: id, auth_record, peer });
+        if keyed {
+            self.ask(id, Want::Secret);
+        } else {
+            self.with_secret(now, id, None, entropy);
+        }
         Ok(id)
     }
 
@@ -107,7 +116,7 @@ impl Engine {
         let mut context = Context { entropy: &mut *entropy, initial_contact };
         match sa.state.handle(&sa.setup, message, &mut context).map_err(|stop| *stop) {
             Ok(step) => {
-                let Step { next, reply, float, initial_contact, needs_secret } = step;
+                let Step { next, reply, float, initial_contact, wants } = step;
                 sa.state = next;
                 sa.last_received = datagram.payload.to_vec();
                 sa.reply = reply.clone().map(|reply| Answer::new(reply, now));
@@ -117,9 +126,11 @@ impl Engine {
                 } else if sa.state.established().is_some() {
                     // Authenticated: this is where the peer is.
                     (sa.setup.local, sa.setup.remote) = (datagram.local, datagram.remote);
+                } else if matches!(message.body, Body::Encrypted(_)) {
+                    sa.arrived = Some((datagram.local, datagram.remote));
                 }
                 self.isakmp.insert(id, sa);
-                self.advanced(now, id, reply, needs_secret, initial_contact, entropy);
+                self.advanced(now, id, reply, wants, initial_contact, entropy);
             }
             Err(Stop::Ignored { state, failure, now: at_once }) => {
                 sa.state = state;
@@ -156,12 +167,12 @@ impl Engine {
     }
 
     /// After a step of main mode: sends, and sees to the timers.
-    fn advanced(
+    pub(super) fn advanced(
         &mut self,
         now: Timestamp,
         id: u64,
         reply: Option<Vec<u8>>,
-        needs_secret: bool,
+        wants: Option<Want>,
         initial_contact: bool,
         entropy: &mut dyn Entropy,
     ) {
@@ -175,12 +186,11 @@ impl Engine {
             sa.request = Some(request);
             due = at;
         }
-        let auth_record = sa.setup.auth.name.clone();
         if let Some(reply) = reply {
             self.transmit(local, remote, &reply);
         }
-        if needs_secret {
-            self.output.push_back(Output::NeedSecret { token: id, auth_record, peer: remote.ip() });
+        if let Some(want) = wants {
+            self.ask(id, want);
         }
         if established {
             self.timers.cancel(&Timer::MainMode(id));
@@ -201,8 +211,8 @@ impl Engine {
 
     /// The answer to a question for a pre-shared key.
     pub(super) fn secret(&mut self, now: Timestamp, id: u64, secret: Option<Secret>, entropy: &mut dyn Entropy) {
-        let Some(sa) = self.isakmp.remove(&id) else { return };
-        let Some(secret) = secret else {
+        if secret.is_none() {
+            let Some(sa) = self.isakmp.remove(&id) else { return };
             let (name, line) = (sa.setup.auth.name.clone(), sa.setup.auth.line);
             let failure = Failure::new(
                 Kind::Other,
@@ -214,8 +224,13 @@ impl Engine {
             self.forget_isakmp(&sa.setup, id, &sa.exchanges);
             self.main_mode_failed(now, id, &failure, &place, reported, entropy);
             return;
-        };
-        let mut sa = sa;
+        }
+        self.with_secret(now, id, secret, entropy);
+    }
+
+    /// Goes on with the pre-shared key, or without one where none is offered.
+    fn with_secret(&mut self, now: Timestamp, id: u64, secret: Option<Secret>, entropy: &mut dyn Entropy) {
+        let Some(mut sa) = self.isakmp.remove(&id) else { return };
         let place = sa.place();
         match sa.state.secret(&sa.setup, secret).map_err(|stop| *stop) {
             Ok(step) => {
@@ -223,7 +238,7 @@ impl Engine {
                 let held = sa.held.take();
                 self.isakmp.insert(id, sa);
                 if step.reply.is_some() {
-                    self.advanced(now, id, step.reply, false, false, entropy);
+                    self.advanced(now, id, step.reply, None, false, entropy);
                 }
                 let held = held.and_then(|held| Some((Message::decode(&held.payload).ok()?, held)));
                 if let Some((message, held)) = held {
@@ -312,7 +327,7 @@ impl Engine {
     }
 
     /// Sees to it that nothing points to an SA that was taken out.
-    fn forget_isakmp(&mut self, setup: &Setup, id: u64, exchanges: &BTreeMap<u32, Quick>) {
+    pub(super) fn forget_isakmp(&mut self, setup: &Setup, id: u64, exchanges: &BTreeMap<u32, Quick>) {
         self.forget_cookie(setup.cookies.initiator, id);
         self.half_open.remove(Source::of(setup.remote.ip()), id);
         let all = [Timer::MainMode, Timer::IsakmpSoft, Timer::IsakmpHard, Timer::IsakmpRetire, Timer::Probe];
@@ -347,6 +362,12 @@ fn timed_out(sa: &IsakmpSa) -> Failure {
         StateName::InitiatorKeSent => "no answer to message 3",
         StateName::InitiatorAuthSent => "no answer to message 5",
         StateName::ResponderSaSent => "message 3 did not come after our message 2",
+        StateName::InitiatorSigning | StateName::ResponderSigning => {
+            return late_answer(&sa.setup.auth, "our signature");
+        }
+        StateName::InitiatorJudging | StateName::ResponderJudging => {
+            return late_answer(&sa.setup.auth, "the verdict on the peer's certificate");
+        }
         _ => "message 5 did not come after our message 4",
     };
     let exceeded = match &sa.request {
@@ -372,6 +393,15 @@ fn timed_out(sa: &IsakmpSa) -> Failure {
                 ike.name, ike.line
             ),
         ),
+        StateName::InitiatorAuthSent if sa.state.method() != Some(AuthMethod::PreSharedKey) => (
+            Fault::Mismatch,
+            format!("{exceeded}; the peer does not accept our certificate, signature or identity, or is not heard"),
+            format!(
+                "look at the peer's log, and at `certificate` and `lid` of auth record `{}` (line {}), and see that UDP \
+                 port {port} gets through: with certificates in it the message may come in fragments",
+                auth.name, auth.line
+            ),
+        ),
         StateName::InitiatorAuthSent => (
             Fault::Mismatch,
             format!(
@@ -395,6 +425,21 @@ fn timed_out(sa: &IsakmpSa) -> Failure {
 
 /// The pre-shared key was asked for, and no answer came.
 fn late_secret(auth: &AuthRecord) -> Failure {
-    let detail = format!("the pre-shared key of auth record `{}` (line {}) did not come in time", auth.name, auth.line);
+    late_answer(auth, "the pre-shared key")
+}
+
+fn late_answer(auth: &AuthRecord, what: &str) -> Failure {
+    let detail = format!("{what} of auth record `{}` (line {}) did not come in time", auth.name, auth.line);
     Failure::new(Kind::Timeout, Fault::Ours, detail, "look at where the keys are kept")
+}
+
+/// Policy and record have no authentication method in common.
+fn no_method(policy: &IkePolicy, auth: &AuthRecord) -> String {
+    let (ike, name) = (&policy.name, &auth.name);
+    if auth.methods.is_empty() {
+        return format!("auth record `{name}` (line {}) has no pre-shared key and no certificate", auth.line);
+    }
+    let listed = |methods: &[AuthMethod]| methods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (ours, allowed) = (listed(&auth.methods), listed(&policy.methods));
+    format!("auth record `{name}` (line {}) has {ours}, ike policy `{ike}` (line {}) {allowed}", auth.line, policy.line)
 }

@@ -6,18 +6,31 @@ use crate::ids;
 use crate::wire::Identification;
 use crypto::Secret;
 use policy::config::Identity;
+use policy::trust::{CertificateName, Trusted};
 
 /// A peer whose hash was right under the pre-shared key and whose identity is
-/// the one that our authentication record asks for. Only [`authenticate`] makes it.
+/// the one that our authentication record asks for, or whose certificate and
+/// signature were found good. Only [`authenticate`] and [`Authenticated::trusted`] make it.
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated {
     identity: Identity,
+    certificate: Option<CertificateName>,
 }
 
 impl Authenticated {
     /// Who the peer is.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The certificate that it proved that with.
+    pub(crate) fn certificate(&self) -> Option<&CertificateName> {
+        self.certificate.as_ref()
+    }
+
+    /// A peer that the judge of certificates believes.
+    pub(super) fn trusted(trusted: &Trusted) -> Self {
+        Self { identity: trusted.identity.clone(), certificate: Some(trusted.certificate.clone()) }
     }
 }
 
@@ -48,7 +61,7 @@ pub(crate) fn authenticate(
             ),
         )));
     }
-    let wanted = record.remote_id.clone().unwrap_or(Identity::Address(setup.remote.ip()));
+    let wanted = setup.expected_identity();
     let refused = |given: &str| {
         Refused::Identity(Failure::new(
             Kind::Other,
@@ -57,12 +70,23 @@ pub(crate) fn authenticate(
             format!("set `rid` of auth record `{}` (line {}), or the peer's own identity", record.name, record.line),
         ))
     };
-    if !matches!((id.protocol, id.port), (0, 0) | (17, 0 | 500 | 4500)) {
-        return Err(refused(&format!("an identity for protocol {} port {} (RFC 2407 4.6.2)", id.protocol, id.port)));
+    if let Err(what) = acceptable_port(id) {
+        return Err(refused(&what));
     }
     match ids::phase1_identity(id) {
-        Ok(identity) if ids::same(&identity, &wanted) => Ok(Authenticated { identity }),
+        Ok(identity) if wanted.matches(&identity) => Ok(Authenticated { identity, certificate: None }),
         Ok(identity) => Err(refused(&identity.to_string())),
         Err(what) => Err(refused(&what)),
+    }
+}
+
+/// Which protocol and port an ID payload of phase 1 may name (RFC 2407 4.6.2).
+///
+/// # Errors
+/// What it names instead.
+pub(super) fn acceptable_port(id: &Identification) -> Result<(), String> {
+    match (id.protocol, id.port) {
+        (0, 0) | (17, 0 | 500 | 4500) => Ok(()),
+        (protocol, port) => Err(format!("an identity for protocol {protocol} port {port} (RFC 2407 4.6.2)")),
     }
 }

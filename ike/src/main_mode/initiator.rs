@@ -1,23 +1,25 @@
 //! The initiator's side: messages 1, 3 and 5 out, 2, 4 and 6 in.
 
-use super::authenticated::{Refused, authenticate};
+use super::authenticated::{Authenticated, Refused, authenticate};
+use super::signatures::{self, Judgement, Of, Signed};
 use super::table::StateName;
 use super::{
-    Context, Established, MainMode, Outcome, Setup, Step, cipher_failed, clear, failed, header, ignored,
-    initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity, says_initial_contact,
-    traverses_nat, undecryptable, unusable, vendor_ids,
+    Context, Exchanged, MainMode, Outcome, Setup, Step, certificate_requests, cipher_failed, clear, failed, header,
+    ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
+    says_initial_contact, traverses_nat, undecryptable, unusable, vendor_ids,
 };
 use crate::ids;
 use crate::keys::{IsakmpKeys, Said};
-use crate::nat::{self, NatState};
+use crate::nat;
 use crate::proposal::phase1::{self, Agreed};
 use crate::protection::{self, Iv};
-use crate::vendor::{Announced, NatSupport, RFC_3947};
-use crate::wire::{Body, Message, Payload, Payloads, SecurityAssociation};
-use crypto::Secret;
+use crate::vendor::{Announced, RFC_3947};
+use crate::wire::{Body, Identification, Message, Payload, Payloads, SecurityAssociation};
 use crypto::table::KeyExchange;
+use crypto::{Entropy, Secret};
+use policy::config::AuthMethod;
 
-/// Nothing is sent yet: the pre-shared key has been asked for.
+/// Nothing is sent yet: the pre-shared key has been asked for, if one is offered.
 pub(crate) struct InitiatorAwaitingSecret {
     /// The SA payload of message 1.
     pub(crate) offer: SecurityAssociation,
@@ -26,35 +28,46 @@ pub(crate) struct InitiatorAwaitingSecret {
 /// Message 1 is sent.
 pub(crate) struct SaSent {
     offer: SecurityAssociation,
-    secret: Secret,
+    secret: Option<Secret>,
 }
 
 /// Message 3 is sent.
 pub(crate) struct KeSent {
     offer: SecurityAssociation,
-    secret: Secret,
+    secret: Option<Secret>,
     agreed: Agreed,
     announced: Announced,
     exchange: Box<dyn KeyExchange>,
     nonce: Vec<u8>,
 }
 
+/// Our signature for message 5 has been asked for.
+pub(crate) struct Signing {
+    pub(super) exchanged: Exchanged,
+    id: Identification,
+    /// Message 5 is to say that we hold no other SA with the peer.
+    initial_contact: bool,
+}
+
 /// Message 5 is sent.
 pub(crate) struct AuthSent {
-    pub(super) keys: IsakmpKeys,
+    pub(super) exchanged: Exchanged,
     /// Last ciphertext block of message 5.
     pub(super) iv: Iv,
-    offer: SecurityAssociation,
-    said: Said,
-    agreed: Agreed,
-    announced: Announced,
-    nat: NatState,
-    nat_support: Option<NatSupport>,
+}
+
+/// The verdict on the peer, after message 6, has been asked for.
+pub(crate) struct Judging {
+    pub(super) exchanged: Exchanged,
+    /// Last ciphertext block of message 6.
+    last_block: Iv,
+    /// The peer says it holds no other SA with us.
+    initial_contact: bool,
 }
 
 impl InitiatorAwaitingSecret {
     /// Message 1: SA, vendor IDs.
-    pub(super) fn secret(self, setup: &Setup, secret: Secret) -> Step {
+    pub(super) fn secret(self, setup: &Setup, secret: Option<Secret>) -> Step {
         let mut payloads = vec![Payload::SecurityAssociation(self.offer.clone())];
         payloads.extend(vendor_ids(traverses_nat(&setup.policy).then_some(RFC_3947), true));
         let datagram = clear(setup.cookies, payloads);
@@ -71,7 +84,7 @@ impl SaSent {
         let Some(answer) = Payloads(payloads).sa() else {
             return Err(ignored(MainMode::InitiatorSaSent(self), malformed("a message 2 without SA")));
         };
-        let agreed = match phase1::verify(&setup.policy, setup.short_lifetimes, answer) {
+        let agreed = match phase1::verify(setup.acceptable(), answer) {
             Ok(agreed) => agreed,
             Err(mismatch) => return Err(ignored(MainMode::InitiatorSaSent(self), no_proposal(setup, &mismatch))),
         };
@@ -93,13 +106,19 @@ impl SaSent {
                 context.entropy,
             ));
         }
+        reply.extend(certificate_requests(setup, agreed.method));
         let state = KeSent { offer: self.offer, secret: self.secret, agreed, announced, exchange, nonce };
         Ok(Step::new(MainMode::InitiatorKeSent(Box::new(state)), clear(setup.cookies, reply)))
     }
 }
 
 impl KeSent {
-    /// Message 4: the peer's KE and NONCE. Answered with ID and HASH_I, encrypted.
+    pub(super) fn method(&self) -> AuthMethod {
+        self.agreed.method
+    }
+
+    /// Message 4: the peer's KE and NONCE. Answered with ID and HASH_I, encrypted; or with ID and SIG,
+    /// once our signature is here.
     pub(super) fn handle(self: Box<Self>, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let Body::Clear(payloads) = &message.body else {
             return Err(ignored(MainMode::InitiatorKeSent(self), malformed("an encrypted message 4")));
@@ -130,23 +149,19 @@ impl KeSent {
             initiator_public: this.exchange.public().to_vec(),
             responder_public: public.to_vec(),
         };
+        // Signatures do not rest on the pre-shared key, even where one was offered as well.
+        let preshared = match this.agreed.method {
+            AuthMethod::PreSharedKey => this.secret,
+            AuthMethod::Signature(_) => None,
+        };
         let keys = this
             .exchange
             .agree(public)
-            .and_then(|shared| IsakmpKeys::derive(this.agreed.suite, &this.secret, &shared, &said))
+            .and_then(|shared| IsakmpKeys::derive(this.agreed.suite, preshared.as_ref(), &shared, &said))
             .map_err(|e| failed(key_exchange_failed(&e)))?;
-
         let id = ids::phase1_payload(&setup.local_identity());
-        let hash = keys.hash_i(&said, &this.offer.body(), &id.body());
-        let mut reply = vec![Payload::Identification(id), Payload::Hash(hash.expose().to_vec())];
-        if context.initial_contact {
-            reply.push(initial_contact(setup));
-        }
-        let (datagram, iv) = protection::seal(&keys, &Iv(keys.phase1_iv(&said)), header(setup.cookies), &reply)
-            .map_err(|e| failed(cipher_failed(&e)))?;
-        let state = AuthSent {
+        let exchanged = Exchanged {
             keys,
-            iv,
             offer: this.offer,
             said,
             agreed: this.agreed,
@@ -154,49 +169,88 @@ impl KeSent {
             nat: nat.unwrap_or_default(),
             nat_support: nat.and(nat_support),
         };
-        let float = state.nat.detected();
-        Ok(Step { float, ..Step::new(MainMode::InitiatorAuthSent(Box::new(state)), datagram) })
+        let float = exchanged.nat.detected();
+        if let Some(want) = signatures::want_signature(&exchanged, &Of::Initiator, &id) {
+            let state = Signing { exchanged, id, initial_contact: context.initial_contact };
+            let step = Step::silent(MainMode::InitiatorSigning(Box::new(state)));
+            return Ok(Step { float, wants: Some(want), ..step });
+        }
+        let hash = exchanged.hash(&Of::Initiator, &id);
+        let reply = vec![Payload::Identification(id), Payload::Hash(hash.expose().to_vec())];
+        let step = message_5(setup, exchanged, reply, context.initial_contact)?;
+        Ok(Step { float, ..step })
+    }
+}
+
+/// Seals message 5.
+fn message_5(setup: &Setup, exchanged: Exchanged, mut payloads: Vec<Payload>, say_initial_contact: bool) -> Outcome {
+    if say_initial_contact {
+        payloads.push(initial_contact(setup));
+    }
+    let iv = Iv(exchanged.keys.phase1_iv(&exchanged.said));
+    let (datagram, iv) = protection::seal(&exchanged.keys, &iv, header(setup.cookies), &payloads)
+        .map_err(|e| failed(cipher_failed(&e)))?;
+    Ok(Step::new(MainMode::InitiatorAuthSent(Box::new(AuthSent { exchanged, iv })), datagram))
+}
+
+impl Signing {
+    /// Our signature is here: message 5.
+    pub(super) fn signed(self: Box<Self>, setup: &Setup, signed: Signed) -> Outcome {
+        let this = *self;
+        message_5(setup, this.exchanged, signatures::payloads(this.id, signed), this.initial_contact)
     }
 }
 
 impl AuthSent {
-    /// Message 6: the peer's ID and HASH_R.
+    /// Message 6: the peer's ID and HASH_R, or its ID and SIG.
     pub(super) fn handle(self: Box<Self>, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
-        let opened = match open(&self.keys, &self.iv, message, StateName::InitiatorAuthSent) {
+        let method = self.exchanged.agreed.method;
+        let opened = match open(&self.exchanged.keys, &self.iv, message, StateName::InitiatorAuthSent, method) {
             Ok(opened) => opened,
             Err(_) => {
-                let failure = undecryptable(setup, 6);
+                let failure = undecryptable(setup, method, 6);
                 return Err(ignored(MainMode::InitiatorAuthSent(self), failure));
             }
         };
         let payloads = Payloads(&opened.payloads);
+        let initial_contact = says_initial_contact(&opened.payloads);
+        if let AuthMethod::Signature(method) = method {
+            let exchanged = self.exchanged;
+            return match exchanged.testimony(setup, method, &Of::Responder, payloads) {
+                Ok(testimony) => {
+                    let state = Judging { exchanged, last_block: opened.next_iv, initial_contact };
+                    Ok(signatures::judge(MainMode::InitiatorJudging(Box::new(state)), testimony))
+                }
+                Err(refusal) => Err(exchanged.distrust(setup, &refusal, &opened.next_iv, context.entropy)),
+            };
+        }
         let (Some(id), Some(hash)) = (payloads.ids().next(), payloads.hash()) else {
             return Err(ignored(MainMode::InitiatorAuthSent(self), malformed("a message 6 without ID or HASH")));
         };
-        let expected = self.keys.hash_r(&self.said, &self.offer.body(), &id.body());
+        let expected = self.exchanged.hash(&Of::Responder, id);
         let peer = match authenticate(setup, &expected, hash, id) {
             Ok(peer) => peer,
             Err(Refused::Hash(failure)) => return Err(ignored(MainMode::InitiatorAuthSent(self), failure)),
             Err(Refused::Identity(failure)) => {
-                return Err(refuse_identity(setup, failure, &self.keys, &opened.next_iv, context.entropy));
+                return Err(refuse_identity(setup, failure, &self.exchanged.keys, &opened.next_iv, context.entropy));
             }
         };
-        let established = Established {
-            keys: self.keys,
-            last_block: opened.next_iv,
-            peer,
-            lifetime: self.agreed.lifetime,
-            shortened: self.agreed.shortened,
-            nat: self.nat,
-            nat_support: self.nat_support,
-            peer_dpd: self.announced.dpd,
-        };
-        Ok(Step {
-            next: MainMode::Established(Box::new(established)),
-            reply: None,
-            float: false,
-            initial_contact: says_initial_contact(&opened.payloads),
-            needs_secret: false,
-        })
+        let established = self.exchanged.established(opened.next_iv, peer);
+        Ok(Step { initial_contact, ..Step::silent(MainMode::Established(Box::new(established))) })
+    }
+}
+
+impl Judging {
+    /// The verdict on the peer is here.
+    pub(super) fn judged(self: Box<Self>, setup: &Setup, judgement: &Judgement, entropy: &mut dyn Entropy) -> Outcome {
+        let this = *self;
+        match judgement {
+            Ok(trusted) => {
+                let established = this.exchanged.established(this.last_block, Authenticated::trusted(trusted));
+                let step = Step::silent(MainMode::Established(Box::new(established)));
+                Ok(Step { initial_contact: this.initial_contact, ..step })
+            }
+            Err(refusal) => Err(this.exchanged.distrust(setup, refusal, &this.last_block, entropy)),
+        }
     }
 }

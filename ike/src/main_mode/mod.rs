@@ -1,30 +1,33 @@
-//! Main mode with a pre-shared key (RFC 2409 5.4): one state per message we
-//! wait for, each with the data it needs and no other.
+//! Main mode with a pre-shared key (RFC 2409 5.4) or with signatures (5.1): one
+//! state per message or answer we wait for, each with the data it needs and no other.
 
 mod authenticated;
 mod initiator;
 mod responder;
+mod signatures;
 pub(crate) mod table;
 
 pub(crate) use authenticated::Authenticated;
 pub(crate) use initiator::InitiatorAwaitingSecret;
 pub(crate) use responder::{first_message, preview};
+pub(crate) use signatures::{Judgement, Signed, Want};
 
 use crate::failure::{Failure, Fault, Kind};
 use crate::informational;
-use crate::keys::{Cookies, IsakmpKeys};
+use crate::keys::{Cookies, IsakmpKeys, Said};
 use crate::nat::NatState;
+use crate::proposal::phase1::{Acceptable, Agreed};
 use crate::protection::{self, Iv};
-use crate::vendor::{self, NatSupport};
-use crate::wire::numbers::{ExchangeType, NotifyKind, PayloadKind};
+use crate::vendor::{self, Announced, NatSupport};
+use crate::wire::numbers::{ExchangeType, NotifyKind, PayloadKind, X509_SIGNATURE};
 use crate::wire::select;
-use crate::wire::{Body, Flags, Header, Message, Payload, Payloads};
+use crate::wire::{Body, Flags, Header, Message, Payload, Payloads, SecurityAssociation};
 use crypto::{Entropy, Secret};
-use policy::config::{AuthRecord, Identity, IkePolicy, NatTraversal};
+use policy::config::{AuthMethod, AuthRecord, Identity, IdentityPattern, IkePolicy, NatTraversal};
 use policy::sa::Lifetime;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use table::StateName;
+use table::{StateName, Trigger};
 
 /// Octets of our nonces.
 pub(crate) const NONCE_LEN: usize = 32;
@@ -35,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) cookies: Cookies,
     pub(crate) policy: Arc<IkePolicy>,
     pub(crate) auth: Arc<AuthRecord>,
+    /// What policy and record allow, the most preferred first.
+    pub(crate) methods: Vec<AuthMethod>,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     /// Lifetimes of less than a minute are accepted.
@@ -46,6 +51,16 @@ impl Setup {
     pub(crate) fn local_identity(&self) -> Identity {
         self.auth.local_id.clone().unwrap_or(Identity::Address(self.local.ip()))
     }
+
+    /// Who the peer must be: its address, unless the authentication record says otherwise.
+    pub(crate) fn expected_identity(&self) -> IdentityPattern {
+        self.auth.remote_id.clone().unwrap_or(IdentityPattern::Exactly(Identity::Address(self.remote.ip())))
+    }
+
+    /// What we may agree to.
+    fn acceptable(&self) -> Acceptable<'_> {
+        Acceptable { policy: &self.policy, methods: &self.methods, short_lifetimes: self.short_lifetimes }
+    }
 }
 
 /// A state of main mode.
@@ -53,10 +68,42 @@ pub(crate) enum MainMode {
     InitiatorAwaitingSecret(Box<InitiatorAwaitingSecret>),
     InitiatorSaSent(Box<initiator::SaSent>),
     InitiatorKeSent(Box<initiator::KeSent>),
+    InitiatorSigning(Box<initiator::Signing>),
     InitiatorAuthSent(Box<initiator::AuthSent>),
+    InitiatorJudging(Box<initiator::Judging>),
     ResponderSaSent(Box<responder::SaSent>),
     ResponderKeSent(Box<responder::KeSent>),
+    ResponderJudging(Box<responder::Judging>),
+    ResponderSigning(Box<responder::Signing>),
     Established(Box<Established>),
+}
+
+/// What both sides know once the public values are exchanged.
+pub(crate) struct Exchanged {
+    keys: IsakmpKeys,
+    /// The initiator's SA payload (SAi_b).
+    offer: SecurityAssociation,
+    said: Said,
+    agreed: Agreed,
+    announced: Announced,
+    nat: NatState,
+    nat_support: Option<NatSupport>,
+}
+
+impl Exchanged {
+    fn established(self, last_block: Iv, peer: Authenticated) -> Established {
+        Established {
+            keys: self.keys,
+            last_block,
+            peer,
+            method: self.agreed.method,
+            lifetime: self.agreed.lifetime,
+            shortened: self.agreed.shortened,
+            nat: self.nat,
+            nat_support: self.nat_support,
+            peer_dpd: self.announced.dpd,
+        }
+    }
 }
 
 /// What an established ISAKMP SA is made of.
@@ -65,6 +112,7 @@ pub(crate) struct Established {
     /// Last ciphertext block of phase 1, from which phase 2 IVs come.
     pub(crate) last_block: Iv,
     pub(crate) peer: Authenticated,
+    pub(crate) method: AuthMethod,
     pub(crate) lifetime: Lifetime,
     /// It is shorter than what the initiator offered.
     pub(crate) shortened: bool,
@@ -83,13 +131,18 @@ pub(crate) struct Step {
     pub(crate) float: bool,
     /// The peer says it holds no other SA with us.
     pub(crate) initial_contact: bool,
-    /// The responder needs the pre-shared key now.
-    pub(crate) needs_secret: bool,
+    /// What is needed from outside before it goes on.
+    pub(crate) wants: Option<Want>,
 }
 
 impl Step {
     fn new(next: MainMode, reply: Vec<u8>) -> Self {
-        Self { next, reply: Some(reply), float: false, initial_contact: false, needs_secret: false }
+        Self { reply: Some(reply), ..Self::silent(next) }
+    }
+
+    /// Without an answer to the peer.
+    fn silent(next: MainMode) -> Self {
+        Self { next, reply: None, float: false, initial_contact: false, wants: None }
     }
 }
 
@@ -121,16 +174,21 @@ impl MainMode {
             Self::InitiatorAwaitingSecret(_) => StateName::InitiatorAwaitingSecret,
             Self::InitiatorSaSent(_) => StateName::InitiatorSaSent,
             Self::InitiatorKeSent(_) => StateName::InitiatorKeSent,
+            Self::InitiatorSigning(_) => StateName::InitiatorSigning,
             Self::InitiatorAuthSent(_) => StateName::InitiatorAuthSent,
+            Self::InitiatorJudging(_) => StateName::InitiatorJudging,
             Self::ResponderSaSent(_) => StateName::ResponderSaSent,
             Self::ResponderKeSent(_) => StateName::ResponderKeSent,
+            Self::ResponderJudging(_) => StateName::ResponderJudging,
+            Self::ResponderSigning(_) => StateName::ResponderSigning,
             Self::Established(_) => StateName::Established,
         }
     }
 
     /// Whether a message in the clear carries what is awaited now, and a public value that can be one.
     pub(crate) fn awaits(&self, message: &Message) -> bool {
-        let (Some(transition), Body::Clear(payloads)) = (table::transition(self.name()), &message.body) else {
+        let (Some(transition), Body::Clear(payloads)) = (table::transition(self.name(), self.method()), &message.body)
+        else {
             return false;
         };
         let group = match self {
@@ -141,23 +199,37 @@ impl MainMode {
         select::check(payloads, transition.required, &[]).is_ok() && public.is_some_and(|p| group.check(p).is_ok())
     }
 
+    /// The method, once it is agreed.
+    pub(crate) fn method(&self) -> Option<AuthMethod> {
+        match self {
+            Self::InitiatorAwaitingSecret(_) | Self::InitiatorSaSent(_) => None,
+            Self::InitiatorKeSent(s) => Some(s.method()),
+            Self::InitiatorSigning(s) => Some(s.exchanged.agreed.method),
+            Self::InitiatorAuthSent(s) => Some(s.exchanged.agreed.method),
+            Self::InitiatorJudging(s) => Some(s.exchanged.agreed.method),
+            Self::ResponderSaSent(s) => Some(s.method()),
+            Self::ResponderKeSent(s) => Some(s.method()),
+            Self::ResponderJudging(s) => Some(s.exchanged.agreed.method),
+            Self::ResponderSigning(s) => Some(s.exchanged.agreed.method),
+            Self::Established(s) => Some(s.method),
+        }
+    }
+
     /// Processes the next message. Duplicates were sorted out before.
     pub(crate) fn handle(self, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let from = self.name();
-        let Some(transition) = table::transition(from) else {
+        let Some(transition) = table::transition(from, self.method()) else {
             return Err(ignored(self, malformed("a message after the last of main mode")));
         };
         let encrypted = matches!(message.body, Body::Encrypted(_));
         if encrypted != transition.encrypted {
             let what = if encrypted { "an encrypted message" } else { "a message in the clear" };
-            let awaited = transition.message.map_or("the pre-shared key".into(), |n| format!("message {n}"));
-            return Err(ignored(self, malformed(&format!("{what} where {awaited} is awaited"))));
+            return Err(ignored(self, malformed(&format!("{what} where {} is awaited", transition.trigger))));
         }
         if let Body::Clear(payloads) = &message.body
             && let Err(what) = select::check(payloads, transition.required, &[])
         {
-            let number = transition.message.unwrap_or_default();
-            return Err(ignored(self, malformed(&format!("a message {number} that is not acceptable: {what}"))));
+            return Err(ignored(self, malformed(&format!("a {} that is not acceptable: {what}", transition.trigger))));
         }
         let outcome = match self {
             Self::InitiatorSaSent(state) => state.handle(setup, message, context),
@@ -165,9 +237,12 @@ impl MainMode {
             Self::InitiatorAuthSent(state) => state.handle(setup, message, context),
             Self::ResponderSaSent(state) => state.handle(setup, message, context),
             Self::ResponderKeSent(state) => state.handle(setup, message, context),
-            Self::InitiatorAwaitingSecret(_) | Self::Established(_) => {
-                Err(ignored(self, malformed("a message that nobody waits for")))
-            }
+            Self::InitiatorAwaitingSecret(_)
+            | Self::InitiatorSigning(_)
+            | Self::InitiatorJudging(_)
+            | Self::ResponderJudging(_)
+            | Self::ResponderSigning(_)
+            | Self::Established(_) => Err(ignored(self, malformed("a message that nobody waits for"))),
         };
         if let Ok(step) = &outcome {
             debug_assert_eq!(step.next.name(), transition.to);
@@ -175,29 +250,57 @@ impl MainMode {
         outcome
     }
 
-    /// Hands in the pre-shared key; the reply is the first message of an initiator.
-    pub(crate) fn secret(self, setup: &Setup, secret: Secret) -> Outcome {
-        match self {
-            Self::InitiatorAwaitingSecret(state) => Ok(state.secret(setup, secret)),
-            Self::ResponderKeSent(mut state) => match state.secret(setup, secret) {
-                Ok(()) => Ok(Step {
-                    next: Self::ResponderKeSent(state),
-                    reply: None,
-                    float: false,
-                    initial_contact: false,
-                    needs_secret: false,
-                }),
+    /// Hands in the pre-shared key, if one is needed; the reply is the first message of an initiator.
+    pub(crate) fn secret(self, setup: &Setup, secret: Option<Secret>) -> Outcome {
+        match (self, secret) {
+            (Self::InitiatorAwaitingSecret(state), secret) => Ok(state.secret(setup, secret)),
+            (Self::ResponderKeSent(mut state), Some(secret)) => match state.secret(&secret) {
+                Ok(()) => Ok(Step::silent(Self::ResponderKeSent(state))),
                 Err(failure) => Err(failed(failure)),
             },
-            other => Ok(Step { next: other, reply: None, float: false, initial_contact: false, needs_secret: false }),
+            (other, _) => Ok(Step::silent(other)),
         }
+    }
+
+    /// Hands in our signature, or why there is none; the reply is message 5 or 6.
+    pub(crate) fn signed(self, setup: &Setup, signed: Result<Signed, String>) -> Outcome {
+        let signed = match (&self, signed) {
+            (Self::InitiatorSigning(_) | Self::ResponderSigning(_), Err(reason)) => {
+                return Err(failed(signatures::cannot_sign(setup, &reason)));
+            }
+            (_, Err(_)) => return Ok(Step::silent(self)),
+            (_, Ok(signed)) => signed,
+        };
+        self.answered(Trigger::Signature, |state| match state {
+            Self::InitiatorSigning(state) => state.signed(setup, signed),
+            Self::ResponderSigning(state) => state.signed(setup, signed),
+            other => Ok(Step::silent(other)),
+        })
+    }
+
+    /// Hands in the verdict on the peer's certificate.
+    pub(crate) fn judged(self, setup: &Setup, judgement: Judgement, entropy: &mut dyn Entropy) -> Outcome {
+        self.answered(Trigger::Verdict, |state| match state {
+            Self::InitiatorJudging(state) => state.judged(setup, &judgement, entropy),
+            Self::ResponderJudging(state) => state.judged(setup, &judgement, entropy),
+            other => Ok(Step::silent(other)),
+        })
+    }
+
+    fn answered(self, trigger: Trigger, act: impl FnOnce(Self) -> Outcome) -> Outcome {
+        let transition = table::transition(self.name(), self.method()).filter(|t| t.trigger == trigger);
+        let outcome = act(self);
+        if let (Ok(step), Some(transition)) = (&outcome, transition) {
+            debug_assert_eq!(step.next.name(), transition.to);
+        }
+        outcome
     }
 
     /// Keys and the IV base for messages other than main mode's, as soon as
     /// both sides can have them.
     pub(crate) fn phase2_keys(&self) -> Option<(&IsakmpKeys, &Iv)> {
         match self {
-            Self::InitiatorAuthSent(s) => Some((&s.keys, &s.iv)),
+            Self::InitiatorAuthSent(s) => Some((&s.exchanged.keys, &s.iv)),
             Self::Established(s) => Some((&s.keys, &s.last_block)),
             _ => None,
         }
@@ -290,19 +393,33 @@ fn cipher_failed(error: &crypto::table::Error) -> Failure {
 }
 
 /// Opens an encrypted message of main mode and checks what it must carry.
-fn open(keys: &IsakmpKeys, iv: &Iv, message: &Message, from: StateName) -> Result<protection::Opened, String> {
+fn open(
+    keys: &IsakmpKeys,
+    iv: &Iv,
+    message: &Message,
+    from: StateName,
+    method: AuthMethod,
+) -> Result<protection::Opened, String> {
     let Body::Encrypted(ciphertext) = &message.body else {
         return Err("it is not encrypted".into());
     };
     let opened = protection::open(keys, iv, message.header.first, ciphertext).map_err(|e| e.to_string())?;
-    let required = table::transition(from).map_or(&[][..], |t| t.required);
+    let required = table::transition(from, Some(method)).map_or(&[][..], |t| t.required);
     select::check(&opened.payloads, required, &[])?;
     Ok(opened)
 }
 
-/// The failure of a message that does not decrypt: almost always the key.
-fn undecryptable(setup: &Setup, message: u8) -> Failure {
+/// The failure of a message that does not decrypt: with a pre-shared key almost always the key.
+fn undecryptable(setup: &Setup, method: AuthMethod, message: u8) -> Failure {
     let auth = &setup.auth;
+    if method != AuthMethod::PreSharedKey {
+        return Failure::new(
+            Kind::Other,
+            Fault::Peer,
+            format!("message {message} does not decrypt to what it must carry: identity and signature"),
+            "look at the peer's implementation, or for somebody who forges its messages",
+        );
+    }
     Failure::new(
         Kind::Other,
         Fault::Mismatch,
@@ -314,6 +431,15 @@ fn undecryptable(setup: &Setup, message: u8) -> Failure {
     )
 }
 
+/// Requests for certificates of the authorities that we believe (RFC 2409 5.1, RFC 4945 3.2.7).
+fn certificate_requests(setup: &Setup, method: AuthMethod) -> impl Iterator<Item = Payload> {
+    /// So many, that a message stays within a packet or two.
+    const MOST: usize = 16;
+    let authorities = if method == AuthMethod::PreSharedKey { &[][..] } else { &setup.auth.authorities };
+    let request = |name: &Vec<u8>| Payload::CertificateRequest { encoding: X509_SIGNATURE, authority: name.clone() };
+    authorities.iter().take(MOST).map(request)
+}
+
 /// The end of a negotiation with a peer that holds the key but is not who it
 /// must be: it is told under the keys, as it can read them.
 fn refuse_identity(
@@ -323,8 +449,19 @@ fn refuse_identity(
     last_block: &Iv,
     entropy: &mut dyn Entropy,
 ) -> Box<Stop> {
-    let notification =
-        informational::isakmp_notification(setup.cookies, NotifyKind::INVALID_ID_INFORMATION, Vec::new());
+    refuse(setup, failure, (NotifyKind::INVALID_ID_INFORMATION, String::new()), keys, last_block, entropy)
+}
+
+/// The end of a negotiation under its keys: the peer is told a kind of error, and some words.
+fn refuse(
+    setup: &Setup,
+    failure: Failure,
+    (kind, words): (NotifyKind, String),
+    keys: &IsakmpKeys,
+    last_block: &Iv,
+    entropy: &mut dyn Entropy,
+) -> Box<Stop> {
+    let notification = informational::isakmp_notification(setup.cookies, kind, words.into_bytes());
     let content = vec![Payload::Notification(notification), informational::isakmp_delete(setup.cookies)];
     let message_id = informational::message_id(entropy);
     // Without a cipher the peer is not told, and its own time runs out.

@@ -1,11 +1,12 @@
 //! The responder's side: messages 1, 3 and 5 in, 2, 4 and 6 out.
 
-use super::authenticated::{Refused, authenticate};
+use super::authenticated::{Authenticated, Refused, authenticate};
+use super::signatures::{self, Judgement, Of, Signed};
 use super::table::{self, StateName};
 use super::{
-    Context, Established, MainMode, Outcome, Setup, Step, Stop, cipher_failed, clear, failed, header, ignored,
-    initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity, says_initial_contact,
-    traverses_nat, undecryptable, unusable, vendor_ids,
+    Context, Exchanged, MainMode, Outcome, Setup, Step, Stop, Want, certificate_requests, cipher_failed, clear, failed,
+    header, ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
+    says_initial_contact, traverses_nat, undecryptable, unusable, vendor_ids,
 };
 use crate::failure::Failure;
 use crate::ids;
@@ -17,9 +18,10 @@ use crate::protection::{self, Iv};
 use crate::vendor::{Announced, NatSupport};
 use crate::wire::numbers::NotifyKind;
 use crate::wire::select;
-use crate::wire::{Body, Message, Payload, Payloads, SecurityAssociation};
-use crypto::Secret;
+use crate::wire::{Body, Identification, Message, Payload, Payloads, SecurityAssociation};
 use crypto::table::Group;
+use crypto::{Entropy, Secret};
+use policy::config::AuthMethod;
 
 /// Message 2 is sent.
 pub(crate) struct SaSent {
@@ -35,10 +37,31 @@ pub(crate) struct KeSent {
     announced: Announced,
     said: Said,
     shared: Secret,
-    /// Once the pre-shared key is here.
+    /// With signatures at once, else when the pre-shared key is here.
     keys: Option<IsakmpKeys>,
     nat: NatState,
     nat_support: Option<NatSupport>,
+}
+
+/// The verdict on the peer, after message 5, has been asked for.
+pub(crate) struct Judging {
+    pub(super) exchanged: Exchanged,
+    /// Last ciphertext block of message 5.
+    last_block: Iv,
+    /// The peer says it holds no other SA with us.
+    peer_says_initial_contact: bool,
+    /// Message 6 is to say so of us.
+    say_initial_contact: bool,
+}
+
+/// Our signature for message 6 has been asked for.
+pub(crate) struct Signing {
+    pub(super) exchanged: Exchanged,
+    last_block: Iv,
+    peer: Authenticated,
+    id: Identification,
+    peer_says_initial_contact: bool,
+    say_initial_contact: bool,
 }
 
 /// Whether a message can be the first of main mode, before anything is kept of it.
@@ -49,7 +72,7 @@ pub(crate) fn preview(message: &Message) -> Result<(), String> {
     let Body::Clear(payloads) = &message.body else {
         return Err("it is encrypted".into());
     };
-    let required = table::transition(StateName::Start).map_or(&[][..], |t| t.required);
+    let required = table::transition(StateName::Start, None).map_or(&[][..], |t| t.required);
     select::check(payloads, required, &[])
 }
 
@@ -61,7 +84,7 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let Some(offered) = Payloads(payloads).sa() else {
         return Err(failed(malformed("a message 1 without SA")));
     };
-    let agreed = match phase1::choose(&setup.policy, setup.short_lifetimes, offered) {
+    let agreed = match phase1::choose(setup.acceptable(), offered) {
         Ok(agreed) => agreed,
         Err(mismatch) => {
             let message_id = informational::message_id(context.entropy);
@@ -83,6 +106,10 @@ impl SaSent {
     /// The group that was chosen.
     pub(super) fn group(&self) -> &'static Group {
         self.agreed.suite.group
+    }
+
+    pub(super) fn method(&self) -> AuthMethod {
+        self.agreed.method
     }
 
     /// Message 3: the peer's KE and NONCE. Answered with ours.
@@ -122,53 +149,85 @@ impl SaSent {
         if let (Some(support), Some(_)) = (support, nat) {
             reply.extend(nat::payloads(support, mode, suite.hash, &setup.cookies, local, remote, context.entropy));
         }
+        let method = self.agreed.method;
+        reply.extend(certificate_requests(setup, method));
+        let (keys, wants) = match method {
+            AuthMethod::PreSharedKey => (None, Some(Want::Secret)),
+            AuthMethod::Signature(_) => match IsakmpKeys::derive(suite, None, &shared, &said) {
+                Ok(keys) => (Some(keys), None),
+                Err(e) => return Err(failed(key_exchange_failed(&e))),
+            },
+        };
         let state = KeSent {
             offered: self.offered,
             agreed: self.agreed,
             announced: self.announced,
             said,
             shared,
-            keys: None,
+            keys,
             nat: nat.unwrap_or_default(),
             nat_support: nat.and(support),
         };
         let reply = clear(setup.cookies, reply);
-        Ok(Step { needs_secret: true, ..Step::new(MainMode::ResponderKeSent(Box::new(state)), reply) })
+        Ok(Step { wants, ..Step::new(MainMode::ResponderKeSent(Box::new(state)), reply) })
     }
 }
 
 impl KeSent {
+    pub(super) fn method(&self) -> AuthMethod {
+        self.agreed.method
+    }
+
     /// The pre-shared key has come.
-    pub(super) fn secret(&mut self, _: &Setup, secret: Secret) -> Result<(), Failure> {
-        let keys = IsakmpKeys::derive(self.agreed.suite, &secret, &self.shared, &self.said);
-        self.keys = Some(keys.map_err(|e| key_exchange_failed(&e))?);
+    pub(super) fn secret(&mut self, secret: &Secret) -> Result<(), Failure> {
+        if self.agreed.method == AuthMethod::PreSharedKey {
+            let keys = IsakmpKeys::derive(self.agreed.suite, Some(secret), &self.shared, &self.said);
+            self.keys = Some(keys.map_err(|e| key_exchange_failed(&e))?);
+        }
         Ok(())
     }
 
-    /// Message 5: the peer's ID and HASH_I. Answered with ours.
+    /// Message 5: the peer's ID and HASH_I, answered with ours; or its ID and SIG, to be judged.
     pub(super) fn handle(self: Box<Self>, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let mut this = *self;
+        let method = this.agreed.method;
         let Some(keys) = this.keys.take() else {
             return Err(Box::new(Stop::Held { state: MainMode::ResponderKeSent(Box::new(this)) }));
         };
         let iv = Iv(keys.phase1_iv(&this.said));
-        let opened = match open(&keys, &iv, message, StateName::ResponderKeSent) {
+        let opened = match open(&keys, &iv, message, StateName::ResponderKeSent, method) {
             Ok(opened) => opened,
             // Anybody can send octets that do not decrypt: the negotiation
             // stays open for the true message 5 until its time is up.
             Err(_) => {
-                let failure = undecryptable(setup, 5);
+                let failure = undecryptable(setup, method, 5);
                 let state = MainMode::ResponderKeSent(Box::new(Self { keys: Some(keys), ..this }));
                 return Err(Box::new(Stop::Ignored { state, failure, now: true }));
             }
         };
         let payloads = Payloads(&opened.payloads);
+        let peer_says_initial_contact = says_initial_contact(&opened.payloads);
+        if let AuthMethod::Signature(method) = method {
+            let exchanged = this.exchanged(keys);
+            // Only whom we exchanged keys with can have made this message, so its failure is the end.
+            return match exchanged.testimony(setup, method, &Of::Initiator, payloads) {
+                Ok(testimony) => {
+                    let state = Judging {
+                        exchanged,
+                        last_block: opened.next_iv,
+                        peer_says_initial_contact,
+                        say_initial_contact: context.initial_contact,
+                    };
+                    Ok(signatures::judge(MainMode::ResponderJudging(Box::new(state)), testimony))
+                }
+                Err(refusal) => Err(exchanged.distrust(setup, &refusal, &opened.next_iv, context.entropy)),
+            };
+        }
         let (Some(id), Some(hash)) = (payloads.ids().next(), payloads.hash()) else {
             let state = MainMode::ResponderKeSent(Box::new(Self { keys: Some(keys), ..this }));
             return Err(ignored(state, malformed("a message 5 without ID or HASH")));
         };
-        let offered = this.offered.body();
-        let expected = keys.hash_i(&this.said, &offered, &id.body());
+        let expected = keys.hash_i(method, &this.said, &this.offered.body(), &id.body());
         let peer = match authenticate(setup, &expected, hash, id) {
             Ok(peer) => peer,
             // The true message 5 may yet come, as above.
@@ -181,26 +240,74 @@ impl KeSent {
             }
         };
         let our_id = ids::phase1_payload(&setup.local_identity());
-        let our_hash = keys.hash_r(&this.said, &offered, &our_id.body());
-        let mut reply = vec![Payload::Identification(our_id), Payload::Hash(our_hash.expose().to_vec())];
-        if context.initial_contact {
-            reply.push(initial_contact(setup));
-        }
-        let (datagram, last_block) = protection::seal(&keys, &opened.next_iv, header(setup.cookies), &reply)
-            .map_err(|e| failed(cipher_failed(&e)))?;
-        let established = Established {
+        let exchanged = this.exchanged(keys);
+        let our_hash = exchanged.hash(&Of::Responder, &our_id);
+        let reply = vec![Payload::Identification(our_id), Payload::Hash(our_hash.expose().to_vec())];
+        let step = message_6(setup, exchanged, &opened.next_iv, peer, reply, context.initial_contact)?;
+        Ok(Step { initial_contact: peer_says_initial_contact, ..step })
+    }
+
+    fn exchanged(self, keys: IsakmpKeys) -> Exchanged {
+        Exchanged {
             keys,
-            last_block,
-            peer,
-            lifetime: this.agreed.lifetime,
-            shortened: this.agreed.shortened,
-            nat: this.nat,
-            nat_support: this.nat_support,
-            peer_dpd: this.announced.dpd,
-        };
-        Ok(Step {
-            initial_contact: says_initial_contact(&opened.payloads),
-            ..Step::new(MainMode::Established(Box::new(established)), datagram)
-        })
+            offer: self.offered,
+            said: self.said,
+            agreed: self.agreed,
+            announced: self.announced,
+            nat: self.nat,
+            nat_support: self.nat_support,
+        }
+    }
+}
+
+/// Seals message 6, with which main mode is done.
+fn message_6(
+    setup: &Setup,
+    exchanged: Exchanged,
+    iv: &Iv,
+    peer: Authenticated,
+    mut payloads: Vec<Payload>,
+    say_initial_contact: bool,
+) -> Outcome {
+    if say_initial_contact {
+        payloads.push(initial_contact(setup));
+    }
+    let (datagram, last_block) = protection::seal(&exchanged.keys, iv, header(setup.cookies), &payloads)
+        .map_err(|e| failed(cipher_failed(&e)))?;
+    let established = exchanged.established(last_block, peer);
+    Ok(Step::new(MainMode::Established(Box::new(established)), datagram))
+}
+
+impl Judging {
+    /// The verdict on the peer is here; our own signature is next.
+    pub(super) fn judged(self: Box<Self>, setup: &Setup, judgement: &Judgement, entropy: &mut dyn Entropy) -> Outcome {
+        let this = *self;
+        match judgement {
+            Ok(trusted) => {
+                let id = ids::phase1_payload(&setup.local_identity());
+                let wants = signatures::want_signature(&this.exchanged, &Of::Responder, &id);
+                let state = Signing {
+                    exchanged: this.exchanged,
+                    last_block: this.last_block,
+                    peer: Authenticated::trusted(trusted),
+                    id,
+                    peer_says_initial_contact: this.peer_says_initial_contact,
+                    say_initial_contact: this.say_initial_contact,
+                };
+                Ok(Step { wants, ..Step::silent(MainMode::ResponderSigning(Box::new(state))) })
+            }
+            Err(refusal) => Err(this.exchanged.distrust(setup, refusal, &this.last_block, entropy)),
+        }
+    }
+}
+
+impl Signing {
+    /// Our signature is here: message 6.
+    pub(super) fn signed(self: Box<Self>, setup: &Setup, signed: Signed) -> Outcome {
+        let this = *self;
+        let payloads = signatures::payloads(this.id, signed);
+        let (iv, say) = (&this.last_block, this.say_initial_contact);
+        let step = message_6(setup, this.exchanged, iv, this.peer, payloads, say)?;
+        Ok(Step { initial_contact: this.peer_says_initial_contact, ..step })
     }
 }

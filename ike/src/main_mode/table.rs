@@ -1,7 +1,9 @@
 //! Main mode as a table: in which state which message is awaited, what it must
-//! carry (RFC 2409 5.4), and where it leads.
+//! carry (RFC 2409 5.1, 5.4), and where it leads.
 
 use crate::wire::numbers::PayloadKind;
+use core::fmt;
+use policy::config::AuthMethod;
 
 /// The states, by name; each has its own struct with just the data it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,22 +16,66 @@ pub(crate) enum StateName {
     InitiatorSaSent,
     /// Message 3 is sent.
     InitiatorKeSent,
+    /// An initiator that waits for its own signature, to send message 5.
+    InitiatorSigning,
     /// Message 5 is sent.
     InitiatorAuthSent,
+    /// An initiator that waits for the verdict on the peer's certificate.
+    InitiatorJudging,
     /// Message 2 is sent.
     ResponderSaSent,
     /// Message 4 is sent.
     ResponderKeSent,
+    /// A responder that waits for the verdict on the peer's certificate.
+    ResponderJudging,
+    /// A responder that waits for its own signature, to send message 6.
+    ResponderSigning,
     /// Both sides are authenticated.
     Established,
+}
+
+/// What leads out of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// A message of the peer, by number.
+    Message(u8),
+    /// The pre-shared key.
+    Secret,
+    /// Our signature.
+    Signature,
+    /// The verdict on the peer's certificate.
+    Verdict,
+}
+
+/// As failures name what is awaited.
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(number) => write!(f, "message {number}"),
+            Self::Secret => f.write_str("secret"),
+            Self::Signature => f.write_str("signature"),
+            Self::Verdict => f.write_str("verdict"),
+        }
+    }
+}
+
+/// Which methods a transition is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// All of them.
+    Any,
+    /// A pre-shared key (RFC 2409 5.4).
+    Key,
+    /// Signatures (RFC 2409 5.1).
+    Signatures,
 }
 
 /// One transition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transition {
     pub(crate) from: StateName,
-    /// Number of the message that leads on; `None` is the pre-shared key.
-    pub(crate) message: Option<u8>,
+    pub(crate) by: By,
+    pub(crate) trigger: Trigger,
     pub(crate) encrypted: bool,
     /// Payloads the message must carry, in any order.
     pub(crate) required: &'static [PayloadKind],
@@ -41,29 +87,53 @@ const KE: PayloadKind = PayloadKind::KEY_EXCHANGE;
 const NONCE: PayloadKind = PayloadKind::NONCE;
 const ID: PayloadKind = PayloadKind::IDENTIFICATION;
 const HASH: PayloadKind = PayloadKind::HASH;
+const SIG: PayloadKind = PayloadKind::SIGNATURE;
 
-/// Every transition of main mode with a pre-shared key.
-pub(crate) const TRANSITIONS: [Transition; 7] = [
-    clear(StateName::Start, Some(1), &[SA], StateName::ResponderSaSent),
-    clear(StateName::ResponderSaSent, Some(3), &[KE, NONCE], StateName::ResponderKeSent),
-    encrypted(StateName::ResponderKeSent, 5, &[ID, HASH], StateName::Established),
-    clear(StateName::InitiatorAwaitingSecret, None, &[], StateName::InitiatorSaSent),
-    clear(StateName::InitiatorSaSent, Some(2), &[SA], StateName::InitiatorKeSent),
-    clear(StateName::InitiatorKeSent, Some(4), &[KE, NONCE], StateName::InitiatorAuthSent),
-    encrypted(StateName::InitiatorAuthSent, 6, &[ID, HASH], StateName::Established),
+/// Every transition of main mode.
+pub(crate) const TRANSITIONS: [Transition; 14] = [
+    clear(StateName::Start, By::Any, 1, &[SA], StateName::ResponderSaSent),
+    clear(StateName::ResponderSaSent, By::Any, 3, &[KE, NONCE], StateName::ResponderKeSent),
+    encrypted(StateName::ResponderKeSent, By::Key, 5, &[ID, HASH], StateName::Established),
+    encrypted(StateName::ResponderKeSent, By::Signatures, 5, &[ID, SIG], StateName::ResponderJudging),
+    answer(StateName::ResponderJudging, Trigger::Verdict, StateName::ResponderSigning),
+    answer(StateName::ResponderSigning, Trigger::Signature, StateName::Established),
+    answer(StateName::InitiatorAwaitingSecret, Trigger::Secret, StateName::InitiatorSaSent),
+    clear(StateName::InitiatorSaSent, By::Any, 2, &[SA], StateName::InitiatorKeSent),
+    clear(StateName::InitiatorKeSent, By::Key, 4, &[KE, NONCE], StateName::InitiatorAuthSent),
+    clear(StateName::InitiatorKeSent, By::Signatures, 4, &[KE, NONCE], StateName::InitiatorSigning),
+    answer(StateName::InitiatorSigning, Trigger::Signature, StateName::InitiatorAuthSent),
+    encrypted(StateName::InitiatorAuthSent, By::Key, 6, &[ID, HASH], StateName::Established),
+    encrypted(StateName::InitiatorAuthSent, By::Signatures, 6, &[ID, SIG], StateName::InitiatorJudging),
+    answer(StateName::InitiatorJudging, Trigger::Verdict, StateName::Established),
 ];
 
-const fn clear(from: StateName, message: Option<u8>, required: &'static [PayloadKind], to: StateName) -> Transition {
-    Transition { from, message, encrypted: false, required, to }
+const fn clear(from: StateName, by: By, message: u8, required: &'static [PayloadKind], to: StateName) -> Transition {
+    Transition { from, by, trigger: Trigger::Message(message), encrypted: false, required, to }
 }
 
-const fn encrypted(from: StateName, message: u8, required: &'static [PayloadKind], to: StateName) -> Transition {
-    Transition { from, message: Some(message), encrypted: true, required, to }
+const fn encrypted(
+    from: StateName,
+    by: By,
+    message: u8,
+    required: &'static [PayloadKind],
+    to: StateName,
+) -> Transition {
+    Transition { from, by, trigger: Trigger::Message(message), encrypted: true, required, to }
 }
 
-/// The transition out of a state, if there is one.
-pub(crate) fn transition(from: StateName) -> Option<&'static Transition> {
-    TRANSITIONS.iter().find(|t| t.from == from)
+/// What the daemon answers to a question of ours.
+const fn answer(from: StateName, trigger: Trigger, to: StateName) -> Transition {
+    Transition { from, by: By::Any, trigger, encrypted: false, required: &[], to }
+}
+
+/// The transition out of a state, if there is one; `method` once it is agreed.
+pub(crate) fn transition(from: StateName, method: Option<AuthMethod>) -> Option<&'static Transition> {
+    let applies = |by| match (by, method) {
+        (By::Any, _) => true,
+        (By::Key, Some(AuthMethod::PreSharedKey)) | (By::Signatures, Some(AuthMethod::Signature(_))) => true,
+        (By::Key | By::Signatures, _) => false,
+    };
+    TRANSITIONS.iter().find(|t| t.from == from && applies(t.by))
 }
 
 #[cfg(test)]
@@ -74,10 +144,9 @@ mod tests {
     fn graph() -> String {
         let mut out = String::new();
         for t in TRANSITIONS {
-            let message = t.message.map_or("secret".into(), |n| format!("message {n}"));
             let payloads: Vec<_> = t.required.iter().map(PayloadKind::to_string).collect();
             let star = if t.encrypted { "*" } else { "" };
-            writeln!(out, "{:?} --{message}{star} {}--> {:?}", t.from, payloads.join(", "), t.to).unwrap();
+            writeln!(out, "{:?} --{}{star} {}--> {:?}", t.from, t.trigger, payloads.join(", "), t.to).unwrap();
         }
         out
     }

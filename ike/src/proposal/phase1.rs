@@ -12,6 +12,7 @@ use policy::sa::Lifetime;
 #[derive(Clone, Debug)]
 pub(crate) struct Agreed {
     pub(crate) suite: IkeSuite,
+    pub(crate) method: AuthMethod,
     pub(crate) lifetime: Lifetime,
     /// The responder's answer: the one transform it chose, as it was offered.
     pub(crate) answer: SecurityAssociation,
@@ -26,12 +27,21 @@ pub(crate) fn responder_lifetime(lifetime: Lifetime) -> Vec<u8> {
     Attribute::encode_list(&attributes)
 }
 
-/// The SA payload of message 1; `None` if no suite of the policy exists in IKEv1.
-pub(crate) fn offer(policy: &IkePolicy) -> Option<SecurityAssociation> {
-    let transforms: Vec<_> = policy
-        .proposals
+/// What we may agree to: the suites of a policy, each with any of these methods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acceptable<'a> {
+    pub(crate) policy: &'a IkePolicy,
+    pub(crate) methods: &'a [AuthMethod],
+    /// Lifetimes of less than a minute too.
+    pub(crate) short_lifetimes: bool,
+}
+
+/// The SA payload of message 1, the methods in order and with each the suites; `None` if no suite of the
+/// policy exists in IKEv1.
+pub(crate) fn offer(policy: &IkePolicy, methods: &[AuthMethod]) -> Option<SecurityAssociation> {
+    let transforms: Vec<_> = methods
         .iter()
-        .filter_map(|suite| attributes(suite, policy))
+        .flat_map(|method| policy.proposals.iter().filter_map(|suite| attributes(suite, *method, policy)))
         .zip(1..=u8::MAX)
         .map(|(attributes, number)| Transform { number, id: KEY_IKE, attributes })
         .collect();
@@ -40,38 +50,32 @@ pub(crate) fn offer(policy: &IkePolicy) -> Option<SecurityAssociation> {
     })
 }
 
-fn attributes(suite: &IkeSuite, policy: &IkePolicy) -> Option<Vec<Attribute>> {
+fn attributes(suite: &IkeSuite, method: AuthMethod, policy: &IkePolicy) -> Option<Vec<Attribute>> {
     let encryption = suite.encryption;
     let mut out = vec![Attribute::basic(class::ENCRYPTION, encryption.ikev1_phase1?)];
     if encryption.key_length_attribute {
         out.push(Attribute::basic(class::KEY_LENGTH, encryption.key_bits));
     }
     out.push(Attribute::basic(class::HASH, suite.hash.ikev1));
-    out.push(Attribute::basic(class::AUTHENTICATION, method_number(policy.method)));
+    out.push(Attribute::basic(class::AUTHENTICATION, method.ikev1()));
     out.push(Attribute::basic(class::GROUP, suite.group.number));
     write_lifetime(&mut out, policy.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
     Some(out)
 }
 
-fn method_number(method: AuthMethod) -> u16 {
-    match method {
-        AuthMethod::PreSharedKey => authentication_method::PRE_SHARED_KEY,
-    }
-}
-
 /// Transforms of a peer that are looked at: more than anybody offers, and few
 /// enough that a message 1 cannot keep us busy.
-const MOST_TRANSFORMS: usize = 64;
+const MOST_TRANSFORMS: usize = 128;
 
-/// Chooses among a peer's proposals: its order, the first that the policy
-/// accepts; with `short` lifetimes or without.
-pub(crate) fn choose(policy: &IkePolicy, short: bool, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+/// Chooses among a peer's proposals: its order, the first that is acceptable.
+pub(crate) fn choose(ours: Acceptable<'_>, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
     let proposals = offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP);
     let transforms = proposals.flat_map(|p| p.transforms.iter().map(move |t| (p, t)));
     for (proposal, transform) in transforms.take(MOST_TRANSFORMS) {
         let read = Offered::read(transform);
-        let accepted = policy.proposals.iter().find(|suite| read.differences(suite, policy, short).is_empty());
-        if let (Some(&suite), Ok(lifetime)) = (accepted, read.lifetime.agree(policy.lifetime, short)) {
+        let accepted = ours.each().find(|(suite, method)| read.differences(suite, *method, ours).is_empty());
+        let lifetime = read.lifetime.agree(ours.policy.lifetime, ours.short_lifetimes);
+        if let (Some((&suite, method)), Ok(lifetime)) = (accepted, lifetime) {
             let answer = SecurityAssociation {
                 proposals: vec![Proposal {
                     number: proposal.number,
@@ -81,19 +85,26 @@ pub(crate) fn choose(policy: &IkePolicy, short: bool, offered: &SecurityAssociat
                 }],
             };
             let shortened = read.lifetime.stated() != lifetime;
-            return Ok(Agreed { suite, lifetime, answer, shortened });
+            return Ok(Agreed { suite, method, lifetime, answer, shortened });
         }
     }
-    Err(mismatch(policy, short, offered, "offered"))
+    Err(mismatch(ours, offered, "offered"))
 }
 
-/// Checks the peer's answer: one transform, of those that the policy offers.
-pub(crate) fn verify(policy: &IkePolicy, short: bool, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
+/// Checks the peer's answer: one transform, of those that we offer.
+pub(crate) fn verify(ours: Acceptable<'_>, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
     let single = matches!(answer.proposals.as_slice(), [p] if p.transforms.len() == 1);
     if !single {
-        return Err(mismatch(policy, short, answer, "answered with more than one:"));
+        return Err(mismatch(ours, answer, "answered with more than one:"));
     }
-    choose(policy, short, answer).map_err(|m| Mismatch { verb: "answered", ..m })
+    choose(ours, answer).map_err(|m| Mismatch { verb: "answered", ..m })
+}
+
+impl<'a> Acceptable<'a> {
+    /// Every suite with every method, as they are offered.
+    fn each(self) -> impl Iterator<Item = (&'a IkeSuite, AuthMethod)> {
+        self.methods.iter().flat_map(move |method| self.policy.proposals.iter().map(|suite| (suite, *method)))
+    }
 }
 
 /// The suites of a policy that exist in IKEv1, for reports.
@@ -101,7 +112,7 @@ pub(crate) fn suites(policy: &IkePolicy) -> Vec<String> {
     policy.proposals.iter().map(IkeSuite::to_string).collect()
 }
 
-fn mismatch(policy: &IkePolicy, short: bool, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
+fn mismatch(ours: Acceptable<'_>, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
     let read: Vec<_> = offered
         .proposals
         .iter()
@@ -111,12 +122,12 @@ fn mismatch(policy: &IkePolicy, short: bool, offered: &SecurityAssociation, verb
         .collect();
     let closest = read
         .iter()
-        .flat_map(|o| policy.proposals.iter().map(|suite| o.differences(suite, policy, short)))
+        .flat_map(|o| ours.each().map(|(suite, method)| o.differences(suite, method, ours)))
         .min_by_key(Vec::len)
         .unwrap_or_default();
-    let mut theirs: Vec<_> = read.iter().map(|o| o.describe(policy, short)).collect();
+    let mut theirs: Vec<_> = read.iter().map(|o| o.describe(ours)).collect();
     theirs.dedup();
-    Mismatch { ours: suites(policy), theirs, fields: closest, verb }
+    Mismatch { ours: suites(ours.policy), theirs, fields: closest, verb }
 }
 
 /// A transform as a peer offers it, whether known here or not.
@@ -158,7 +169,7 @@ impl Offered {
     }
 
     /// Fields in which it differs from a suite of ours; none if it is acceptable.
-    fn differences(&self, suite: &IkeSuite, policy: &IkePolicy, short: bool) -> Vec<Field> {
+    fn differences(&self, suite: &IkeSuite, method: AuthMethod, ours: Acceptable<'_>) -> Vec<Field> {
         let mut out = Vec::new();
         let bits = suite.encryption.key_length_attribute.then_some(suite.encryption.key_bits);
         if suite.encryption.ikev1_phase1.is_none()
@@ -170,7 +181,7 @@ impl Offered {
         if self.hash != Some(suite.hash.ikev1) {
             out.push(Field::new("hash", suite.hash, self.hash_name()));
         }
-        let method = method_number(policy.method);
+        let method = method.ikev1();
         if self.authentication != Some(method) {
             let theirs = self.authentication.map_or("none".into(), authentication_method::name);
             out.push(Field::new("authentication method", authentication_method::name(method), theirs));
@@ -178,8 +189,8 @@ impl Offered {
         if self.group != Some(suite.group.number) {
             out.push(Field::new("group", suite.group, self.group_name()));
         }
-        if let Err(theirs) = self.lifetime.agree(policy.lifetime, short) {
-            out.push(Field::new("lifetime", described(policy.lifetime), theirs));
+        if let Err(theirs) = self.lifetime.agree(ours.policy.lifetime, ours.short_lifetimes) {
+            out.push(Field::new("lifetime", described(ours.policy.lifetime), theirs));
         }
         if let Some(kind) = self.unknown {
             out.push(Field::new("attribute", "none such", kind));
@@ -191,13 +202,13 @@ impl Offered {
     }
 
     /// `aes256-sha256-modp2048`, with whatever else matters.
-    fn describe(&self, policy: &IkePolicy, short: bool) -> String {
+    fn describe(&self, ours: Acceptable<'_>) -> String {
         let mut out = format!("{}-{}-{}", self.encryption_name(), self.hash_name(), self.group_name());
-        if self.authentication != Some(method_number(policy.method)) {
+        if !ours.methods.iter().any(|method| self.authentication == Some(method.ikev1())) {
             out.push_str(" with ");
             out.push_str(&self.authentication.map_or("no authentication".into(), authentication_method::name));
         }
-        if let Err(theirs) = self.lifetime.agree(policy.lifetime, short) {
+        if let Err(theirs) = self.lifetime.agree(ours.policy.lifetime, ours.short_lifetimes) {
             out.push_str(&format!(" for {theirs}"));
         }
         out

@@ -133,7 +133,7 @@ pub(crate) fn notify_kind(failure: &Failure) -> NotifyKind {
     match failure.kind {
         Kind::NoProposal | Kind::NatDisagreement | Kind::Spent => NotifyKind::NO_PROPOSAL_CHOSEN,
         Kind::NoSelector => NotifyKind::INVALID_ID_INFORMATION,
-        Kind::Timeout | Kind::Other => NotifyKind::PAYLOAD_MALFORMED,
+        Kind::Timeout | Kind::Distrusted(_) | Kind::Other => NotifyKind::PAYLOAD_MALFORMED,
     }
 }
 

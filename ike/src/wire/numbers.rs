@@ -133,10 +133,22 @@ numbers! {
         INVALID_KEY_INFORMATION = 17, "INVALID-KEY-INFORMATION";
         /// Identity not acceptable.
         INVALID_ID_INFORMATION = 18, "INVALID-ID-INFORMATION";
+        /// Certificate malformed.
+        INVALID_CERT_ENCODING = 19, "INVALID-CERT-ENCODING";
+        /// Certificate not acceptable.
+        INVALID_CERTIFICATE = 20, "INVALID-CERTIFICATE";
+        /// Kind of certificate not acceptable.
+        CERT_TYPE_UNSUPPORTED = 21, "CERT-TYPE-UNSUPPORTED";
+        /// Authority not acceptable.
+        INVALID_CERT_AUTHORITY = 22, "INVALID-CERT-AUTHORITY";
         /// Hash differs.
         INVALID_HASH_INFORMATION = 23, "INVALID-HASH-INFORMATION";
         /// The peer is not who it says it is.
         AUTHENTICATION_FAILED = 24, "AUTHENTICATION-FAILED";
+        /// Signature wrong.
+        INVALID_SIGNATURE = 25, "INVALID-SIGNATURE";
+        /// There is no certificate to send, or none came.
+        CERTIFICATE_UNAVAILABLE = 28, "CERTIFICATE-UNAVAILABLE";
         /// The SA is in use on the responder's side: answer to the commit bit.
         CONNECTED = 16384, "CONNECTED";
         /// Lifetime the responder will use (RFC 2407 4.6.3.1).
@@ -239,8 +251,13 @@ pub mod life_type {
     pub const KILOBYTES: u16 = 2;
 }
 
+/// X.509 Certificate - Signature: the type of CERT and CERTREQ payloads that is used (RFC 2408 3.9).
+pub const X509_SIGNATURE: u8 = 4;
+
 /// Authentication methods of phase 1 (RFC 2409 appendix A).
 pub mod authentication_method {
+    use crypto::table::Signature;
+
     /// Pre-shared key.
     pub const PRE_SHARED_KEY: u16 = 1;
 
@@ -249,16 +266,14 @@ pub mod authentication_method {
     pub fn name(method: u16) -> String {
         match method {
             PRE_SHARED_KEY => "pre-shared key".into(),
-            2 => "DSS signatures".into(),
-            3 => "RSA signatures".into(),
             4 => "RSA encryption".into(),
             5 => "revised RSA encryption".into(),
-            9 => "ECDSA P-256 signatures".into(),
-            10 => "ECDSA P-384 signatures".into(),
-            11 => "ECDSA P-521 signatures".into(),
             65001 => "XAUTH with pre-shared key".into(),
             65005 => "XAUTH with RSA signatures".into(),
-            other => format!("method {other}"),
+            other => match Signature::from_ikev1(other) {
+                Some(row) => format!("{} signatures", row.hpux),
+                None => format!("method {other}"),
+            },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Picking payloads out of a message.
 
 use super::SecurityAssociation;
-use super::numbers::PayloadKind;
+use super::numbers::{PayloadKind, X509_SIGNATURE};
 use super::payload::{Delete, Identification, Notification, Payload};
 use crate::nat::Seen;
 
@@ -28,6 +28,18 @@ impl<'a> Payloads<'a> {
 
     pub(crate) fn hash(self) -> Option<&'a [u8]> {
         self.0.iter().find_map(|p| if let Payload::Hash(v) = p { Some(v.as_slice()) } else { None })
+    }
+
+    pub(crate) fn signature(self) -> Option<&'a [u8]> {
+        self.0.iter().find_map(|p| if let Payload::Signature(v) = p { Some(v.as_slice()) } else { None })
+    }
+
+    /// The certificates that can be used, in order (RFC 2408 3.9).
+    pub(crate) fn certificates(self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter_map(|p| match p {
+            Payload::Certificate { encoding: X509_SIGNATURE, data } => Some(data.as_slice()),
+            _ => None,
+        })
     }
 
     pub(crate) fn ids(self) -> impl Iterator<Item = &'a Identification> {

@@ -2,6 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod signer;
+
+pub use signer::{Signer, Statement};
+
 use crypto::Secret;
 use crypto::entropy::testing::SeededEntropy;
 use ike::{Command, Datagram, Engine, Output};
@@ -37,7 +41,14 @@ pub struct Host {
     pub answers: bool,
     pub pending_tokens: Vec<u64>,
     pub keepalives: usize,
+    pub signer: Option<Signer>,
+    /// Questions for signatures and verdicts so far.
+    pub asked: Vec<&'static str>,
     order: u64,
+}
+
+pub fn hex(digits: &str) -> Vec<u8> {
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +173,8 @@ impl Host {
             answers: true,
             pending_tokens: Vec::new(),
             keepalives: 0,
+            signer: None,
+            asked: Vec::new(),
             order: 0,
         }
     }
@@ -250,6 +263,29 @@ impl World {
                         h.engine.handle_command(now, Command::Secret { token, secret }, &mut h.entropy);
                     } else {
                         h.pending_tokens.push(token);
+                    }
+                }
+                Output::Sign { token, method, hash, .. } => {
+                    h.asked.push("sign");
+                    let signer = h.signer.clone().expect("a key");
+                    let signed = signer.sign(method, hash.expose());
+                    if signer.answers {
+                        h.engine.handle_command(now, Command::Signed { token, signed }, &mut h.entropy);
+                    }
+                }
+                Output::Judge { token, method, hash, signature, claim, certificates, expected, .. } => {
+                    h.asked.push("judge");
+                    let signer = h.signer.clone().expect("a key");
+                    let verdict = signer.judge(&Statement {
+                        method,
+                        hash: hash.expose(),
+                        signature: &signature,
+                        claim: &claim,
+                        certificates: &certificates,
+                        expected: &expected,
+                    });
+                    if signer.answers {
+                        h.engine.handle_command(now, Command::Judged { token, verdict }, &mut h.entropy);
                     }
                 }
                 Output::InstallPair { inbound, outbound } => {

@@ -1,14 +1,16 @@
 //! `[[auth]]` and `[[bypass]]`.
 
 use super::address::{self, NETWORK};
+use super::identity;
 use super::ike;
-use super::keys::PRESHARED;
-use super::model::{AuthRecord, Identity};
+use super::keys::{PASSPHRASE, PRESHARED};
+use super::model::{AuthMethod, AuthRecord, CertificateFiles, RevocationPolicy};
 use super::object::{Object, quoted};
 use super::source::{Located, Span};
 use crate::selector::AddressRange;
 use crypto::Secret;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crypto::table::Signature;
+use std::path::PathBuf;
 
 /// Shorter keys can be guessed by whoever records a negotiation.
 const SHORT_KEY: usize = 16;
@@ -28,8 +30,10 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
     let name = object.name();
     let remote = ike::remote(&mut object);
     let preshared = preshared(&mut object);
-    let local_id = identity(&mut object, "ltype", "lid");
-    let remote_id = identity(&mut object, "rtype", "rid");
+    let files = files(&mut object);
+    let methods = methods(&mut object);
+    let local_id = identity::local(&mut object);
+    let remote_id = identity::remote(&mut object);
     let exchange = exchange(&mut object);
     let line = object.line();
     let record = (|| {
@@ -37,9 +41,13 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
         Some(AuthRecord {
             name: name.as_ref()?.value.clone(),
             remote: remote.as_ref()?.value,
+            methods: methods.ok()?,
             preshared: preshared.ok()?,
-            local_id: local_id.ok()?,
+            certificates: files.ok()?,
+            local_id: local_id.as_ref().ok()?.named.clone(),
+            local_subject: local_id.as_ref().ok()?.subject,
             remote_id: remote_id.ok()?,
+            authorities: Vec::new(),
             line,
         })
     })();
@@ -47,7 +55,139 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
 }
 
 /// Marks that something was wrong and was reported.
-struct Reported;
+pub(super) struct Reported;
+
+/// `method`, or what HP-UX takes: PSK if there is a key, else signatures. What a method needs must be there.
+fn methods(object: &mut Object<'_, '_, '_>) -> Result<Vec<AuthMethod>, Reported> {
+    let (key, certificate) = (object.has(PRESHARED), object.has("certificate"));
+    if !object.has("method") {
+        if key && certificate {
+            let at = object.key_span("certificate");
+            object
+                .warning(at, "`certificate` is not used, as there is a `preshared` key and no `method`")
+                .suggest("write method = [\"RSASIG\", \"PSK\"], the preferred one first");
+        }
+        let signatures = Signature::from_keyword("rsasig").map(AuthMethod::Signature);
+        return Ok(match (key, certificate) {
+            (true, _) => vec![AuthMethod::PreSharedKey],
+            (false, true) => signatures.into_iter().collect(),
+            (false, false) => Vec::new(),
+        });
+    }
+    let methods = ike::methods(object, "method").ok_or(Reported)?;
+    let at = object.key_span("method");
+    for method in &methods {
+        match method {
+            AuthMethod::PreSharedKey if !key => {
+                object.error(at, format!("`method` has PSK, but there is no `{PRESHARED}` key"));
+                return Err(Reported);
+            }
+            AuthMethod::Signature(row) if !certificate => {
+                object
+                    .error(at, format!("`method` has {}, but there is no `certificate`", row.hpux))
+                    .suggest("add certificate, key and ca, the paths of their files");
+                return Err(Reported);
+            }
+            _ => {}
+        }
+    }
+    if certificate && !methods.iter().any(|m| matches!(m, AuthMethod::Signature(_))) {
+        let at = object.key_span("certificate");
+        object.warning(at, "`certificate` is not used, as `method` has no signatures");
+    }
+    Ok(methods)
+}
+
+/// The files of certificates.
+fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Reported> {
+    if !object.has("certificate") {
+        for key in ["key", PASSPHRASE, "ca", "crl", "crl_policy"] {
+            if object.has(key) {
+                let at = object.key_span(key);
+                object.error(at, format!("`{key}` without `certificate`; expected our own certificate too"));
+                return Err(Reported);
+            }
+        }
+        return Ok(None);
+    }
+    let certificate = one_path(object, "certificate");
+    let key = if object.has("key") { one_path(object, "key").map(Some) } else { Ok(None) };
+    let authorities = paths(object, "ca");
+    if !object.has("ca") {
+        object
+            .missing("`ca` is missing; expected the file of the authority that issued the peer's certificate")
+            .suggest("add ca = \"/etc/caponier/ca.pem\"");
+    }
+    let crls = paths(object, "crl");
+    let words = [("strict", RevocationPolicy::Strict), ("relaxed", RevocationPolicy::Relaxed)];
+    let given = object.one_of("crl_policy", &words);
+    let crl_policy = match given {
+        Some(policy) => Ok(policy.value),
+        None if object.has("crl_policy") => Err(Reported),
+        None if object.has("crl") => Ok(RevocationPolicy::Strict),
+        None => Ok(RevocationPolicy::Relaxed),
+    };
+    let passphrase = match object.has(PASSPHRASE) {
+        true => {
+            object.string(PASSPHRASE, "text").map(|text| Some(Secret::copy_of(text.value.as_bytes()))).ok_or(Reported)
+        }
+        false => Ok(None),
+    };
+    let files = CertificateFiles {
+        certificate: certificate?,
+        key: key?,
+        passphrase: passphrase?,
+        authorities: authorities?,
+        crls: crls?,
+        crl_policy: crl_policy?,
+    };
+    if files.authorities.is_empty() {
+        return Err(Reported);
+    }
+    if files.crls.is_empty() {
+        if files.crl_policy == RevocationPolicy::Strict {
+            let at = object.key_span("crl_policy");
+            object
+                .error(at, "`crl_policy` is strict, but there is no `crl`, so that every peer would be refused")
+                .suggest("add crl, the authority's list, or write crl_policy = \"relaxed\"");
+            return Err(Reported);
+        }
+        if !object.has("crl_policy") {
+            let at = object.key_span("certificate");
+            object
+                .warning(at, "there is no `crl`: a certificate that was revoked is accepted")
+                .suggest("add crl, or write crl_policy = \"relaxed\" to say that this is meant");
+        }
+    }
+    Ok(Some(files))
+}
+
+fn path(object: &mut Object<'_, '_, '_>, key: &str, text: Located<&str>) -> Option<PathBuf> {
+    if text.value.is_empty() || text.value.contains('\0') {
+        object.error(text.at, format!("`{key}` is not a path; expected a file"));
+        return None;
+    }
+    let path = PathBuf::from(text.value);
+    if !path.is_absolute() {
+        object
+            .warning(text.at, format!("`{key}` {} depends on where the daemon is started", quoted(text.value)))
+            .suggest("write it from the root: /…");
+    }
+    Some(path)
+}
+
+fn one_path(object: &mut Object<'_, '_, '_>, key: &str) -> Result<PathBuf, Reported> {
+    let text = object.string(key, "the path of a file").ok_or(Reported)?;
+    path(object, key, text).ok_or(Reported)
+}
+
+/// One path or several; none if the key is not there.
+fn paths(object: &mut Object<'_, '_, '_>, key: &str) -> Result<Vec<PathBuf>, Reported> {
+    let Some(texts) = object.strings(key, "paths of files") else { return Ok(Vec::new()) };
+    let wanted = texts.value.len();
+    let paths: Vec<_> = texts.value.into_iter().filter_map(|text| path(object, key, text)).collect();
+    if paths.len() == wanted && wanted > 0 { Ok(paths) } else { Err(Reported) }
+}
 
 /// The key: `0x` and hex digits, or ASCII as it stands. Messages never show it.
 fn preshared(object: &mut Object<'_, '_, '_>) -> Result<Option<Secret>, Reported> {
@@ -84,7 +224,7 @@ fn preshared(object: &mut Object<'_, '_, '_>) -> Result<Option<Secret>, Reported
 }
 
 /// Octets of hexadecimal digits; the error does not show them.
-fn hexadecimal(digits: &str) -> Result<Vec<u8>, String> {
+pub(super) fn hexadecimal(digits: &str) -> Result<Vec<u8>, String> {
     if digits.is_empty() {
         return Err("is 0x and nothing more; expected hexadecimal digits after it".to_owned());
     }
@@ -96,73 +236,6 @@ fn hexadecimal(digits: &str) -> Result<Vec<u8>, String> {
     }
     let value = |c: u8| char::from(c).to_digit(16).unwrap_or(0) as u8;
     Ok(digits.as_bytes().chunks_exact(2).map(|pair| pair.iter().fold(0, |octet, c| octet << 4 | value(*c))).collect())
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum IdentityType {
-    Ipv4,
-    Ipv6,
-    Fqdn,
-    UserFqdn,
-    KeyId,
-}
-
-/// An identity and its type: both, or neither.
-fn identity(object: &mut Object<'_, '_, '_>, type_key: &str, id_key: &str) -> Result<Option<Identity>, Reported> {
-    let types = [
-        ("IPV4", IdentityType::Ipv4),
-        ("IPV6", IdentityType::Ipv6),
-        ("FQDN", IdentityType::Fqdn),
-        ("USER-FQDN", IdentityType::UserFqdn),
-        ("KEY-ID", IdentityType::KeyId),
-    ];
-    let kind = object.one_of(type_key, &types);
-    let id = object.string(id_key, "an identity");
-    for (key, other) in [(type_key, id_key), (id_key, type_key)] {
-        if object.has(key) && !object.has(other) {
-            let at = object.key_span(key);
-            object.error(at, format!("`{key}` without `{other}`; expected both or neither"));
-        }
-    }
-    if !object.has(type_key) && !object.has(id_key) {
-        return Ok(None);
-    }
-    let (kind, id) = (kind.ok_or(Reported)?, id.ok_or(Reported)?);
-    let wrong = |what: &str| format!("`{id_key}` is {}; expected {what}", quoted(id.value));
-    let read = match kind.value {
-        IdentityType::Ipv4 => {
-            id.value.parse::<Ipv4Addr>().map(|a| Identity::Address(IpAddr::V4(a))).map_err(|_| wrong("an IPv4 address"))
-        }
-        IdentityType::Ipv6 => {
-            id.value.parse::<Ipv6Addr>().map(|a| Identity::Address(IpAddr::V6(a))).map_err(|_| wrong("an IPv6 address"))
-        }
-        IdentityType::Fqdn if is_domain_name(id.value) => Ok(Identity::Fqdn(id.value.to_owned())),
-        IdentityType::Fqdn => Err(wrong("a domain name such as gw.example.com")),
-        IdentityType::UserFqdn => match id.value.split_once('@') {
-            Some((user, domain)) if is_word(user) && is_domain_name(domain) => {
-                Ok(Identity::UserFqdn(id.value.to_owned()))
-            }
-            _ => Err(wrong("a mail address such as admin@example.com")),
-        },
-        IdentityType::KeyId => match id.value.strip_prefix("0x") {
-            Some(digits) => hexadecimal(digits).map(Identity::KeyId).map_err(|e| format!("`{id_key}` {e}")),
-            None if is_word(id.value) => Ok(Identity::KeyId(id.value.as_bytes().to_vec())),
-            None => Err(wrong("ASCII characters, or 0x and hexadecimal digits")),
-        },
-    };
-    read.map(Some).map_err(|message| {
-        object.error(id.at, message);
-        Reported
-    })
-}
-
-fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic())
-}
-
-fn is_domain_name(text: &str) -> bool {
-    is_word(text)
-        && text.split('.').all(|l| !l.is_empty() && l.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)))
 }
 
 fn exchange(object: &mut Object<'_, '_, '_>) -> Option<()> {

@@ -10,7 +10,7 @@ use crate::sa::Lifetime;
 use crate::selector::AddressRange;
 use crate::transform::Limits;
 use crypto::IkeSuite;
-use crypto::table::{ENCRYPTIONS, Encryption, GROUPS, Group, HASHES, Hash, Status};
+use crypto::table::{ENCRYPTIONS, Encryption, GROUPS, Group, HASHES, Hash, SIGNATURES, Signature, Status};
 
 /// The proposal of a policy that names none.
 const DEFAULT_PROPOSAL: &str = "aes128-sha1-modp2048";
@@ -37,7 +37,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> IkeEntr
     let name = object.name();
     let priority = priority::read(&mut object);
     let remote = remote(&mut object);
-    let method = method(&mut object);
+    let methods = if object.has("auth") { methods(&mut object, "auth") } else { Some(Vec::new()) };
     let proposals = proposals(&mut object);
     let floor = if startup.allow_short_lifetimes { Limits::SHORT } else { Limits::HPUX }.seconds;
     let life = integer_or(&mut object, "life", floor..=u32::MAX - 1, DEFAULT_LIFE);
@@ -56,7 +56,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> IkeEntr
             remote: remote.as_ref()?.value,
             priority: 0,
             proposals: proposals?,
-            method: method?,
+            methods: methods?,
             lifetime: Lifetime { seconds: life?, kbytes: 0 },
             max_quick_modes: maxqm?,
             nat_traversal: nat_traversal?,
@@ -92,19 +92,43 @@ pub(super) fn remote(object: &mut Object<'_, '_, '_>) -> Option<Located<AddressR
     }
 }
 
-fn method(object: &mut Object<'_, '_, '_>) -> Option<AuthMethod> {
-    let methods = [("PSK", Some(AuthMethod::PreSharedKey)), ("RSASIG", None)];
-    match object.one_of("auth", &methods) {
-        Some(Located { value: Some(method), .. }) => Some(method),
-        Some(Located { value: None, at }) => {
-            object
-                .error(at, "`auth` RSASIG, signatures with certificates, is not supported in this version")
-                .suggest("write auth = \"PSK\" and give the [[auth]] record a `preshared` key");
-            None
+/// A list of authentication methods, `PSK` and names of signatures, the preferred one first.
+pub(super) fn methods(object: &mut Object<'_, '_, '_>, key: &str) -> Option<Vec<AuthMethod>> {
+    let usable = || SIGNATURES.iter().filter(|row| row.status != Status::Forbidden);
+    let names: Vec<&str> = core::iter::once("PSK").chain(usable().map(|row| row.hpux)).collect();
+    let expected = format!("one or more of {}", names.join(", "));
+    let texts = object.strings(key, &expected)?;
+    let mut methods = Vec::new();
+    for text in &texts.value {
+        let row = Signature::from_hpux(text.value).or_else(|| Signature::from_keyword(text.value));
+        let method = match row {
+            _ if text.value.eq_ignore_ascii_case("PSK") => AuthMethod::PreSharedKey,
+            Some(row) if row.status == Status::Forbidden => {
+                object.error(
+                    text.at,
+                    format!(
+                        "`{key}` is {}, which is never used: {}; expected {expected}",
+                        quoted(text.value),
+                        row.caveat
+                    ),
+                );
+                return None;
+            }
+            Some(row) => AuthMethod::Signature(row),
+            None => {
+                object
+                    .error(text.at, format!("`{key}` is {}; expected {expected}", quoted(text.value)))
+                    .suggest_if(did_you_mean(text.value, names.iter().copied()));
+                return None;
+            }
+        };
+        if methods.contains(&method) {
+            object.warning(text.at, format!("`{key}` has {method} twice"));
+        } else {
+            methods.push(method);
         }
-        None if object.has("auth") => None,
-        None => Some(AuthMethod::PreSharedKey),
     }
+    (!methods.is_empty()).then_some(methods)
 }
 
 fn integer_or(

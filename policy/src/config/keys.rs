@@ -94,14 +94,30 @@ pub(super) const IKE: Section = Section {
 pub(super) const AUTH: Section = Section {
     name: "auth",
     repeated: true,
-    keys: &["name", "remote", "preshared", "ltype", "lid", "rtype", "rid", "exchange"],
+    keys: &[
+        "name",
+        "remote",
+        "method",
+        "preshared",
+        "certificate",
+        "key",
+        "passphrase",
+        "ca",
+        "crl",
+        "crl_policy",
+        "ltype",
+        "lid",
+        "rtype",
+        "rid",
+        "exchange",
+    ],
     elsewhere: &[
         ("preshared_file", "write the key itself as `preshared`, and let only root read this file"),
         ("kmp", "every record is for IKEv1 in this version"),
         ("priority", "the most specific `remote` is used, whatever the order"),
         ("flags", NO_FLAGS),
-        ("local_method", "the method is `auth` of the [[ike]] policy"),
-        ("remote_method", "the method is `auth` of the [[ike]] policy"),
+        ("local_method", "in IKEv1 both sides use the same: write `method`"),
+        ("remote_method", "in IKEv1 both sides use the same: write `method`"),
     ],
 };
 
@@ -125,12 +141,14 @@ const NO_MANUAL_KEYS: &str = "there are no manual keys in this version: negotiat
 const NO_ICMP_IN_TUNNEL: &str =
     "the proxy IDs of IKEv1 cannot carry it (RFC 2407 4.6.2); select by type and code in the [[host]] policy";
 
-/// The one key whose value is a secret.
+/// The keys whose values are secrets.
 pub(super) const PRESHARED: &str = "preshared";
+pub(super) const PASSPHRASE: &str = "passphrase";
 
-/// Whether the value of a key may be shown: only when the key is known, and not the secret one.
+/// Whether the value of a key may be shown: only when the key is known, and not a secret one.
 pub(super) fn is_public(key: &str) -> bool {
-    let known = |k: &str| k != PRESHARED && SECTIONS.iter().any(|s| s.name == k || s.keys.contains(&k));
+    let secret = |k: &str| k == PRESHARED || k == PASSPHRASE;
+    let known = |k: &str| !secret(k) && SECTIONS.iter().any(|s| s.name == k || s.keys.contains(&k));
     key.split('.').all(|part| known(part.trim()))
 }
 
@@ -155,6 +173,7 @@ mod tests {
     #[test]
     fn only_known_keys_are_public() {
         assert!(is_public("source") && is_public("startup.mtu"));
+        assert!(!is_public(PASSPHRASE) && !is_public("auth.passphrase") && is_public("auth.certificate"));
         assert!(!is_public(PRESHARED) && !is_public("auth.preshared") && !is_public("preshraed") && !is_public(""));
     }
 }

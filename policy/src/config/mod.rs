@@ -8,7 +8,7 @@
 //! | step | where |
 //! |---|---|
 //! | TOML to tables, syntax errors | here |
-//! | one object each | `startup`, `host`, `tunnel`, `ike`, `auth` |
+//! | one object each | `startup`, `host`, `tunnel`, `ike`, `auth` with `identity` |
 //! | values | `address`, `names`, `selectors`, `priority` |
 //! | names between objects, the sorted model | `resolve` |
 //! | what is legal but probably not meant | `advice`; `order`: policies that others take the packets of |
@@ -19,6 +19,7 @@ mod auth;
 mod cube;
 mod diagnostic;
 mod host;
+mod identity;
 mod ike;
 mod keys;
 pub mod model;
@@ -34,6 +35,7 @@ mod source;
 mod startup;
 mod tunnel;
 
+pub use crate::identity::{Identity, IdentityPattern};
 pub use diagnostic::{Diagnostic, Severity};
 pub use model::*;
 

@@ -4,9 +4,11 @@
 
 use crate::audit::Level;
 use crate::five_tuple::{Attachment, Direction, FiveTuple};
+use crate::identity::{Identity, IdentityPattern};
 use crate::sa::{Lifetime, Mode};
 use crate::selector::{AddressRange, Selector};
 use crate::transform::EspTransform;
+use crypto::table::Signature;
 use crypto::{IkeSuite, Secret};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -190,8 +192,8 @@ pub struct IkePolicy {
     pub priority: u32,
     /// Most preferred first; never empty.
     pub proposals: Vec<IkeSuite>,
-    /// How peers prove who they are.
-    pub method: AuthMethod,
+    /// How peers may prove who they are; empty: as the authentication record says.
+    pub methods: Vec<AuthMethod>,
     /// Lifetime of the ISAKMP SA in seconds, and no volume.
     pub lifetime: Lifetime,
     /// Quick modes one ISAKMP SA may protect; 0 is no limit. 1 is perfect forward secrecy for keys and identities.
@@ -204,11 +206,34 @@ pub struct IkePolicy {
     pub line: usize,
 }
 
-/// IKEv1 authentication method.
+/// IKEv1 authentication method (RFC 2409 appendix A).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// Pre-shared key, value 1 (RFC 2409 appendix A).
+    /// Pre-shared key, value 1.
     PreSharedKey,
+    /// Signatures with certificates.
+    Signature(&'static Signature),
+}
+
+impl AuthMethod {
+    /// The value of the Authentication Method attribute.
+    #[must_use]
+    pub fn ikev1(self) -> u16 {
+        match self {
+            Self::PreSharedKey => 1,
+            Self::Signature(row) => row.ikev1,
+        }
+    }
+}
+
+/// As HP-UX writes it: `PSK`, `RSASIG`.
+impl core::fmt::Display for AuthMethod {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::PreSharedKey => "PSK",
+            Self::Signature(row) => row.hpux,
+        })
+    }
 }
 
 /// When ESP goes in UDP.
@@ -229,27 +254,58 @@ pub struct AuthRecord {
     pub name: String,
     /// Peers it is for, by address.
     pub remote: AddressRange,
+    /// How it and we may prove who we are, the most preferred first; empty: nohow.
+    pub methods: Vec<AuthMethod>,
     /// The pre-shared key; decoded.
     pub preshared: Option<Secret>,
+    /// Where our certificate is, and whom we believe.
+    pub certificates: Option<CertificateFiles>,
     /// Who we say we are; `None`: our address.
     pub local_id: Option<Identity>,
+    /// We say that we are the owner of our certificate. Who that is stands in `local_id` once the files are read.
+    pub local_subject: bool,
     /// Who the peer must be; `None`: its address.
-    pub remote_id: Option<Identity>,
+    pub remote_id: Option<IdentityPattern>,
+    /// Encoded names of the authorities in the files, for certificate requests; empty until they are read.
+    pub authorities: Vec<Vec<u8>>,
     /// Line of the object in the file.
     pub line: usize,
 }
 
-/// An identity of phase 1 (RFC 2407 4.6.2).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Identity {
-    /// ID_IPV4_ADDR or ID_IPV6_ADDR.
-    Address(IpAddr),
-    /// ID_FQDN.
-    Fqdn(String),
-    /// ID_USER_FQDN.
-    UserFqdn(String),
-    /// ID_KEY_ID: opaque octets.
-    KeyId(Vec<u8>),
+impl AuthRecord {
+    /// The methods that a negotiation under `policy` may use, the most preferred first.
+    #[must_use]
+    pub fn methods_under(&self, policy: &IkePolicy) -> Vec<AuthMethod> {
+        let allowed = |m: &&AuthMethod| policy.methods.is_empty() || policy.methods.contains(m);
+        self.methods.iter().filter(allowed).copied().collect()
+    }
+}
+
+/// The files of an authentication record. Nothing has looked into them yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Our certificate, perhaps with those between it and the authority, and with the key.
+    pub certificate: PathBuf,
+    /// The private key, if it is not beside the certificate.
+    pub key: Option<PathBuf>,
+    /// What the key or container is encrypted with.
+    pub passphrase: Option<Secret>,
+    /// Authorities that we believe; never empty.
+    pub authorities: Vec<PathBuf>,
+    /// Certificate revocation lists.
+    pub crls: Vec<PathBuf>,
+    /// What if no list says whether a certificate is revoked.
+    pub crl_policy: RevocationPolicy,
+}
+
+/// What to do with a certificate of which no valid CRL tells whether it is revoked.
+/// One that a CRL revokes is refused always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationPolicy {
+    /// Refuse it.
+    Strict,
+    /// Accept it, and say so.
+    Relaxed,
 }
 
 impl Startup {
@@ -294,19 +350,5 @@ impl Config {
     /// The tunnel policies whose peer is at `peer`, in the order of the file.
     pub fn tunnels_to(&self, peer: IpAddr) -> impl Iterator<Item = &Arc<TunnelPolicy>> {
         self.tunnels.iter().filter(move |t| t.tdestination == peer)
-    }
-}
-
-impl core::fmt::Display for Identity {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Address(a) => write!(f, "{a}"),
-            Self::Fqdn(n) => write!(f, "{n}"),
-            Self::UserFqdn(n) => write!(f, "{n}"),
-            Self::KeyId(k) => {
-                f.write_str("0x")?;
-                k.iter().try_for_each(|b| write!(f, "{b:02x}"))
-            }
-        }
     }
 }

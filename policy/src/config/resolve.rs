@@ -6,7 +6,7 @@ use super::advice;
 use super::auth::AuthEntry;
 use super::host::{Action, HostEntry};
 use super::ike::IkeEntry;
-use super::model::{AuthRecord, Config, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
+use super::model::{AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
 use super::nearest::did_you_mean;
 use super::object::quoted;
 use super::priority;
@@ -34,8 +34,13 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
     let auths = auths(&entries.auths);
     let ike_peers = Peers::new(entries.ikes.iter().map(|e| e.remote.as_ref().map(|r| r.value)));
     let auth_peers = Peers::new(entries.auths.iter().map(|e| e.remote.as_ref().map(|r| r.value)));
+    // The first by priority of those for a peer.
+    let ike_of = |peer| {
+        let first = ike_peers.of(peer).min_by_key(|place| ike_priorities.get(*place))?;
+        entries.ikes.get(first)?.policy.as_ref()
+    };
     for tunnel in &entries.tunnels {
-        negotiable(tunnel, &ike_peers, &auth_peers, &entries.auths, report);
+        negotiable(tunnel, &ike_peers, ike_of, &auth_peers, &entries.auths, report);
     }
     same_proxy_ids(&entries.tunnels, report);
     // Advice compares objects with each other: of wrong ones it would only say nonsense.
@@ -199,7 +204,14 @@ impl Peers {
 }
 
 /// Every tunnel can be negotiated: there is an IKE policy and a key for its peer.
-fn negotiable(tunnel: &TunnelEntry, ikes: &Peers, auths: &Peers, entries: &[AuthEntry], report: &mut Report<'_>) {
+fn negotiable<'e>(
+    tunnel: &TunnelEntry,
+    ikes: &Peers,
+    ike_of: impl Fn(IpAddr) -> Option<&'e IkePolicy>,
+    auths: &Peers,
+    entries: &[AuthEntry],
+    report: &mut Report<'_>,
+) {
     let Some(policy) = &tunnel.policy else { return };
     let peer = policy.tdestination;
     if ikes.of(peer).next().is_none() {
@@ -221,16 +233,45 @@ fn negotiable(tunnel: &TunnelEntry, ikes: &Peers, auths: &Peers, entries: &[Auth
             (best, best_size) = (Some((entry, record)), size(&remote.value));
         }
     }
-    if let Some((entry, record)) = best
-        && record.preshared.is_none()
-    {
+    if let Some(best) = best {
+        agreed_method(tunnel, peer, ike_of(peer), best, report);
+    }
+}
+
+/// The IKE policy and the authentication record of a peer have a method in common.
+fn agreed_method(
+    tunnel: &TunnelEntry,
+    peer: IpAddr,
+    ike: Option<&IkePolicy>,
+    (entry, record): (&AuthEntry, &AuthRecord),
+    report: &mut Report<'_>,
+) {
+    let who = format!("{} (line {}) is for the peer {peer}", entry.label, record.line);
+    if record.methods.is_empty() {
         report
             .missing(
                 tunnel.peer_at,
                 &tunnel.label,
-                format!("{} (line {}) is for the peer {peer} but has no `preshared` key", entry.label, record.line),
+                format!("{who} but has no `preshared` key, and no `certificate` either"),
             )
             .suggest("add preshared = \"…\" to it");
+    } else if let Some(ike) = ike
+        && record.methods_under(ike).is_empty()
+    {
+        let listed = |methods: &[AuthMethod]| methods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        report
+            .error(
+                tunnel.peer_at,
+                &tunnel.label,
+                format!(
+                    "{who} and has {}, but `auth` of ike `{}` (line {}) is {}",
+                    listed(&record.methods),
+                    ike.name,
+                    ike.line,
+                    listed(&ike.methods)
+                ),
+            )
+            .suggest("name the same method in both, or leave `auth` out");
     }
 }
 

@@ -126,7 +126,8 @@ fn classify(line: &str) -> Line {
     if let Some(equals) = line.find('=') {
         let key = line.get(..equals).unwrap_or("").trim();
         // A second `=` may belong to a second key on the same line.
-        let one_key = line.matches('=').count() == 1 && !line.to_ascii_lowercase().contains("preshar");
+        let lower = line.to_ascii_lowercase();
+        let one_key = line.matches('=').count() == 1 && !lower.contains("preshar") && !lower.contains("passphr");
         return if one_key && super::keys::is_public(key) {
             Line::Harmless
         } else {

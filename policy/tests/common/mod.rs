@@ -137,7 +137,7 @@ impl Rules {
             remote: range(remote),
             priority: 10,
             proposals: Vec::new(),
-            method: AuthMethod::PreSharedKey,
+            methods: Vec::new(),
             lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
             max_quick_modes: 100,
             nat_traversal: NatTraversal::Auto,
@@ -147,9 +147,13 @@ impl Rules {
         self.auths.push(Arc::new(AuthRecord {
             name: format!("auth-{remote}"),
             remote: range(remote),
+            methods: key.iter().map(|_| AuthMethod::PreSharedKey).collect(),
             preshared: key.map(Secret::copy_of),
+            certificates: None,
             local_id: None,
+            local_subject: false,
             remote_id: None,
+            authorities: Vec::new(),
             line: 1,
         }));
         self

@@ -260,6 +260,7 @@ impl Node {
             }
             Output::Audit(event) => self.audit.push((now, format!("{} {}", event.level, event.text))),
             Output::PeerMoved { .. } | Output::IsakmpKeys { .. } => {}
+            Output::Sign { .. } | Output::Judge { .. } => panic!("{}: its peers have keys", self.address),
         }
         None
     }

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::config_file::{self, Unusable, count, listed};
+use crate::report::auth::crl_policy;
 use crate::report::document::VERSION;
 use crate::report::from_model;
 use clap::{Parser, Subcommand};
@@ -66,8 +67,8 @@ pub(super) fn configure(args: Args, out: &mut dyn Write) -> Result<(), Failure> 
 }
 
 fn check(options: &Options, out: &mut dyn Write) -> Result<(), Failure> {
-    let (diagnostics, checked) = match config_file::read(&options.file) {
-        Ok(checked) => (checked.warnings.clone(), Some(checked)),
+    let (diagnostics, loaded) = match config_file::load(&options.file) {
+        Ok(loaded) => (loaded.warnings.clone(), Some(loaded)),
         Err(Unusable::Invalid(diagnostics)) => (diagnostics, None),
         Err(unreadable) => return Err(Failure::new(unreadable)),
     };
@@ -80,12 +81,12 @@ fn check(options: &Options, out: &mut dyn Write) -> Result<(), Failure> {
             diagnostics: &'a [Diagnostic],
         }
         let file = options.file.display().to_string();
-        json(out, &Document { version: VERSION, file, valid: checked.is_some(), diagnostics: &diagnostics })?;
+        json(out, &Document { version: VERSION, file, valid: loaded.is_some(), diagnostics: &diagnostics })?;
     } else if !diagnostics.is_empty() {
         writeln!(out, "{}", listed(&diagnostics))?;
     }
-    match checked {
-        Some(checked) if !options.json => Ok(writeln!(out, "{}", contents(&options.file, &checked.config))?),
+    match loaded {
+        Some(loaded) if !options.json => Ok(writeln!(out, "{}", contents(&options.file, &loaded.config))?),
         Some(_) => Ok(()),
         None => Err(Failure::Negative),
     }
@@ -132,8 +133,11 @@ fn show_json(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             serde_json::json!({
                 "name": a.name,
                 "remote": a.remote.to_string(),
+                "methods": a.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "preshared": a.preshared.is_some(),
-                "local_id": a.local_id.as_ref().map(ToString::to_string),
+                "certificate": a.certificates.as_ref().map(|c| c.certificate.display().to_string()),
+                "crl_policy": a.certificates.as_ref().map(|c| crl_policy(c.crl_policy)),
+                "local_id": local_id(a),
                 "remote_id": a.remote_id.as_ref().map(ToString::to_string),
                 "line": a.line,
             })
@@ -238,13 +242,23 @@ fn tunnel(policy: &TunnelPolicy, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {
-    let key = if record.preshared.is_some() { "pre-shared key" } else { "no key" };
-    write!(out, "auth     {}: remote {}, {key}", record.name, record.remote)?;
-    if let Some(id) = &record.local_id {
+    let methods = if record.methods.is_empty() { "no key".into() } else { from_model::listed(&record.methods) };
+    write!(out, "auth     {}: remote {}, {methods}", record.name, record.remote)?;
+    if let Some(files) = &record.certificates {
+        let (certificate, policy) = (files.certificate.display(), crl_policy(files.crl_policy));
+        write!(out, ", certificate {certificate}, {policy} CRL policy")?;
+    }
+    if let Some(id) = local_id(record) {
         write!(out, ", local ID {id}")?;
     }
     if let Some(id) = &record.remote_id {
         write!(out, ", remote ID {id}")?;
     }
     writeln!(out)
+}
+
+/// Who we say we are, where the record says so.
+fn local_id(record: &AuthRecord) -> Option<String> {
+    let subject = record.local_subject.then(|| "owner of the certificate".to_owned());
+    record.local_id.as_ref().map(ToString::to_string).or(subject)
 }

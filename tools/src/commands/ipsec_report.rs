@@ -48,6 +48,9 @@ pub(super) struct Args {
     /// IKE policies
     #[arg(long)]
     ike: bool,
+    /// Authentication records: methods, identities, certificates
+    #[arg(long)]
+    auth: bool,
     /// Decisions in the SPD cache
     #[arg(long)]
     cache: bool,
@@ -150,6 +153,7 @@ impl Args {
             Section::Host => self.host.is_some(),
             Section::Tunnel => self.tunnel,
             Section::Ike => self.ike,
+            Section::Auth => self.auth,
             Section::Mad => self.mad || matches!(self.sa, Some(SaKind::Ike | SaKind::Both)),
             Section::Sad => self.sad || matches!(self.sa, Some(SaKind::Ipsec | SaKind::Both)),
             // Before the entries, or else behind the interfaces.

@@ -3,6 +3,7 @@
 
 use super::export::KeyExport;
 use super::ike_ports::{Arrivals, IkePorts};
+use super::judge::{Judge, Question, Task};
 use super::network::Network;
 use super::reports;
 use super::startup::StartError;
@@ -12,6 +13,7 @@ use super::waiting::Waiting;
 use crate::audit_log::AuditLog;
 use crate::control::Request;
 use crate::control::server::{Responder, Server};
+use crate::credentials::CredentialStore;
 use crate::wall_clock::Date;
 use crypto::Entropy;
 use datapath::sa::SaEvent;
@@ -48,6 +50,7 @@ pub(super) struct Parts {
     pub(super) config_file: PathBuf,
     pub(super) config: Arc<Config>,
     pub(super) preshared: PresharedKeys,
+    pub(super) credentials: CredentialStore,
     pub(super) clock: Clock,
     pub(super) entropy: SystemEntropy,
     pub(super) ike_ports: IkePorts,
@@ -61,6 +64,9 @@ pub(super) struct Daemon {
     pub(super) config: Arc<Config>,
     pub(super) config_loaded: Date,
     pub(super) preshared: PresharedKeys,
+    pub(super) credentials: CredentialStore,
+    /// Once it runs.
+    judge: Option<Judge>,
     pub(super) clock: Clock,
     entropy: SystemEntropy,
     pub(super) engine: Engine,
@@ -89,6 +95,8 @@ impl Daemon {
             config: parts.config,
             config_loaded: Date::now(),
             preshared: parts.preshared,
+            credentials: parts.credentials,
+            judge: None,
             clock: parts.clock,
             entropy: parts.entropy,
             engine,
@@ -111,6 +119,8 @@ impl Daemon {
         let socket = control.socket().display().to_string();
         tokio::spawn(control.run(to_requests));
         let mut events = forward(self.datapath.events());
+        let (judge, mut answers) = Judge::start().map_err(StartError::Thread)?;
+        self.judge = Some(judge);
         let on = |kind| signal(kind).map_err(StartError::Signals);
         let (mut terminate, mut interrupt, mut hangup) =
             (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
@@ -132,6 +142,7 @@ impl Daemon {
             tokio::select! {
                 arrived = self.ike_ports.arrived() => self.arrived(arrived),
                 Some(event) = events.recv() => self.event(event),
+                Some(answer) = answers.recv() => self.command(answer),
                 Some((request, responder)) = requests.recv() => self.request(request, responder, network).await,
                 () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
                 _ = housekeeping.tick() => self.keep_house(network).await,
@@ -232,6 +243,13 @@ impl Daemon {
                     let secret = self.preshared.secret(&auth_record);
                     self.command(Command::Secret { token, secret });
                 }
+                Output::Sign { token, auth_record, method, hash } => {
+                    self.ask(token, &auth_record, Task::Sign { method, hash });
+                }
+                Output::Judge { token, auth_record, method, hash, signature, claim, certificates, expected } => {
+                    let task = Task::Judge { method, hash, signature, claim, certificates, expected };
+                    self.ask(token, &auth_record, task);
+                }
                 Output::InstallPair { inbound, outbound } => self.install(&inbound, &outbound),
                 Output::ActivateOutbound { pair } => self.activate(pair),
                 Output::PeerMoved { pair, remote } => {
@@ -257,6 +275,15 @@ impl Daemon {
                     self.exported(|export| export.isakmp(initiator_cookie, &encryption_key));
                 }
             }
+        }
+    }
+
+    /// Has a question answered; where nobody can, the negotiation ends by its time.
+    fn ask(&mut self, token: u64, auth_record: &str, task: Task) {
+        let credentials = self.credentials.of(auth_record).cloned();
+        let question = Question { token, credentials, task };
+        if let Some(refusal) = self.judge.as_ref().and_then(|judge| judge.ask(question)) {
+            self.command(refusal);
         }
     }
 

@@ -8,6 +8,7 @@ mod daemon;
 mod export;
 mod huge_pages;
 mod ike_ports;
+mod judge;
 mod network;
 mod reports;
 mod requests;

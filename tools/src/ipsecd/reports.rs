@@ -9,14 +9,15 @@ use crate::net::Interface;
 use crate::report::cache::MOST_TOP;
 use crate::report::from_model;
 use crate::report::{
-    BypassEntry, CacheAction, CacheRecord, CacheSa, CacheSaState, CacheSelection, CacheTable, CounterMap, Direction,
-    Filters, HostPolicyReport, HostScope, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyState, Record, Role,
-    SaLife, SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelError, TunnelReport, TunnelState,
+    AuthReport, BypassEntry, CacheAction, CacheRecord, CacheSa, CacheSaState, CacheSelection, CacheTable, CounterMap,
+    Direction, Filters, HostPolicyReport, HostScope, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyState,
+    Record, Role, SaLife, SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelError, TunnelReport,
+    TunnelState,
 };
 use crate::wall_clock::Date;
 use ike::report::{IsakmpReport, PairReport, PairState};
 use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
-use policy::config::HostAction;
+use policy::config::{AuthRecord, HostAction};
 use policy::counters::Counter;
 use policy::five_tuple::Ports;
 use policy::sa::{Lifetime, Mode};
@@ -56,6 +57,7 @@ pub(super) async fn answer(
             Section::Host => hosts(daemon, &interfaces, filters.host),
             Section::Tunnel => tunnels(daemon).map(|t| Record::Tunnel(Box::new(t))).collect(),
             Section::Ike => from_model::ike_policies(&daemon.config).into_iter().map(Record::Ike).collect(),
+            Section::Auth => auths(daemon),
             Section::Mad => isakmp_sas(daemon),
             Section::Sad => ipsec_sas(daemon),
             Section::CacheTable => vec![Record::CacheTable(Box::new(cache_table(&daemon.shared.cache)))],
@@ -290,13 +292,16 @@ fn nat(state: ike::NatState) -> &'static str {
     }
 }
 
+fn auths(daemon: &Daemon) -> Vec<Record> {
+    let credentials = |name: &str| daemon.credentials.of(name).map(|c| &**c);
+    let report = |auth: &Arc<AuthRecord>| AuthReport::new(auth, credentials(&auth.name));
+    daemon.config.auths.iter().map(|auth| Record::Auth(Box::new(report(auth)))).collect()
+}
+
 fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
     let now = daemon.clock.now();
     let record = |(sequence_number, sa): (u32, IsakmpReport)| {
         let hexadecimal = |cookie: [u8; 8]| format!("{:016x}", u64::from_be_bytes(cookie));
-        let auth = daemon.config.auths.iter().find(|a| a.name == sa.auth_record);
-        let local_id =
-            auth.and_then(|a| a.local_id.as_ref()).map_or_else(|| sa.local.ip().to_string(), ToString::to_string);
         let max = daemon.config.ikes.iter().find(|p| p.name == sa.policy).map(|p| p.max_quick_modes);
         Record::Mad(Box::new(IsakmpSa {
             sequence_number,
@@ -312,10 +317,11 @@ fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
             remote: sa.remote.into(),
             initiator_cookie: hexadecimal(sa.initiator_cookie),
             responder_cookie: Some(sa.responder_cookie).filter(|c| *c != [0; 8]).map(hexadecimal),
-            authentication_method: Some("PSK".into()),
+            authentication_method: sa.method.map(|m| m.to_string()),
             proposal: sa.suite.as_ref().map(Into::into),
-            local_id: Some(local_id),
+            local_id: Some(sa.local_identity.to_string()),
             remote_id: sa.peer_identity.as_ref().map(ToString::to_string),
+            remote_certificate: sa.peer_certificate.as_ref().map(Into::into),
             nat: sa.established.map(|_| nat(sa.nat).into()),
             lifetime: sa.lifetime.map(|l| life(l, now, sa.established, None, sa.expires)).unwrap_or_default(),
             quick_modes: Some(sa.quick_modes),

@@ -145,8 +145,8 @@ impl Daemon {
         let refused = |e: &dyn core::fmt::Display| {
             Refusal::new(RefusalKind::Invalid, format!("{e}\nThe configuration in force stays."))
         };
-        let checked = match config_file::read(&self.config_file) {
-            Ok(checked) => checked,
+        let loaded = match config_file::load(&self.config_file) {
+            Ok(loaded) => loaded,
             Err(e) => {
                 let reason = e.to_string();
                 self.say(&PolicyEvent::ConfigurationInvalid {
@@ -155,7 +155,7 @@ impl Daemon {
                 return Err(refused(&e));
             }
         };
-        let config = Arc::new(checked.config);
+        let config = Arc::new(loaded.config);
         let fixed = needs_restart(&self.config.startup, &config.startup);
         if !fixed.is_empty() {
             let text = format!(
@@ -176,6 +176,7 @@ impl Daemon {
         }
         self.export = export;
         self.preshared = PresharedKeys::from_config(&config);
+        self.credentials = loaded.credentials;
         self.audit.set_level(config.startup.audit_level);
         self.tun_mtu = mtu;
         let mut events = Vec::new();
@@ -199,7 +200,7 @@ impl Daemon {
             self.config.hosts.len(),
             self.config.tunnels.len()
         );
-        for warning in checked.warnings {
+        for warning in loaded.warnings {
             text.push_str(&format!("\n{warning}"));
         }
         Ok(text)

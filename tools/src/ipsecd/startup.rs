@@ -10,9 +10,10 @@ use super::ike_ports::IkePorts;
 use super::network::{Network, NetworkError};
 use super::system::{Clock, SystemEntropy, forbid_core_dumps};
 use crate::audit_log::{AuditLog, AuditOptions};
-use crate::config_file;
+use crate::config_file::{self, Loaded};
 use crate::control::run_dir;
 use crate::control::server::{BindError, Server};
+use crate::credentials::CredentialStore;
 use crate::net::MARK;
 use datapath::{Datapath, DatapathConfig, Shared};
 use keys::PresharedKeys;
@@ -51,20 +52,22 @@ pub(super) enum StartError {
     Worker { worker: &'static str, error: String },
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
 }
 
 /// Starts the daemon, runs it until it is told to stop, and cleans up.
 pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<PathBuf>) -> Result<(), StartError> {
     forbid_core_dumps().map_err(StartError::CoreDumps)?;
-    let checked = config_file::read(config_file)?;
-    for warning in &checked.warnings {
+    let Loaded { config, credentials, warnings } = config_file::load(config_file)?;
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let config = Arc::new(checked.config);
+    let config = Arc::new(config);
     let control = Server::bind(&run_dir(named_run_dir))?;
     let mut network = Network::open()?;
     network.close(&config)?;
-    match carry_traffic(config_file, config, control, &mut network).await {
+    match carry_traffic(config_file, config, credentials, control, &mut network).await {
         Ok(()) => Ok(network.withdraw().await?),
         // What is to be protected must not go in the clear because of, say, a port in use.
         Err(e) => Err(StartError::Guarded(Box::new(e))),
@@ -80,6 +83,7 @@ pub(super) async fn withdraw(named_run_dir: Option<PathBuf>) -> Result<(), Start
 async fn carry_traffic(
     config_file: &Path,
     config: Arc<Config>,
+    credentials: CredentialStore,
     control: Server,
     network: &mut Network,
 ) -> Result<(), StartError> {
@@ -107,6 +111,7 @@ async fn carry_traffic(
     let mut daemon = Daemon::new(Parts {
         config_file: config_file.to_path_buf(),
         preshared: PresharedKeys::from_config(&config),
+        credentials,
         config,
         clock,
         entropy,

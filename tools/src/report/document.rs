@@ -65,6 +65,7 @@ impl<'a> Document<'a> {
                     Record::Host(r) => json(self.out, separator, r)?,
                     Record::Tunnel(r) => json(self.out, separator, r)?,
                     Record::Ike(r) => json(self.out, separator, r)?,
+                    Record::Auth(r) => json(self.out, separator, r)?,
                     Record::Mad(r) => json(self.out, separator, r)?,
                     Record::Sad(r) => json(self.out, separator, r)?,
                     Record::CacheTable(r) => json(self.out, "", r)?,

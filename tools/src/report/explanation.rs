@@ -91,9 +91,10 @@ fn tunnel(out: &mut dyn Write, step: &TunnelStep) -> io::Result<()> {
     match &step.auth_record {
         Some(auth) => {
             let key = if auth.preshared { "yes" } else { "no" };
+            let methods = Some(auth.methods.join(", ")).filter(|m| !m.is_empty());
             row(out, &[("Record Name", is(&auth.name)), ("Remote IP Addr", is(&auth.remote))])?;
             row(out, &[("Local ID", is(&auth.local_id)), ("Remote ID", is(&auth.remote_id))])?;
-            row(out, &[("Pre-shared key", is(key))])
+            row(out, &[("Pre-shared key", is(key)), ("Authentication Method", methods)])
         }
         None => writeln!(out, "None for {}: negotiations fail.", step.tdestination),
     }

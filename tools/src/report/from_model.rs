@@ -156,10 +156,10 @@ fn ike_policy(policy: &IkePolicy) -> IkePolicyReport {
         name: policy.name.clone(),
         priority: policy.priority,
         remote: policy.remote.to_string(),
-        authentication_method: match policy.method {
-            AuthMethod::PreSharedKey => "PSK",
-        }
-        .into(),
+        authentication_method: match policy.methods.as_slice() {
+            [] => "as the auth record".into(),
+            methods => listed(methods),
+        },
         proposals: policy.proposals.iter().map(IkeProposal::from).collect(),
         lifetime_seconds: policy.lifetime.seconds,
         max_quick_modes: policy.max_quick_modes,
@@ -172,6 +172,11 @@ fn ike_policy(policy: &IkePolicy) -> IkePolicyReport {
         keepalive_seconds: policy.keepalive_seconds,
         line: Some(policy.line),
     }
+}
+
+/// `RSASIG, PSK`.
+pub(crate) fn listed(methods: &[AuthMethod]) -> String {
+    methods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The bypass list.

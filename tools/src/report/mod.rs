@@ -4,6 +4,7 @@
 //! as text in HP-UX style or as one JSON document. A field that is not known is absent; it is never
 //! made up. JSON names are snake_case and stable: fields may be added, not renamed.
 
+pub mod auth;
 pub mod cache;
 pub mod document;
 pub mod explanation;
@@ -14,6 +15,7 @@ pub mod sa;
 pub mod status;
 pub mod text;
 
+pub use auth::{AuthReport, CertificateReport, OwnCertificate};
 pub use cache::{CacheAction, CacheFilter, CacheRecord, CacheSa, CacheSaState, CacheSelection, CacheTable, PageKind};
 pub use policy::{
     BypassEntry, HostPolicyReport, IkePolicyReport, IkeProposal, PolicyAction, PolicyState, SaPair, SelectorReport,
@@ -41,6 +43,8 @@ pub enum Section {
     Tunnel,
     /// IKE policies.
     Ike,
+    /// Authentication records.
+    Auth,
     /// ISAKMP (main mode) SAs.
     Mad,
     /// IPsec (quick mode) SAs.
@@ -53,12 +57,13 @@ pub enum Section {
 
 impl Section {
     /// What `ipsec_report` shows when nothing is named.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ip,
         Self::Bypass,
         Self::Host,
         Self::Tunnel,
         Self::Ike,
+        Self::Auth,
         Self::Mad,
         Self::Sad,
         Self::CacheTable,
@@ -75,6 +80,7 @@ impl Section {
             Self::Host => "host",
             Self::Tunnel => "tunnel",
             Self::Ike => "ike",
+            Self::Auth => "auth",
             Self::Mad => "mad",
             Self::Sad => "sad",
             Self::CacheTable => "cache_table",
@@ -126,6 +132,8 @@ pub enum Record {
     Tunnel(Box<TunnelReport>),
     /// Of [`Section::Ike`].
     Ike(IkePolicyReport),
+    /// Of [`Section::Auth`].
+    Auth(Box<AuthReport>),
     /// Of [`Section::Mad`].
     Mad(Box<IsakmpSa>),
     /// Of [`Section::Sad`].
@@ -147,6 +155,7 @@ impl Record {
             Self::Host(_) => Section::Host,
             Self::Tunnel(_) => Section::Tunnel,
             Self::Ike(_) => Section::Ike,
+            Self::Auth(_) => Section::Auth,
             Self::Mad(_) => Section::Mad,
             Self::Sad(_) => Section::Sad,
             Self::CacheTable(_) => Section::CacheTable,

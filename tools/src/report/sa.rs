@@ -81,6 +81,9 @@ pub struct IsakmpSa {
     /// Who the peer proved to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_id: Option<String>,
+    /// The certificate that it proved that with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_certificate: Option<super::CertificateReport>,
     /// Where NAT traversal found a NAT: `none`, `local`, `remote`, `both`, `forced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<String>,

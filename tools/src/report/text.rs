@@ -2,9 +2,9 @@
 
 use super::form::{banner, counters, heading, is, list, may, may_in, row, yes_no};
 use super::{
-    BypassEntry, CacheAction, CacheRecord, CacheSaState, CacheTable, Direction, HostPolicyReport, IkePolicyReport,
-    IkeProposal, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyAction, PolicyState, Record, Role, SaLife,
-    SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelReport, TunnelState,
+    AuthReport, BypassEntry, CacheAction, CacheRecord, CacheSaState, CacheTable, Direction, HostPolicyReport,
+    IkePolicyReport, IkeProposal, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyAction, PolicyState, Record,
+    Role, SaLife, SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelReport, TunnelState,
 };
 use ::policy::config::names;
 use std::io::{self, Write};
@@ -18,6 +18,7 @@ pub fn record(out: &mut dyn Write, record: &Record) -> io::Result<()> {
         Record::Host(r) => host(out, r),
         Record::Tunnel(r) => tunnel(out, r),
         Record::Ike(r) => ike(out, r),
+        Record::Auth(r) => auth(out, r),
         Record::Mad(r) => isakmp_sa(out, r),
         Record::Sad(r) => ipsec_sa(out, r),
         Record::CacheTable(r) => cache_table(out, r),
@@ -34,6 +35,7 @@ pub fn empty(out: &mut dyn Write, section: Section) -> io::Result<()> {
         Section::Host => ("Host Policy Rule", "No host policies."),
         Section::Tunnel => ("Tunnel Policy Rule", "No tunnel policies."),
         Section::Ike => ("IKE Policy Rule", "No IKE policies."),
+        Section::Auth => ("Auth Record", "No authentication records."),
         Section::Mad => ("ISAKMP/MM SA", "No ISAKMP/MM SAs."),
         Section::Sad => ("IPSec SA", "No IPSec SAs."),
         Section::CacheTable => ("Cache", "Nothing is known of it."),
@@ -217,6 +219,28 @@ fn ike(out: &mut dyn Write, r: &IkePolicyReport) -> io::Result<()> {
     Ok(())
 }
 
+fn auth(out: &mut dyn Write, r: &AuthReport) -> io::Result<()> {
+    banner(out, "Auth Record")?;
+    row(out, &[("Record Name", is(&r.name)), ("Configuration line", is(r.line))])?;
+    let (address, prefix) = split_prefix(&r.remote);
+    row(out, &[("Remote IP Addr", is(address)), ("Prefix", prefix)])?;
+    let key = if r.preshared { "yes" } else { "no" };
+    row(out, &[("Authentication Method", is(&r.authentication_method)), ("Pre-shared key", is(key))])?;
+    let address = "the IP address";
+    let (local, remote) = (r.local_id.as_deref().unwrap_or(address), r.remote_id.as_deref().unwrap_or(address));
+    row(out, &[("Local ID", is(local)), ("Remote ID", is(remote))])?;
+    if let Some(certificate) = &r.certificate {
+        row(out, &[("Certificate", is(&certificate.name.subject)), ("Serial", is(&certificate.name.serial))])?;
+        row(out, &[("Issuer", is(&certificate.name.issuer))])?;
+        row(out, &[("Not Before", is(&certificate.not_before)), ("Not After", is(&certificate.not_after))])?;
+        row(out, &[("File", is(&certificate.file))])?;
+    }
+    for authority in &r.authorities {
+        row(out, &[("Authority", is(authority))])?;
+    }
+    row(out, &[("CRL Policy", may(&r.crl_policy))])
+}
+
 fn ike_proposal(out: &mut dyn Write, r: &IkeProposal) -> io::Result<()> {
     row(out, &[("Encryption Algorithm", is(&r.encryption)), ("Hash Algorithm", is(&r.hash))])?;
     row(out, &[("Oakley Group", is(r.group)), ("Keyword", is(&r.keyword))])
@@ -240,6 +264,10 @@ fn isakmp_sa(out: &mut dyn Write, r: &IsakmpSa) -> io::Result<()> {
     row(out, &[("Initiator Cookie", is(&r.initiator_cookie)), ("Responder Cookie", may(&r.responder_cookie))])?;
     row(out, &[("Local ID", may(&r.local_id)), ("Remote ID", may(&r.remote_id))])?;
     row(out, &[("Authentication Method", may(&r.authentication_method)), ("NAT", may(&r.nat))])?;
+    if let Some(certificate) = &r.remote_certificate {
+        row(out, &[("Remote Certificate", is(&certificate.subject)), ("Serial", is(&certificate.serial))])?;
+        row(out, &[("Issuer", is(&certificate.issuer))])?;
+    }
     if let Some(proposal) = &r.proposal {
         ike_proposal(out, proposal)?;
     }

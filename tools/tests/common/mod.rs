@@ -248,6 +248,43 @@ fn ike() -> Vec<Record> {
     })]
 }
 
+fn auth() -> Vec<Record> {
+    let keyed = AuthReport {
+        name: "b".into(),
+        remote: "10.77.0.2".into(),
+        authentication_method: "PSK".into(),
+        preshared: true,
+        local_id: None,
+        remote_id: None,
+        certificate: None,
+        authorities: vec![],
+        crl_policy: None,
+        line: 40,
+    };
+    let certified = AuthReport {
+        name: "peers".into(),
+        remote: "10.77.0.0/24".into(),
+        authentication_method: "ECDSA256, PSK".into(),
+        local_id: Some("gw.example.com".into()),
+        remote_id: Some("C=DE, O=Lab, *".into()),
+        certificate: Some(OwnCertificate {
+            name: CertificateReport {
+                subject: "C=DE, O=Lab, CN=gw".into(),
+                serial: "0af3".into(),
+                issuer: "C=DE, CN=CA".into(),
+            },
+            not_before: "2026-01-01T00:00:00Z".into(),
+            not_after: "2027-01-01T00:00:00Z".into(),
+            file: "/etc/caponier/gw.pem".into(),
+        }),
+        authorities: vec!["C=DE, CN=CA".into(), "C=DE, CN=Other CA".into()],
+        crl_policy: Some("strict".into()),
+        line: 45,
+        ..keyed.clone()
+    };
+    [keyed, certified].map(Box::new).map(Record::Auth).into()
+}
+
 fn mad() -> Vec<Record> {
     let established = IsakmpSa {
         sequence_number: 1,
@@ -264,6 +301,11 @@ fn mad() -> Vec<Record> {
         local_id: Some("10.77.0.1".into()),
         // A peer may call itself what it likes.
         remote_id: Some("evil\u{1b}[2J".into()),
+        remote_certificate: Some(CertificateReport {
+            subject: "C=DE, CN=evil\u{1b}[2J".into(),
+            serial: "0af3".into(),
+            issuer: "C=DE, CN=CA".into(),
+        }),
         nat: Some("remote".into()),
         lifetime: SaLife {
             seconds: Some(28_800),
@@ -286,6 +328,7 @@ fn mad() -> Vec<Record> {
         proposal: None,
         local_id: None,
         remote_id: None,
+        remote_certificate: None,
         nat: None,
         lifetime: SaLife::default(),
         quick_modes: None,
@@ -419,6 +462,7 @@ pub(crate) fn of(section: Section) -> Vec<Record> {
         Section::Host => host(),
         Section::Tunnel => tunnel(),
         Section::Ike => ike(),
+        Section::Auth => auth(),
         Section::Mad => mad(),
         Section::Sad => sad(),
         Section::CacheTable => cache_table(),

@@ -1,0 +1,230 @@
+//! One X.509 certificate, read once: what IKE has to know of it (RFC 4945, RFC 5280).
+
+use crypto::table::Signature;
+use policy::identity::{DistinguishedName, Identity, NameAttribute, attribute_keyword};
+use policy::trust::CertificateName;
+use std::net::IpAddr;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
+
+/// Octets of the longest certificate that is looked at.
+const LONGEST: usize = 65_536;
+
+/// A certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    der: Vec<u8>,
+    name: CertificateName,
+    subject: DistinguishedName,
+    issuer: Vec<u8>,
+    serial: Vec<u8>,
+    /// Seconds since 1970.
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
+    method: Option<&'static Signature>,
+    key_algorithm: String,
+    public_key: Vec<u8>,
+    /// Whether the key usage allows signatures; none if there is no such extension.
+    pub(crate) signs: Option<bool>,
+    /// Extended key usage, as object identifiers.
+    pub(crate) purposes: Option<Vec<String>>,
+    pub(crate) is_authority: bool,
+    names: Vec<Identity>,
+}
+
+impl Certificate {
+    /// Reads DER.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a clause.
+    pub fn parse(der: &[u8]) -> Result<Self, String> {
+        if der.len() > LONGEST {
+            return Err(format!("it has {} octets; expected at most {LONGEST}", der.len()));
+        }
+        let (rest, x509) = X509Certificate::from_der(der).map_err(|e| format!("it is no X.509 certificate ({e})"))?;
+        if !rest.is_empty() {
+            return Err(format!("{} octets follow the certificate", rest.len()));
+        }
+        let subject = distinguished_name(x509.subject());
+        let name = CertificateName {
+            subject: subject.to_string(),
+            serial: x509.raw_serial().iter().map(|octet| format!("{octet:02x}")).collect(),
+            issuer: distinguished_name(x509.issuer()).to_string(),
+        };
+        let key = x509.public_key();
+        let algorithm = key.algorithm.algorithm.to_id_string();
+        let parameters = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
+        let mut certificate = Self {
+            der: der.to_vec(),
+            name,
+            issuer: x509.issuer().as_raw().to_vec(),
+            serial: x509.raw_serial().to_vec(),
+            not_before: x509.validity().not_before.timestamp(),
+            not_after: x509.validity().not_after.timestamp(),
+            method: Signature::from_key(&algorithm, parameters.as_deref()),
+            key_algorithm: parameters.unwrap_or(algorithm),
+            public_key: key.subject_public_key.data.to_vec(),
+            signs: None,
+            purposes: None,
+            is_authority: x509.is_ca(),
+            names: vec![Identity::Name(subject.clone())],
+            subject,
+        };
+        for extension in x509.extensions() {
+            certificate.extend(extension.parsed_extension(), &extension.oid.to_id_string())?;
+        }
+        Ok(certificate)
+    }
+
+    fn extend(&mut self, extension: &ParsedExtension<'_>, oid: &str) -> Result<(), String> {
+        match extension {
+            ParsedExtension::KeyUsage(usage) => self.signs = Some(usage.digital_signature() || usage.non_repudiation()),
+            ParsedExtension::ExtendedKeyUsage(usage) => {
+                let mut purposes: Vec<String> = usage.other.iter().map(|oid| oid.to_id_string()).collect();
+                let known = [
+                    (usage.any, ANY_PURPOSE),
+                    (usage.server_auth, "1.3.6.1.5.5.7.3.1"),
+                    (usage.client_auth, "1.3.6.1.5.5.7.3.2"),
+                    (usage.code_signing, "1.3.6.1.5.5.7.3.3"),
+                    (usage.email_protection, "1.3.6.1.5.5.7.3.4"),
+                    (usage.time_stamping, "1.3.6.1.5.5.7.3.8"),
+                    (usage.ocsp_signing, "1.3.6.1.5.5.7.3.9"),
+                ];
+                purposes.extend(known.iter().filter(|(there, _)| *there).map(|(_, oid)| (*oid).to_owned()));
+                self.purposes = Some(purposes);
+            }
+            ParsedExtension::SubjectAlternativeName(names) => {
+                self.names.extend(names.general_names.iter().filter_map(identity));
+            }
+            ParsedExtension::SubjectKeyIdentifier(identifier) => {
+                self.names.push(Identity::KeyId(identifier.0.to_vec()));
+            }
+            ParsedExtension::ParseError { error } => return Err(format!("its extension {oid} is malformed ({error})")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The encoding.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// What tells it from all others.
+    #[must_use]
+    pub fn name(&self) -> &CertificateName {
+        &self.name
+    }
+
+    /// Its owner.
+    #[must_use]
+    pub fn subject(&self) -> &DistinguishedName {
+        &self.subject
+    }
+
+    /// From when on it is valid, in seconds since 1970.
+    #[must_use]
+    pub fn not_before(&self) -> i64 {
+        self.not_before
+    }
+
+    /// Until when it is valid, in seconds since 1970.
+    #[must_use]
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
+    /// Encoding of its issuer's name.
+    pub(crate) fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
+
+    pub(crate) fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    /// How its key signs, if the algorithm is known here.
+    #[must_use]
+    pub fn method(&self) -> Option<&'static Signature> {
+        self.method
+    }
+
+    /// Name of its key's kind, for messages.
+    pub(crate) fn key_kind(&self) -> &str {
+        self.method.map_or(&self.key_algorithm, |method| method.keyword)
+    }
+
+    /// subjectPublicKey.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// Whether it names itself as its issuer, as roots do.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.subject.der() == self.issuer
+    }
+
+    /// Whether it is for the owner of this identity (RFC 4945 3.1): subject, subjectAltName, or subjectKeyIdentifier.
+    #[must_use]
+    pub fn certifies(&self, identity: &Identity) -> bool {
+        // A certificate may leave its subject empty, which is nobody's name.
+        let nobody = matches!(identity, Identity::Name(name) if name.attributes().is_empty());
+        !nobody && self.names.iter().any(|own| own.is_same(identity))
+    }
+
+    /// The identities that it is for, for messages.
+    #[must_use]
+    pub fn identities(&self) -> String {
+        let shown: Vec<_> = self.names.iter().take(8).map(ToString::to_string).collect();
+        shown.join("; ")
+    }
+}
+
+/// anyExtendedKeyUsage (RFC 5280 4.2.1.12).
+pub(crate) const ANY_PURPOSE: &str = "2.5.29.37.0";
+
+/// The identity of IKE that a name in subjectAltName is.
+fn identity(name: &GeneralName<'_>) -> Option<Identity> {
+    match name {
+        GeneralName::DNSName(name) => Some(Identity::Fqdn((*name).to_owned())),
+        GeneralName::RFC822Name(name) => Some(Identity::UserFqdn((*name).to_owned())),
+        GeneralName::IPAddress(octets) => match <[u8; 4]>::try_from(*octets) {
+            Ok(v4) => Some(Identity::Address(IpAddr::from(v4))),
+            Err(_) => <[u8; 16]>::try_from(*octets).ok().map(|v6| Identity::Address(IpAddr::from(v6))),
+        },
+        GeneralName::DirectoryName(name) => Some(Identity::Name(distinguished_name(name))),
+        _ => None,
+    }
+}
+
+fn distinguished_name(name: &X509Name<'_>) -> DistinguishedName {
+    let attributes = name.iter_attributes().map(|attribute| NameAttribute {
+        kind: attribute_keyword(&attribute.attr_type().to_id_string()).to_owned(),
+        value: match attribute.as_str() {
+            Ok(text) => text.to_owned(),
+            // As RFC 4514 2.4 writes what has no text.
+            Err(_) => attribute.as_slice().iter().fold("#".to_owned(), |out, octet| out + &format!("{octet:02x}")),
+        },
+    });
+    DistinguishedName::new(name.as_raw().to_vec(), attributes.collect())
+}
+
+/// Reads an encoded name.
+///
+/// # Errors
+/// What is wrong with it, as a clause.
+pub fn parse_name(der: &[u8]) -> Result<DistinguishedName, String> {
+    match X509Name::from_der(der) {
+        Ok(([], name)) => Ok(distinguished_name(&name)),
+        Ok((rest, _)) => Err(format!("{} octets follow the name", rest.len())),
+        Err(e) => Err(format!("it is no distinguished name ({e})")),
+    }
+}
+
+/// An encoded name for a message.
+pub(crate) fn name_text(der: &[u8]) -> String {
+    parse_name(der).map_or_else(|what| format!("({what})"), |name| name.to_string())
+}

@@ -1,0 +1,113 @@
+//! Authentication records: who we are to a peer, who it must be, and how either proves it.
+
+use crate::report::from_model::listed;
+use crate::wall_clock::Date;
+use keys::Credentials;
+use policy::config::{AuthRecord, RevocationPolicy};
+use policy::trust::CertificateName;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+
+/// What tells one certificate from all others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateReport {
+    /// Distinguished name of its owner.
+    pub subject: String,
+    /// Its number, hexadecimal.
+    pub serial: String,
+    /// Distinguished name of who issued it.
+    pub issuer: String,
+}
+
+/// Our certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCertificate {
+    /// Which it is.
+    #[serde(flatten)]
+    pub name: CertificateReport,
+    /// From when on it is valid, UTC, RFC 3339.
+    pub not_before: String,
+    /// Until when, UTC, RFC 3339.
+    pub not_after: String,
+    /// The file.
+    pub file: String,
+}
+
+/// An authentication record. It never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthReport {
+    /// Name.
+    pub name: String,
+    /// Peers it is for.
+    pub remote: String,
+    /// How both sides may prove who they are, the most preferred first: `RSASIG, PSK`.
+    pub authentication_method: String,
+    /// Whether there is a pre-shared key.
+    pub preshared: bool,
+    /// Who we say we are; absent: our address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_id: Option<String>,
+    /// Who the peer must be; absent: its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_id: Option<String>,
+    /// Our certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<OwnCertificate>,
+    /// Distinguished names of the authorities that are believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorities: Vec<String>,
+    /// `strict` or `relaxed`, with certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_policy: Option<String>,
+    /// Line of the configuration file.
+    pub line: usize,
+}
+
+impl From<&CertificateName> for CertificateReport {
+    fn from(name: &CertificateName) -> Self {
+        Self { subject: name.subject.clone(), serial: name.serial.clone(), issuer: name.issuer.clone() }
+    }
+}
+
+impl AuthReport {
+    /// A record, and what its files hold once they are read.
+    #[must_use]
+    pub fn new(record: &AuthRecord, credentials: Option<&Credentials>) -> Self {
+        let certificate = record.certificates.as_ref().zip(credentials).map(|(files, credentials)| {
+            let own = credentials.certificate();
+            OwnCertificate {
+                name: own.name().into(),
+                not_before: date(own.not_before()),
+                not_after: date(own.not_after()),
+                file: files.certificate.display().to_string(),
+            }
+        });
+        Self {
+            name: record.name.clone(),
+            remote: record.remote.to_string(),
+            authentication_method: listed(&record.methods),
+            preshared: record.preshared.is_some(),
+            local_id: record.local_id.as_ref().map(ToString::to_string),
+            remote_id: record.remote_id.as_ref().map(ToString::to_string),
+            certificate,
+            authorities: credentials.map(Credentials::authority_names).unwrap_or_default(),
+            crl_policy: record.certificates.as_ref().map(|files| crl_policy(files.crl_policy).to_owned()),
+            line: record.line,
+        }
+    }
+}
+
+/// The word of the configuration.
+#[must_use]
+pub const fn crl_policy(policy: RevocationPolicy) -> &'static str {
+    match policy {
+        RevocationPolicy::Strict => "strict",
+        RevocationPolicy::Relaxed => "relaxed",
+    }
+}
+
+/// Seconds since 1970; certificates of before then are shown as of then.
+fn date(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    Date::of(SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)).rfc3339()
+}
