@@ -40,8 +40,10 @@ pub struct Tunnel {
     pub ike: Vec<String>,
     /// Phase-2 transforms, with or without lifetime.
     pub esp: Vec<String>,
-    /// The pre-shared key.
+    /// The pre-shared key; empty: none.
     pub preshared: String,
+    /// More lines of the authentication record, e.g. `certificate = "/…"`.
+    pub more_auth: String,
     /// More lines of the tunnel policy, e.g. `start = "boot"`.
     pub more: String,
     /// More lines of the IKE policy, e.g. `life = 60`.
@@ -61,6 +63,7 @@ impl Tunnel {
             ike: vec![case.ike.into()],
             esp: vec![case.esp.into()],
             preshared: PRESHARED.into(),
+            more_auth: String::new(),
             more: String::new(),
             more_ike: String::new(),
         }
@@ -115,6 +118,8 @@ action = {esp:?}
             );
             if !peers.contains(remote) {
                 peers.push(*remote);
+                let key = if preshared.is_empty() { String::new() } else { format!("preshared = \"{preshared}\"") };
+                let more_auth = &t.more_auth;
                 let _ = write!(
                     text,
                     "
@@ -127,7 +132,8 @@ proposals = {ike:?}
 [[auth]]
 name = \"{name}\"
 remote = \"{remote}\"
-preshared = \"{preshared}\"
+{key}
+{more_auth}
 "
                 );
             }
@@ -385,6 +391,7 @@ mod tests {
                 ike: vec![case.ike.into()],
                 esp: vec![format!("{}/20", case.esp)],
                 preshared: PRESHARED.into(),
+                more_auth: String::new(),
                 more: "start = \"boot\"".into(),
                 more_ike: "nat_traversal = \"force\"\nlife = 60".into(),
             };

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod judge;
 pub mod lab;
 pub mod need;
+pub mod pki;
 pub mod process;
 pub mod simulation;
 pub mod strongswan;

@@ -20,6 +20,8 @@ pub enum Need {
     Cc,
     /// nft.
     Nft,
+    /// openssl.
+    OpenSsl,
 }
 
 /// Path of charon in Debian.
@@ -49,6 +51,7 @@ impl Need {
             }
             Self::Cc => program("cc", "gcc libc6-dev"),
             Self::Nft => program("nft", "nftables"),
+            Self::OpenSsl => program("openssl", "openssl"),
         }
     }
 }

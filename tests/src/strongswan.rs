@@ -16,7 +16,7 @@ use std::process::Command;
 
 /// Plugins of charon but for the one that does ESP. The order is that of preference.
 const PLUGINS: &str = "random nonce openssl aes sha1 sha2 md5 hmac kdf gcm ccm ctr gmp curve25519 drbg pem pkcs1 pkcs8 \
-                       x509 pubkey constraints";
+                       x509 pubkey revocation constraints";
 
 /// What does charon's ESP.
 #[derive(Clone, Debug)]
@@ -45,6 +45,10 @@ pub struct Connection {
     pub remote_ts: String,
     /// The pre-shared key.
     pub preshared: String,
+    /// Who it says it is.
+    pub local_id: String,
+    /// Who the peer must be.
+    pub remote_id: String,
     /// How it authenticates itself.
     pub local_auth: String,
     /// How the peer must.
@@ -67,6 +71,8 @@ impl Connection {
             local_ts: me.network(),
             remote_ts: peer.network(),
             preshared: PRESHARED.into(),
+            local_id: me.outer().to_string(),
+            remote_id: peer.outer().to_string(),
             local_auth: "auth = psk".into(),
             remote_auth: "auth = psk".into(),
             // Rekeying is done when a test says so.
@@ -77,6 +83,7 @@ impl Connection {
 
     fn text(&self) -> String {
         let Self { local, remote, ike, esp, local_ts, remote_ts, preshared, local_auth, remote_auth, .. } = self;
+        let (local_id, remote_id) = (&self.local_id, &self.remote_id);
         let (more, more_child) = (&self.more, &self.more_child);
         format!(
             "connections {{ lab {{
@@ -86,9 +93,9 @@ impl Connection {
   proposals = {ike}
   {more}
   local {{ {local_auth}
-    id = {local} }}
+    id = {local_id} }}
   remote {{ {remote_auth}
-    id = {remote} }}
+    id = {remote_id} }}
   children {{ net {{
     mode = tunnel
     local_ts = {local_ts}
