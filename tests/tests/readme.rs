@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
-use crypto::table::{ENCRYPTIONS, GROUPS, HASHES, INTEGRITIES, Status};
+use crypto::table::{ENCRYPTIONS, GROUPS, HASHES, INTEGRITIES, SIGNATURES, Status};
 use policy::config::Config;
 use std::fmt::Write;
 
@@ -35,6 +35,7 @@ fn table() -> String {
     );
     row("IKE hash and PRF", names(HASHES.iter().map(|h| (h.keyword, h.status))));
     row("Diffie-Hellman groups", names(GROUPS.iter().map(|g| (g.keyword, g.status))));
+    row("Signatures", names(SIGNATURES.iter().map(|s| (s.keyword, s.status))));
     out.push('\n');
     out
 }
