@@ -212,3 +212,50 @@ impl<const W: usize, const S: usize> Bucket<W, S> {
         self.state.store((state & !LOCKED).wrapping_add(CHANGE), Release);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    /// What the models show for all orders of few steps, with many steps: two keys take turns in
+    /// the one place of a bucket, and a look-up of one never has the value of the other.
+    #[test]
+    fn a_torn_read_is_thrown_away() {
+        const KEYS: [[u64; 5]; 2] = [[1; 5], [2; 5]];
+        let bucket: Bucket<5, 1> = zeroed();
+        bucket.put(&KEYS[0], 1, |_| {});
+        let done = AtomicBool::new(false);
+        let (found, wrong) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    bucket.replace(0, &KEYS[1], 2);
+                    bucket.replace(0, &KEYS[0], 1);
+                }
+            });
+            // Under Miri few steps are many.
+            let looks = if cfg!(miri) { 1_000 } else { 2_000_000 };
+            let (mut found, mut wrong) = ([0u32; 2], 0);
+            for look in 0..looks {
+                match bucket.find(&KEYS[look % 2]).value {
+                    0 => {}
+                    value if value as usize == look % 2 + 1 => found[look % 2] += 1,
+                    _ => wrong += 1,
+                }
+            }
+            // Nothing above panics: the writer would never end.
+            done.store(true, Relaxed);
+            (found, wrong)
+        });
+        assert_eq!(wrong, 0, "values of another key");
+        assert!(found[0] > 0 && found[1] > 0, "the keys were hardly there: {found:?}");
+    }
+
+    fn zeroed<const W: usize, const S: usize>() -> Bucket<W, S> {
+        Bucket {
+            state: AtomicU32::new(0),
+            values: core::array::from_fn(|_| AtomicU32::new(0)),
+            keys: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))),
+        }
+    }
+}
