@@ -53,6 +53,7 @@ fn config(set: &RuleSet) -> Config {
             selectors: vec![selector.clone()],
             interface: None,
             action: HostAction::Discard,
+            exclusive: false,
             cache_share: None,
             line: 1,
         })

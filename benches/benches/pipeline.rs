@@ -58,6 +58,7 @@ fn host(near: u8, suite: EspSuite) -> Arc<Shared> {
         lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
         tunnel: "t".into(),
         pair: 1,
+        session: None,
     };
     shared
         .install_pair(&spec(Direction::Inbound, far), &spec(Direction::Outbound, near), &[7; 16])

@@ -3,6 +3,7 @@
 use crate::sa::SaEvent;
 use policy::five_tuple::FiveTuple;
 use policy::limits::LimitEvent;
+use policy::session::Session;
 use std::net::{IpAddr, SocketAddr};
 
 /// One thing that happened.
@@ -13,6 +14,8 @@ pub enum Event {
     Acquire {
         /// Index of the tunnel in the SPD.
         tunnel: u32,
+        /// The session that is to have a pair of its own, if the SA is not to be shared.
+        session: Option<Session>,
         /// The first packet that waits.
         tuple: FiveTuple,
     },

@@ -11,6 +11,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod replay;
 pub mod sa;
+pub mod sessions;
 pub mod shared;
 #[cfg(test)]
 mod testing;

@@ -107,6 +107,9 @@ pub fn pair(
     if inbound.tunnel != outbound.tunnel {
         return not_a_pair("tunnel");
     }
+    if inbound.session != outbound.session {
+        return not_a_pair("session");
+    }
     for spec in [inbound, outbound] {
         if spec.spi <= 255 {
             return Err(SaError::ReservedSpi { spi: spec.spi });

@@ -2,6 +2,7 @@
 //! cache, SAs, counters. Workers only read; the daemon changes it under them.
 
 use crate::sa::{InboundSa, OutboundSa, SaError, pair};
+use crate::sessions::{Lane, Sessions};
 use policy::cache::{HashKey, SpdCache};
 use policy::config::Config;
 use policy::counters::{Counters, WorkerCounters};
@@ -25,10 +26,11 @@ pub struct Shared {
     pub cache: Arc<SpdCache>,
     /// Inbound SAs by SPI.
     pub inbound: Sad<InboundSa>,
-    /// Outbound SAs by tunnel.
+    /// Outbound SAs by tunnel; those of sessions are apart.
     pub outbound: Outbound<OutboundSa>,
     /// What became of every packet.
     pub counters: Counters,
+    pub(crate) sessions: Sessions,
     pairs: Mutex<HashMap<u64, Pair>>,
     held: Mutex<HashMap<u32, u64>>,
 }
@@ -46,6 +48,14 @@ pub struct Pair {
     pub outbound: Arc<OutboundSa>,
     /// Whether packets may be sent with it.
     pub active: bool,
+}
+
+impl Pair {
+    /// What it is used for.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        Lane { tunnel: self.tunnel, session: self.outbound.spec().session }
+    }
 }
 
 /// Why a pair cannot be installed, activated or removed.
@@ -91,6 +101,7 @@ impl Shared {
             inbound: Sad::new(),
             outbound: Outbound::new(),
             counters: Counters::new(WORKERS),
+            sessions: Sessions::default(),
             pairs: Mutex::new(HashMap::new()),
             held: Mutex::new(HashMap::new()),
         }
@@ -109,6 +120,9 @@ impl Shared {
             Entry::Occupied(_) => Err(PairError::Exists(pair.id)),
             Entry::Vacant(free) => {
                 self.inbound.insert(inbound.spi, Arc::clone(&pair.inbound))?;
+                if pair.lane().session.is_some() {
+                    self.sessions.add(pair.lane(), pair.id);
+                }
                 free.insert(pair.clone());
                 Ok(pair)
             }
@@ -127,12 +141,15 @@ impl Shared {
         }
         pair.active = true;
         let pair = pair.clone();
-        let (tunnel, spi) = (pair.tunnel, pair.outbound.spec().spi);
-        self.outbound.install(tunnel, id, Arc::clone(&pair.outbound));
-        let forgotten = |p: &&mut Pair| p.active && p.id != id && p.tunnel == tunnel && p.outbound.spec().spi == spi;
+        let (lane, spi) = (pair.lane(), pair.outbound.spec().spi);
+        match lane.session {
+            None => self.outbound.install(lane.tunnel, id, Arc::clone(&pair.outbound)),
+            Some(_) => self.sessions.activate(lane, id, Arc::clone(&pair.outbound)),
+        }
+        let forgotten = |p: &&mut Pair| p.active && p.id != id && p.lane() == lane && p.outbound.spec().spi == spi;
         for older in pairs.values_mut().filter(forgotten) {
             older.active = false;
-            self.outbound.retire(tunnel, older.id);
+            self.retire(&lane, older.id);
         }
         Ok(pair)
     }
@@ -143,10 +160,34 @@ impl Shared {
         let mut pairs = self.pairs();
         let pair = pairs.remove(&id).ok_or(PairError::Unknown(id))?;
         if pair.active {
-            self.outbound.retire(pair.tunnel, id);
+            self.retire(&pair.lane(), id);
         }
+        self.sessions.remove(&pair.lane(), id);
         self.inbound.remove(pair.inbound.spec().spi);
         Ok(pair)
+    }
+
+    fn retire(&self, lane: &Lane, pair: u64) {
+        match lane.session {
+            None => {
+                self.outbound.retire(lane.tunnel, pair);
+            }
+            Some(_) => self.sessions.retire(lane, pair),
+        }
+    }
+
+    /// Whether there is an SA that packets can be sent with.
+    pub(crate) fn has(&self, lane: &Lane) -> bool {
+        match lane.session {
+            None => self.outbound.has(lane.tunnel),
+            Some(_) => self.sessions.current(lane).is_some(),
+        }
+    }
+
+    /// Sessions with an SA pair of their own, or that wait for one.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Replaces the policies, and the limits of the cache with them. Returns

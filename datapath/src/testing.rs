@@ -132,6 +132,7 @@ impl Agreement {
             lifetime: Lifetime { seconds: 28_800, kbytes: self.kbytes },
             tunnel: Arc::clone(&self.tunnel),
             pair: self.seed,
+            session: None,
         };
         (spec(Direction::Inbound, !near), spec(Direction::Outbound, near))
     }
@@ -197,6 +198,7 @@ pub(crate) fn add_host(config: &mut Config, selectors: Vec<Selector>, action: Ho
         selectors,
         interface: None,
         action,
+        exclusive: false,
         cache_share: None,
         line: 1,
     }));

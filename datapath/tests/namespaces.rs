@@ -144,7 +144,7 @@ fn the_first_packet_waits_for_its_sa() {
         sa.send_to(&[n], sb.local_addr().unwrap()).unwrap();
     }
     let event = a.events.recv_timeout(PATIENCE).unwrap();
-    let Event::Acquire { tunnel, tuple } = event else { panic!("{event:?}") };
+    let Event::Acquire { tunnel, tuple, .. } = event else { panic!("{event:?}") };
     assert_eq!(tuple.destination, b.inner(layout));
     until("three packets held", || a.datapath.held(tunnel) == 3);
     a.establish(&b, layout, 1);

@@ -9,6 +9,7 @@ use crypto::{EspSuite, IkeSuite};
 use policy::config::{AuthMethod, Identity, StartMode};
 use policy::sa::{Lifetime, UdpEncapsulation};
 use policy::selector::Selector;
+use policy::session::Session;
 use policy::time::Timestamp;
 use policy::trust::CertificateName;
 use std::net::SocketAddr;
@@ -127,6 +128,8 @@ pub struct PairReport {
     pub pair: u64,
     /// Name of the tunnel policy.
     pub tunnel: Arc<str>,
+    /// The session whose pair it is, if it is not shared.
+    pub session: Option<Session>,
     /// How far it is.
     pub state: PairState,
     /// Our role in the quick mode that made it.

@@ -63,6 +63,9 @@ named! {
         /// Other fragments of its packet did not come, and policies look at the
         /// ports that only the first one shows (RFC 4301 7.3).
         FragmentsMissing = "fragments_missing",
+        /// A policy gives each session an SA pair of its own, and this session has no name in
+        /// quick mode: its protocol or a port is 0, which means all there (RFC 2407 4.6.2).
+        SessionUnnamable = "session_unnamable",
         /// The SPD cache is at its hard limit and has no entry for it.
         SpdHardLimit = "spd_hard_limit",
         /// The policy that decides has as many entries in the SPD cache as it may have, and none for it.
@@ -77,6 +80,8 @@ named! {
         HoldQueueFull = "hold_queue_full",
         /// The SA it waited for could not be negotiated.
         NegotiationFailed = "negotiation_failed",
+        /// Its session is to have an SA pair of its own, and there are as many as may be.
+        SessionLimit = "session_limit",
         /// No SA, and the policy leaves the negotiation to the peer.
         NoSa = "no_sa",
         /// The SA has no sequence number left (RFC 4303 3.3.3).
@@ -119,6 +124,8 @@ named! {
         /// It came through a tunnel, and the ordered policies say that packets like
         /// it come another way: through another tunnel, or in the clear (RFC 4301 5.2).
         WrongTunnel = "wrong_tunnel",
+        /// Its session is to have an SA pair of its own and it came through another, or the reverse.
+        WrongSession = "wrong_session",
         /// Congestion was experienced outside, and the inner packet cannot say so (RFC 6040 4.2).
         EcnIllegal = "ecn_illegal",
         /// A datagram for the IKE daemon, which is too far behind to take more.

@@ -36,6 +36,9 @@ pub struct Explanation {
     /// The tunnel, if the policy has one, also when the packet is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelStep>,
+    /// Its session has an SA pair of its own (EXCLUSIVE).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub exclusive: bool,
     /// Host policies after the one that decided which cover the packet too: they
     /// would decide if the order were another.
     pub overridden: Vec<String>,
@@ -212,10 +215,11 @@ impl Spd {
             action: match verdict.decision {
                 Decision::Bypass | Decision::Pass => Action::Pass,
                 Decision::Discard => Action::Discard,
-                Decision::Protect { .. } => Action::Secure,
+                Decision::Protect { .. } | Decision::ProtectExclusive { .. } => Action::Secure,
             },
             drop_reason: verdict.reason.map(|r| r.name().to_owned()),
             tunnel,
+            exclusive: decider.is_some_and(|h| h.exclusive),
             overridden: overridden.iter().filter(|h| outcome(h) == Outcome::Match).map(|h| h.name.clone()).collect(),
             summary: Vec::new(),
             warnings: self.hollowed_by_bypass(bypassed, tuple, direction),
@@ -383,6 +387,11 @@ fn summary(e: &Explanation) -> Vec<String> {
              at ports; with the first fragment of its packet it goes where that one goes"
                 .to_owned()
         }
+        (Action::Discard, Some("session_unnamable"), _) => {
+            "it is dropped (session_unnamable): each session is to have an SA pair of its own (EXCLUSIVE), and quick \
+             mode has no name for port or protocol 0, which mean all there"
+                .to_owned()
+        }
         (_, reason, _) => format!("it is dropped ({})", reason.unwrap_or("policy_discard")),
     });
     if let Some(t) = e.tunnel.as_ref().filter(|_| e.action == Action::Secure) {
@@ -402,6 +411,9 @@ fn summary(e: &Explanation) -> Vec<String> {
                 format!("negotiated with IKE policy `{}` and authentication record `{}`", ike.name, auth.name)
             }
         });
+    }
+    if e.exclusive && e.action == Action::Secure {
+        out.push("its session has an SA pair of its own (EXCLUSIVE)".to_owned());
     }
     if !e.overridden.is_empty() {
         let names: Vec<_> = e.overridden.iter().map(|n| format!("`{n}`")).collect();

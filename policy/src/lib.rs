@@ -15,6 +15,7 @@ pub mod limits;
 pub mod sa;
 pub mod sad;
 pub mod selector;
+pub mod session;
 pub mod spd;
 pub mod spi;
 mod sync;

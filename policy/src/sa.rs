@@ -2,6 +2,7 @@
 
 use crate::five_tuple::Direction;
 use crate::selector::Selector;
+use crate::session::Session;
 use crypto::{EspSuite, Secret};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,4 +84,6 @@ pub struct SaSpec {
     pub tunnel: Arc<str>,
     /// Joins the two SAs of a pair: the same for both.
     pub pair: u64,
+    /// The session whose pair it is, if it is not shared; `selector` is then the session's.
+    pub session: Option<Session>,
 }

@@ -34,11 +34,13 @@
 
 use crate::bypass::BypassList;
 use crate::classifier::{Classifier, Coverage, HiddenPorts, coverage};
+use crate::config::names::has_ports;
 use crate::config::{Config, DefaultAction, HostAction, HostPolicy, TunnelPolicy};
 use crate::counters::DropReason;
 use crate::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use crate::sa::Mode;
 use crate::selector::{PortSelector, Selector};
+use crate::session::Session;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -63,6 +65,24 @@ pub enum Decision {
         /// See [`Spd::tunnel`].
         tunnel: u32,
     },
+    /// As [`Decision::Protect`], but each [session](Session) through an SA pair of its
+    /// own, whose selectors are populated from the packet (RFC 4301 4.4.1.2, PFP).
+    /// The packet has a session.
+    ProtectExclusive {
+        /// See [`Spd::tunnel`].
+        tunnel: u32,
+    },
+}
+
+impl Decision {
+    /// The tunnel that it leads into or out of.
+    #[must_use]
+    pub fn tunnel(self) -> Option<u32> {
+        match self {
+            Self::Protect { tunnel } | Self::ProtectExclusive { tunnel } => Some(tunnel),
+            Self::Bypass | Self::Pass | Self::Discard => None,
+        }
+    }
 }
 
 /// A decision and where it comes from.
@@ -267,7 +287,7 @@ impl Spd {
         let undone = |policy: &u32| match self.action(*policy) {
             Decision::Bypass | Decision::Pass => false,
             Decision::Discard => true,
-            protect @ Decision::Protect { .. } => protect != verdict.decision,
+            protect @ (Decision::Protect { .. } | Decision::ProtectExclusive { .. }) => protect != verdict.decision,
         };
         let could_cover = |policy: &u32| {
             let host = &self.config.hosts[*policy as usize];
@@ -283,9 +303,15 @@ impl Spd {
     /// What a host policy says of a packet that it covers.
     fn apply(&self, policy: u32, tuple: &FiveTuple, direction: Direction) -> Verdict {
         let (action, cookie) = (self.action(policy), self.cookie(policy));
-        let Decision::Protect { tunnel } = action else { return Verdict::of(action, cookie) };
+        let Some(tunnel) = action.tunnel() else { return Verdict::of(action, cookie) };
         let fits = self.tunnel(tunnel).map_or(Coverage::Differs, |t| coverage(&t.selector, tuple, direction));
         match fits {
+            Coverage::Covers if matches!(action, Decision::ProtectExclusive { .. }) => {
+                match Session::of(tuple, direction) {
+                    Ok(_) => Verdict::of(action, cookie),
+                    Err(reason) => Verdict::drop(reason, cookie),
+                }
+            }
             Coverage::Covers => Verdict::of(action, cookie),
             Coverage::PortsHidden => Verdict::drop(DropReason::FragmentPortsHidden, cookie),
             Coverage::Differs => Verdict::drop(DropReason::OutsideTunnelSelector, cookie),
@@ -299,6 +325,7 @@ impl Spd {
             HostAction::Pass => Decision::Pass,
             HostAction::Discard => Decision::Discard,
             HostAction::Tunnel(_) => match self.host_tunnels[policy] {
+                Some(tunnel) if self.config.hosts[policy].exclusive => Decision::ProtectExclusive { tunnel },
                 Some(tunnel) => Decision::Protect { tunnel },
                 None => Decision::Discard,
             },
@@ -330,11 +357,17 @@ impl Spd {
                 Coverage::Differs => {}
                 Coverage::PortsHidden => return true,
                 Coverage::Covers => {
-                    let Decision::Protect { tunnel } = self.action(rule.policy) else { return false };
-                    // Transport mode takes whole packets alone (RFC 4303 3.3.4).
-                    return self.tunnel(tunnel).is_some_and(|t| {
-                        t.mode == Mode::Transport || coverage(&t.selector, &hidden, direction) == Coverage::PortsHidden
-                    });
+                    let action = self.action(rule.policy);
+                    let Some(tunnel) = action.tunnel().and_then(|tunnel| self.tunnel(tunnel)) else { return false };
+                    return match coverage(&tunnel.selector, &hidden, direction) {
+                        Coverage::PortsHidden => true,
+                        // Transport mode takes whole packets alone (RFC 4303 3.3.4).
+                        _ if tunnel.mode == Mode::Transport => true,
+                        Coverage::Covers => {
+                            matches!(action, Decision::ProtectExclusive { .. }) && has_ports(tuple.protocol)
+                        }
+                        Coverage::Differs => false,
+                    };
                 }
             }
         }
@@ -418,6 +451,12 @@ pub(crate) fn names_link_control(selector: &Selector) -> bool {
     names_a_type(selector)
         && !selector.local.is_ipv4()
         && matches!(selector.ports, PortSelector::Icmp { kind: (low, high), .. } if (low..=high).any(is_link_control_type))
+}
+
+/// Whether a host policy covers a packet, or could if the packet showed its ports.
+pub(crate) fn could_cover(host: &HostPolicy, tuple: &FiveTuple, direction: Direction) -> bool {
+    let could = |s| coverage(s, tuple, direction) != Coverage::Differs;
+    host.is_for(tuple.interface) && host.selectors.iter().any(could)
 }
 
 /// The current snapshot, replaced under its readers.

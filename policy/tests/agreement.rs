@@ -13,12 +13,20 @@ use policy::explain::{Action, DecidedBy, Outcome};
 use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::limits::Limits;
 use policy::selector::{AddressRange, PortSelector, Selector};
+use policy::session::Session;
 use policy::spd::{COOKIE_DEFAULT, Decision, SharedSpd, Spd, Verdict};
 use policy::time::Timestamp;
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many configurations are tried, each with about so many packets: as many as make `CAPONIER_CASES`
+/// pairs of both, which may be millions; without it, few enough for every day.
+fn cases(usual: u32, packets: u32) -> u32 {
+    let number = |n: std::ffi::OsString| n.to_str().and_then(|n| n.parse::<u32>().ok()).expect("a number");
+    std::env::var_os("CAPONIER_CASES").map_or(usual, |n| number(n).div_ceil(packets))
+}
 
 // Few values, so that rules and packets meet often.
 const ADDRESSES: u32 = 6;
@@ -88,17 +96,22 @@ fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let host = (prop::collection::vec(selector(), 1..3), 0..7usize, prop::option::weighted(0.3, interface()));
+    let interface = prop::option::weighted(0.3, interface());
+    let host = (prop::collection::vec(selector(), 1..3), 0..10usize, interface);
     (prop::collection::vec(host, 0..9), tunnels(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
         |(hosts, tunnels, discard, bypass)| {
             let mut rules = Rules::new();
-            for (n, (selectors, action, interface)) in hosts.into_iter().enumerate() {
-                let action = match action {
+            for (n, (selectors, action_number, interface)) in hosts.into_iter().enumerate() {
+                let action = match action_number {
                     0 | 1 => HostAction::Pass,
                     2 | 3 => HostAction::Discard,
-                    tunnel => HostAction::Tunnel(Arc::clone(&tunnels[tunnel - 4])),
+                    tunnel => HostAction::Tunnel(Arc::clone(&tunnels[(tunnel - 4) % 3])),
                 };
+                let exclusive = action_number >= 7;
                 rules = rules.host(&format!("h{n}"), selectors, action).on(interface);
+                if exclusive {
+                    rules = rules.exclusive();
+                }
             }
             if discard {
                 rules = rules.discard_by_default();
@@ -151,7 +164,10 @@ fn on_paper(spd: &Spd, tuple: &FiveTuple, direction: Direction) -> Verdict {
             HostAction::Discard => verdict(Decision::Discard, host.cookie, Some(DropReason::PolicyDiscard)),
             HostAction::Tunnel(t) if t.selector.matches(tuple, direction) => {
                 let tunnel = spd.tunnel_index(&t.name).unwrap();
-                verdict(Decision::Protect { tunnel }, host.cookie, None)
+                match not_populated(tuple).filter(|_| host.exclusive) {
+                    Some(reason) => verdict(Decision::Discard, host.cookie, Some(reason)),
+                    None => verdict(protect(host, tunnel), host.cookie, None),
+                }
             }
             HostAction::Tunnel(t) => {
                 let could = t.selector.ports != PortSelector::Any
@@ -169,6 +185,21 @@ fn on_paper(spd: &Spd, tuple: &FiveTuple, direction: Direction) -> Verdict {
         (false, DefaultAction::Discard) => verdict(Decision::Discard, COOKIE_DEFAULT, Some(DropReason::PolicyDiscard)),
     };
     unless_undone(spd, verdict, &config.hosts, tuple, direction)
+}
+
+fn protect(host: &HostPolicy, tunnel: u32) -> Decision {
+    if host.exclusive { Decision::ProtectExclusive { tunnel } } else { Decision::Protect { tunnel } }
+}
+
+/// Why a packet cannot say what an SA of its own is to be for (RFC 4301 4.4.2.2, PFP 1).
+fn not_populated(tuple: &FiveTuple) -> Option<DropReason> {
+    match (tuple.protocol, tuple.ports) {
+        (6 | 17, Ports::Opaque | Ports::None) => Some(DropReason::FragmentPortsHidden),
+        (6 | 17, Ports::Pair { source: 0, .. } | Ports::Pair { destination: 0, .. }) => {
+            Some(DropReason::SessionUnnamable)
+        }
+        _ => None,
+    }
 }
 
 /// A fragment is dropped if a policy before the one that decides could cover it and is stricter, or leads elsewhere.
@@ -189,7 +220,7 @@ fn unless_undone(
         let says = match &host.action {
             HostAction::Pass => return false,
             HostAction::Discard => Decision::Discard,
-            HostAction::Tunnel(t) => Decision::Protect { tunnel: spd.tunnel_index(&t.name).unwrap() },
+            HostAction::Tunnel(t) => protect(host, spd.tunnel_index(&t.name).unwrap()),
         };
         let elsewhere = host.interface.is_some_and(|i| i != tuple.interface);
         says != verdict.decision && !elsewhere && host.selectors.iter().any(could)
@@ -217,7 +248,7 @@ fn readings(tuple: &FiveTuple) -> Vec<FiveTuple> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(2_000, 30), ..ProptestConfig::default() })]
 
     #[test]
     fn the_first_match_is_found(config in config(), packets in prop::collection::vec(packet(), 30)) {
@@ -241,7 +272,7 @@ proptest! {
                 match verdict.decision {
                     Decision::Bypass => prop_assert_eq!(seen, Decision::Bypass),
                     Decision::Pass => prop_assert_eq!(seen, Decision::Pass, "{}", reading),
-                    protect @ Decision::Protect { .. } => {
+                    protect @ (Decision::Protect { .. } | Decision::ProtectExclusive { .. }) => {
                         prop_assert!(seen == protect || seen == Decision::Pass, "{} {:?}", reading, seen);
                     }
                     Decision::Discard => {}
@@ -251,7 +282,33 @@ proptest! {
             if verdict.reason == Some(DropReason::FragmentPortsHidden) {
                 let asks = |s: &Selector| s.ports != PortSelector::Any && s.protocol == Some(hidden.protocol);
                 let tunnels = config.tunnels.iter().map(|t| &t.selector);
-                prop_assert!(config.hosts.iter().flat_map(|h| &h.selectors).chain(tunnels).any(asks));
+                let exclusive = config.hosts.iter().any(|h| h.exclusive);
+                prop_assert!(exclusive || config.hosts.iter().flat_map(|h| &h.selectors).chain(tunnels).any(asks));
+            }
+        }
+    }
+
+    /// Populate from packet: the session of a packet that is to have SAs of its own is the
+    /// same in both directions, covers it, and leads a responder to the policy that decided.
+    #[test]
+    fn a_session_leads_to_the_policy_that_decided(config in config(), packets in prop::collection::vec(packet(), 30)) {
+        let spd = Spd::compile(&config, 1);
+        for (tuple, direction) in packets {
+            let Decision::ProtectExclusive { tunnel } = spd.decide(&tuple, direction).decision else { continue };
+            let session = Session::of(&tuple, direction).expect("decided so");
+            let selector = session.selector();
+            prop_assert!(selector.matches(&tuple, direction));
+            // That of a configuration has no ICMP types.
+            let through = &spd.tunnel(tunnel).unwrap().selector;
+            if matches!(through.ports, PortSelector::Icmp { .. }) {
+                continue;
+            }
+            prop_assert!(through.covers(&selector), "{}", session);
+            prop_assert_eq!(Session::of_selector(&selector), Some(session));
+            if matches!(tuple.ports, Ports::Pair { .. }) && tuple.interface == Attachment::TUN {
+                let (host, t) = session.policy(&config).expect("the one that decided");
+                prop_assert!(host.exclusive && host.matches(&tuple, direction));
+                prop_assert_eq!(spd.tunnel_index(&t.name), Some(tunnel));
             }
         }
     }
@@ -266,7 +323,9 @@ proptest! {
             let action = match v.decision {
                 Decision::Bypass | Decision::Pass => Action::Pass,
                 Decision::Discard => Action::Discard,
-                Decision::Protect { tunnel } => {
+                Decision::Protect { tunnel } | Decision::ProtectExclusive { tunnel } => {
+                    let exclusive = matches!(v.decision, Decision::ProtectExclusive { .. });
+                    prop_assert_eq!(e.exclusive, exclusive);
                     prop_assert_eq!(&e.tunnel.as_ref().unwrap().name, &*spd.tunnel(tunnel).unwrap().name);
                     Action::Secure
                 }
@@ -310,7 +369,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(400, 200), ..ProptestConfig::default() })]
 
     /// With the cache in front the answers are those of the policies in force,
     /// through policy changes, ageing and limits; or a drop at the hard limit.

@@ -104,7 +104,7 @@ fn the_line_is_quoted_with_a_mark_under_the_place() {
     assert_eq!(
         found[0].to_string(),
         "c:3:2: error: host `web`: unknown key `protcol`; expected one of name, source, destination, protocol, \
-         icmp_type, icmp_code, interface, priority, action, tunnel, cache_share; did you mean `protocol`?\n    3 |  protcol = ***\n      |  ^^^^^^^"
+         icmp_type, icmp_code, interface, priority, action, tunnel, flags, cache_share; did you mean `protocol`?\n    3 |  protcol = ***\n      |  ^^^^^^^"
     );
 }
 

@@ -107,6 +107,28 @@ fn a_policy_for_one_interface_says_nothing_about_the_others() {
     assert_eq!(Attachment::new(Attachment::MOST), None);
 }
 
+/// RFC 4301 4.4.2.2, PFP 1: the SA's selectors come from the packet, or there is none.
+#[test]
+fn an_exclusive_policy_needs_to_see_what_the_sa_is_to_be_for() {
+    let nets = || between("10.1.0.0/16", "10.2.0.0/16");
+    let t = tunnel("t", "10.77.0.2", nets());
+    let spd = spd(Rules::new().protect("each", nets(), &t).exclusive());
+    let exclusive = verdict(Decision::ProtectExclusive { tunnel: 0 }, 2);
+    let packet = |protocol, ports| tuple("10.1.0.1", "10.2.0.1", protocol, ports);
+    assert_eq!(spd.decide(&tcp("10.1.0.1", "10.2.0.1", 80), Outbound), exclusive);
+    assert_eq!(spd.decide(&packet(1, Ports::Icmp { kind: 8, code: 0 }), Outbound), exclusive);
+    assert_eq!(spd.decide(&packet(1, Ports::Opaque), Outbound), exclusive);
+    assert_eq!(spd.decide(&packet(47, Ports::None), Outbound), exclusive);
+    let hidden = dropped(DropReason::FragmentPortsHidden, 2);
+    assert_eq!(spd.decide(&packet(17, Ports::Opaque), Outbound), hidden);
+    let unnamable = dropped(DropReason::SessionUnnamable, 2);
+    assert_eq!(spd.decide(&packet(17, Ports::Pair { source: 0, destination: 80 }), Outbound), unnamable);
+    assert_eq!(spd.decide(&packet(0, Ports::None), Outbound), unnamable);
+    // Fragments of what has ports wait for the first; those of ICMP need not.
+    assert!(spd.looks_at_ports(&packet(17, Ports::Opaque), Outbound));
+    assert!(!spd.looks_at_ports(&packet(1, Ports::Opaque), Outbound));
+}
+
 /// HP-UX scenario H1: the address is on the bypass list.
 #[test]
 fn the_bypass_list_comes_before_every_policy_and_means_the_local_address() {

@@ -42,6 +42,8 @@ pub struct Tunnel {
     pub esp: Vec<String>,
     /// The pre-shared key; empty: none.
     pub preshared: String,
+    /// More lines of the host policy, e.g. `flags = "EXCLUSIVE"`.
+    pub more_host: String,
     /// More lines of the authentication record, e.g. `certificate = "/…"`.
     pub more_auth: String,
     /// More lines of the tunnel policy, e.g. `start = "boot"`.
@@ -63,6 +65,7 @@ impl Tunnel {
             ike: vec![case.ike.into()],
             esp: vec![case.esp.into()],
             preshared: PRESHARED.into(),
+            more_host: String::new(),
             more_auth: String::new(),
             more: String::new(),
             more_ike: String::new(),
@@ -95,7 +98,7 @@ impl Configuration {
         let mut text = format!("[startup]\nauditlvl = \"informative\"\n{}\n", self.startup);
         let mut peers = Vec::new();
         for t in &self.tunnels {
-            let Tunnel { name, local, remote, source, destination, preshared, more, more_ike, .. } = t;
+            let Tunnel { name, local, remote, source, destination, preshared, more_host, more, more_ike, .. } = t;
             let (ike, esp) = (&t.ike, &t.esp);
             let _ = write!(
                 text,
@@ -105,6 +108,7 @@ name = \"{name}\"
 source = \"{source}\"
 destination = \"{destination}\"
 tunnel = \"{name}\"
+{more_host}
 
 [[tunnel]]
 name = \"{name}\"
@@ -391,6 +395,7 @@ mod tests {
                 ike: vec![case.ike.into()],
                 esp: vec![format!("{}/20", case.esp)],
                 preshared: PRESHARED.into(),
+                more_host: String::new(),
                 more_auth: String::new(),
                 more: "start = \"boot\"".into(),
                 more_ike: "nat_traversal = \"force\"\nlife = 60".into(),

@@ -8,6 +8,7 @@ use super::worker::{Clock, Events, Ports, Waker, housekeeping, spawn};
 use super::{PortKind, Tun, path_mtu};
 use crate::event::Event;
 use crate::mtu::interface_mtu;
+use crate::sessions::Lane;
 use crate::shared::{Pair, PairError, Shared};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use policy::config::Config;
@@ -190,7 +191,7 @@ impl Datapath {
     /// Sends with a pair's outbound SA from now on, first what waits for it.
     pub fn activate_outbound(&self, pair: u64) -> Result<Pair, PairError> {
         let pair = self.shared.activate_outbound(pair)?;
-        self.release(pair.tunnel);
+        self.release(pair.lane());
         Ok(pair)
     }
 
@@ -199,14 +200,16 @@ impl Datapath {
         self.shared.remove_pair(pair)
     }
 
-    /// Sends what waits for a tunnel, if it has an SA; otherwise asks for one again.
-    pub fn release(&self, tunnel: u32) {
-        self.command(|| Command::Release(tunnel));
+    /// Sends what waits for a tunnel or session, if it has an SA; otherwise asks for one again.
+    pub fn release(&self, lane: impl Into<Lane>) {
+        let lane = lane.into();
+        self.command(|| Command::Release(lane));
     }
 
-    /// Drops what waits for a tunnel: there will be no SA. The next packet asks again.
-    pub fn fail(&self, tunnel: u32) {
-        self.command(|| Command::Fail(tunnel));
+    /// Drops what waits for a tunnel or session: there will be no SA. The next packet asks again.
+    pub fn fail(&self, lane: impl Into<Lane>) {
+        let lane = lane.into();
+        self.command(|| Command::Fail(lane));
     }
 
     /// A NAT has moved the peer of a pair, which the peer itself has shown by an

@@ -1,13 +1,19 @@
 //! Packets that wait for an SA.
 
 use crate::packet::Packet;
+use crate::sessions::Lane;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
-/// The queues of all tunnels, each bounded.
+/// For so many times the longest queue there is room in those of sessions together.
+const SESSION_QUEUES: usize = 16;
+
+/// The queues of all tunnels, and of sessions, each bounded.
 #[derive(Debug, Default)]
 pub(super) struct HoldQueues {
-    by_tunnel: BTreeMap<u32, Queue>,
+    by_lane: BTreeMap<Lane, Queue>,
+    /// Packets in the queues of sessions.
+    of_sessions: usize,
 }
 
 /// A packet that waits.
@@ -36,44 +42,60 @@ pub(super) struct Held {
 
 impl HoldQueues {
     /// Adds a copy of a packet, small enough to be kept, to the queue of a
-    /// tunnel, which holds at most `limit`; `epoch` is that of the policies which said so.
-    pub(super) fn hold(&mut self, tunnel: u32, packet: &Packet, epoch: u32, limit: usize) -> Held {
-        let queue = self.by_tunnel.entry(tunnel).or_default();
-        let waits = queue.packets.len() < limit;
+    /// lane, which holds at most `limit`; `epoch` is that of the policies which said so.
+    pub(super) fn hold(&mut self, lane: Lane, packet: &Packet, epoch: u32, limit: usize) -> Held {
+        let queue = self.by_lane.entry(lane).or_default();
+        let session = lane.session.is_some();
+        let waits = queue.packets.len() < limit && !(session && self.of_sessions >= SESSION_QUEUES * limit);
         if waits {
+            self.of_sessions += usize::from(session);
             queue.packets.push_back(Waiting { packet: packet.compact_copy(), epoch });
         }
         Held { waits, ask: !core::mem::replace(&mut queue.asked, true) }
     }
 
-    /// Whether packets wait for a tunnel.
-    pub(super) fn has(&self, tunnel: u32) -> bool {
-        self.by_tunnel.get(&tunnel).is_some_and(|q| !q.packets.is_empty())
+    /// Whether packets wait.
+    pub(super) fn has(&self, lane: Lane) -> bool {
+        self.by_lane.get(&lane).is_some_and(|q| !q.packets.is_empty())
     }
 
-    /// Takes the packets of a tunnel out, the oldest first. The daemon's answer
+    /// Takes the packets of a queue out, the oldest first. The daemon's answer
     /// is still awaited.
-    pub(super) fn take(&mut self, tunnel: u32) -> VecDeque<Waiting> {
-        self.by_tunnel.get_mut(&tunnel).map(|q| core::mem::take(&mut q.packets)).unwrap_or_default()
+    pub(super) fn take(&mut self, lane: Lane) -> VecDeque<Waiting> {
+        let packets = self.by_lane.get_mut(&lane).map(|q| core::mem::take(&mut q.packets)).unwrap_or_default();
+        self.taken(lane, packets)
     }
 
-    /// Takes the packets of a tunnel out since the daemon has answered.
-    pub(super) fn answered(&mut self, tunnel: u32) -> VecDeque<Waiting> {
-        self.by_tunnel.remove(&tunnel).map(|q| q.packets).unwrap_or_default()
+    /// Takes the packets of a queue out since the daemon has answered.
+    pub(super) fn answered(&mut self, lane: Lane) -> VecDeque<Waiting> {
+        let packets = self.by_lane.remove(&lane).map(|q| q.packets).unwrap_or_default();
+        self.taken(lane, packets)
     }
 
-    /// Tunnels with a queue.
-    pub(super) fn tunnels(&self) -> Vec<u32> {
-        self.by_tunnel.keys().copied().collect()
+    fn taken(&mut self, lane: Lane, packets: VecDeque<Waiting>) -> VecDeque<Waiting> {
+        if lane.session.is_some() {
+            self.of_sessions -= packets.len();
+        }
+        packets
+    }
+
+    /// Whether there is a queue, be it an empty one: the daemon was asked.
+    pub(super) fn is_asked(&self, lane: Lane) -> bool {
+        self.by_lane.contains_key(&lane)
+    }
+
+    /// Those with a queue.
+    pub(super) fn lanes(&self) -> Vec<Lane> {
+        self.by_lane.keys().copied().collect()
     }
 
     /// Whether there is no queue at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_tunnel.is_empty()
+        self.by_lane.is_empty()
     }
 
     /// Packets that wait, in all queues.
     pub(super) fn len(&self) -> usize {
-        self.by_tunnel.values().map(|q| q.packets.len()).sum()
+        self.by_lane.values().map(|q| q.packets.len()).sum()
     }
 }

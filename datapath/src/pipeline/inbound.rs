@@ -254,7 +254,7 @@ impl Inbound {
                 Err((packet, reason)) => dropped(packet, reason),
             }
         }
-        self.check_policies(sa.tunnel(), spd, now, out);
+        self.check_policies(sa, spd, now, out);
         let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
         let lens = self.accepted.iter().map(Packet::len);
         let charged = sa.charge(lens, now, &mut |event| out.events.push(event.into()));
@@ -269,8 +269,14 @@ impl Inbound {
     /// policies would protect in that tunnel (RFC 4301 5.2 step 4): of nested
     /// tunnels, the peer of the wider one must not speak for the narrower. Nor is
     /// anything accepted that is to come in the clear: what answers it would leave
-    /// in the clear too.
-    fn check_policies(&mut self, tunnel: u32, spd: &Spd, now: Timestamp, out: &mut InboundOutput) {
+    /// in the clear too. What has an SA pair of its own comes through no other, and nothing
+    /// else through that.
+    fn check_policies(&mut self, sa: &InboundSa, spd: &Spd, now: Timestamp, out: &mut InboundOutput) {
+        let tunnel = sa.tunnel();
+        let expected = match sa.spec().session {
+            None => Decision::Protect { tunnel },
+            Some(_) => Decision::ProtectExclusive { tunnel },
+        };
         let shared = Arc::clone(&self.shared);
         let (pool, counters) = (&mut self.pool, shared.counters.worker(self.worker));
         self.found.resize(self.keys.len(), None);
@@ -278,13 +284,14 @@ impl Inbound {
         for ((packet, key), found) in self.inner.drain(..).zip(self.keys.drain(..)).zip(self.found.drain(..)) {
             let entry = found.map_or_else(|| decide(&mut self.cache, spd, &key, now, &mut out.events), Ok);
             let refused = match entry {
-                Ok(CacheEntry { decision: Decision::Protect { tunnel: t }, .. }) if t == tunnel => {
+                Ok(CacheEntry { decision, .. }) if decision == expected => {
                     self.accepted.push(packet);
                     continue;
                 }
                 Ok(CacheEntry { decision: Decision::Discard, reason, .. }) => {
                     reason.unwrap_or(DropReason::PolicyDiscard)
                 }
+                Ok(CacheEntry { decision, .. }) if decision.tunnel() == Some(tunnel) => DropReason::WrongSession,
                 Ok(_) => DropReason::WrongTunnel,
                 Err(reason) => reason,
             };

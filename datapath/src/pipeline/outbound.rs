@@ -12,6 +12,7 @@ use crate::mtu::fit::{Fit, fit};
 use crate::mtu::{RateLimit, fragment, icmp};
 use crate::packet::{Packet, Pool};
 use crate::sa::OutboundSa;
+use crate::sessions::Lane;
 use crate::shared::Shared;
 use core::iter::from_fn;
 use core::mem;
@@ -21,6 +22,7 @@ use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
 use policy::sa::Mode;
 use policy::sad;
+use policy::session::Session;
 use policy::spd::{Decision, Spd, is_link_control};
 use policy::time::Timestamp;
 use std::collections::VecDeque;
@@ -50,6 +52,8 @@ pub struct Outbound {
     keys: Vec<CacheKey>,
     found: Vec<Option<CacheEntry>>,
     protect: Vec<Protect>,
+    /// Those that packets of `protect` are of.
+    sessions: Vec<Session>,
     inner: Vec<Inner>,
 }
 
@@ -57,6 +61,8 @@ pub struct Outbound {
 #[derive(Debug)]
 struct Protect {
     tunnel: u32,
+    /// Place in `sessions`, from 1; 0: it shares the tunnel's SA.
+    session: usize,
     /// Place in the batch.
     order: usize,
     packet: Packet,
@@ -117,6 +123,7 @@ impl Outbound {
             keys: Vec::new(),
             found: Vec::new(),
             protect: Vec::new(),
+            sessions: Vec::new(),
             inner: Vec::new(),
         }
     }
@@ -140,16 +147,16 @@ impl Outbound {
         self.release_ready(now, out);
     }
 
-    /// The SA of a tunnel is there: sends what waits for it, the oldest first.
-    pub fn release(&mut self, tunnel: u32, now: Timestamp, out: &mut OutboundOutput) {
-        let packets = self.answered(tunnel);
+    /// The SA of a tunnel or session is there: sends what waits for it, the oldest first.
+    pub fn release(&mut self, lane: impl Into<Lane>, now: Timestamp, out: &mut OutboundOutput) {
+        let packets = self.answered(lane.into());
         self.process_held(packets, now, out);
     }
 
-    /// There will be no SA for a tunnel: drops what waits for it. The next
+    /// There will be no SA for a tunnel or session: drops what waits for it. The next
     /// packet asks again.
-    pub fn fail(&mut self, tunnel: u32) {
-        let packets = self.answered(tunnel);
+    pub fn fail(&mut self, lane: impl Into<Lane>) {
+        let packets = self.answered(lane.into());
         for Waiting { packet, .. } in packets {
             self.drop_packet(packet, DropReason::NegotiationFailed);
         }
@@ -158,17 +165,17 @@ impl Outbound {
     /// The policies were replaced: decides anew what becomes of packets that wait.
     pub fn policies_replaced(&mut self, now: Timestamp, out: &mut OutboundOutput) {
         let spd = self.shared.spd.load_full();
-        for tunnel in self.holds.tunnels() {
-            let gone = spd.tunnel(tunnel).is_none();
-            let packets = if gone { self.answered(tunnel) } else { self.take_held(tunnel) };
+        for lane in self.holds.lanes() {
+            let gone = spd.tunnel(lane.tunnel).is_none();
+            let packets = if gone { self.answered(lane) } else { self.take_held(lane) };
             self.process_held(packets, now, out);
         }
     }
 
     /// Drops everything that waits, since the worker ends.
     pub fn shut_down(&mut self) {
-        for tunnel in self.holds.tunnels() {
-            self.fail(tunnel);
+        for lane in self.holds.lanes() {
+            self.fail(lane);
         }
         self.gather.shut_down(&mut dropping(&mut self.pool, self.shared.counters.worker(self.worker)));
     }
@@ -229,30 +236,33 @@ impl Outbound {
     /// Tunnels for whose SA packets wait, or the daemon was asked.
     #[cfg(test)]
     pub(super) fn tunnels_waited_for(&self) -> Vec<u32> {
-        self.holds.tunnels()
+        self.holds.lanes().iter().map(|lane| lane.tunnel).collect()
     }
 
     fn release_ready(&mut self, now: Timestamp, out: &mut OutboundOutput) {
         if self.holds.is_empty() {
             return;
         }
-        for tunnel in self.holds.tunnels() {
-            if self.shared.outbound.has(tunnel) {
-                let packets = self.take_held(tunnel);
+        for lane in self.holds.lanes() {
+            if self.shared.has(&lane) {
+                let packets = self.take_held(lane);
                 self.process_held(packets, now, out);
             }
         }
     }
 
-    fn answered(&mut self, tunnel: u32) -> VecDeque<Waiting> {
-        let packets = self.holds.answered(tunnel);
-        self.shared.count_held(tunnel, 0, packets.len() as u64);
+    fn answered(&mut self, lane: Lane) -> VecDeque<Waiting> {
+        let packets = self.holds.answered(lane);
+        self.shared.count_held(lane.tunnel, 0, packets.len() as u64);
+        if lane.session.is_some() {
+            self.shared.sessions.answered(&lane);
+        }
         packets
     }
 
-    fn take_held(&mut self, tunnel: u32) -> VecDeque<Waiting> {
-        let packets = self.holds.take(tunnel);
-        self.shared.count_held(tunnel, 0, packets.len() as u64);
+    fn take_held(&mut self, lane: Lane) -> VecDeque<Waiting> {
+        let packets = self.holds.take(lane);
+        self.shared.count_held(lane.tunnel, 0, packets.len() as u64);
         packets
     }
 
@@ -326,7 +336,17 @@ impl Outbound {
                     self.drop_packet(packet, reason.unwrap_or(DropReason::PolicyDiscard));
                 }
                 Ok(CacheEntry { decision: Decision::Protect { tunnel }, .. }) => {
-                    self.protect.push(Protect { tunnel, order, packet, headers });
+                    self.protect.push(Protect { tunnel, session: 0, order, packet, headers });
+                }
+                Ok(CacheEntry { decision: Decision::ProtectExclusive { tunnel }, .. }) => {
+                    match Session::of(&headers.tuple, Direction::Outbound) {
+                        Ok(session) => {
+                            let session = self.place_of(session);
+                            self.protect.push(Protect { tunnel, session, order, packet, headers });
+                        }
+                        // Such packets are not decided so.
+                        Err(reason) => self.drop_packet(packet, reason),
+                    }
                 }
             }
         }
@@ -355,24 +375,39 @@ impl Outbound {
         Ok(entry)
     }
 
-    /// Splits the packets to be protected by tunnel, in their order.
+    /// Place of a session among those of the batch, from 1.
+    fn place_of(&mut self, session: Session) -> usize {
+        let known = self.sessions.iter().rposition(|s| *s == session);
+        known.unwrap_or_else(|| {
+            self.sessions.push(session);
+            self.sessions.len() - 1
+        }) + 1
+    }
+
+    /// Splits the packets to be protected by tunnel and session, in their order.
     fn protect_all(&mut self, spd: &Spd, now: Timestamp, out: &mut OutboundOutput) {
         let shared = Arc::clone(&self.shared);
         let sas = shared.outbound.pin(&mut self.sas);
         let mut protect = mem::take(&mut self.protect);
-        protect.sort_unstable_by_key(|p| (p.tunnel, p.order));
+        protect.sort_unstable_by_key(|p| (p.tunnel, p.session, p.order));
         let mut rest = protect.drain(..).peekable();
-        while let Some(tunnel) = rest.peek().map(|p| p.tunnel) {
-            let run = from_fn(|| rest.next_if(|p| p.tunnel == tunnel));
+        while let Some((tunnel, session)) = rest.peek().map(|p| (p.tunnel, p.session)) {
+            let run = from_fn(|| rest.next_if(|p| (p.tunnel, p.session) == (tunnel, session)));
+            let lane = Lane { tunnel, session: session.checked_sub(1).map(|place| self.sessions[place]) };
             // What came later must not overtake what waits.
-            let sa = if self.holds.has(tunnel) { None } else { sas.current_kept(tunnel) };
+            let sa = match lane.session {
+                _ if self.holds.has(lane) => None,
+                None => sas.current_kept(tunnel),
+                Some(_) => self.shared.sessions.current(&lane),
+            };
             match sa {
                 Some(sa) => self.protect_run(&sa, run, spd, now, out),
-                None => self.hold_run(tunnel, run, spd, out),
+                None => self.hold_run(lane, run, spd, out),
             }
         }
         drop(rest);
         self.protect = protect;
+        self.sessions.clear();
     }
 
     /// Protects packets with an SA.
@@ -468,17 +503,23 @@ impl Outbound {
     }
 
     /// Keeps packets until there is an SA.
-    fn hold_run(&mut self, tunnel: u32, run: impl Iterator<Item = Protect>, spd: &Spd, out: &mut OutboundOutput) {
+    fn hold_run(&mut self, lane: Lane, run: impl Iterator<Item = Protect>, spd: &Spd, out: &mut OutboundOutput) {
+        let Lane { tunnel, session } = lane;
+        let most_sessions = spd.config().startup.exclusive_sessions;
         let only_peer_starts = spd.tunnel(tunnel).is_none_or(|t| t.start == StartMode::Respond);
         let limit = spd.config().startup.hold_queue as usize;
         for Protect { packet, headers, .. } in run {
-            if only_peer_starts && !self.holds.has(tunnel) {
+            if only_peer_starts && !self.holds.has(lane) {
                 self.drop_packet(packet, DropReason::NoSa);
                 continue;
             }
-            let Held { waits, ask } = self.holds.hold(tunnel, &packet, spd.epoch(), limit);
+            if session.is_some() && !self.holds.is_asked(lane) && !self.shared.sessions.ask(lane, most_sessions) {
+                self.drop_packet(packet, DropReason::SessionLimit);
+                continue;
+            }
+            let Held { waits, ask } = self.holds.hold(lane, &packet, spd.epoch(), limit);
             if ask {
-                out.events.push(Event::Acquire { tunnel, tuple: headers.tuple });
+                out.events.push(Event::Acquire { tunnel, session, tuple: headers.tuple });
             }
             if waits {
                 self.shared.count_held(tunnel, 1, 0);

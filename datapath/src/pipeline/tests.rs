@@ -4,6 +4,7 @@ mod accounting;
 mod fragments;
 mod limits;
 mod policies;
+mod sessions;
 mod sizes;
 
 use super::inbound::{KEEPALIVE, LONGEST_IKE_MESSAGE, NON_ESP_MARKER};
@@ -207,7 +208,7 @@ fn the_first_packets_wait_for_the_sa_and_leave_in_order() {
     a.send(&packets[2..4]);
     let events = a.events();
     assert!(
-        matches!(events[..], [Event::Acquire { tunnel: 0, tuple }] if tuple.destination == IpAddr::from(REMOTE_V4))
+        matches!(events[..], [Event::Acquire { tunnel: 0, tuple, .. }] if tuple.destination == IpAddr::from(REMOTE_V4))
     );
     assert_eq!((a.outbound.held(), a.shared.held(0)), (4, 4));
     assert!(a.on_the_wire().is_empty() && a.in_the_clear().is_empty());

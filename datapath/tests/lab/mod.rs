@@ -248,6 +248,7 @@ impl Side {
                 lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
                 tunnel: Arc::clone(&tunnel.name),
                 pair,
+                session: None,
             }
         };
         (spec(Direction::Inbound, far), spec(Direction::Outbound, self.number))

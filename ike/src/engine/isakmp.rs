@@ -35,6 +35,8 @@ pub enum Discarded {
     Refused,
     /// The peer's quick mode lost against ours for the same tunnel.
     Collision,
+    /// A session is to have a pair of its own, and there are as many as may be.
+    SessionLimit,
     /// We are shutting down.
     Stopping,
     /// Our answer would be longer than the message, and nothing shows who sent it.
@@ -54,6 +56,7 @@ impl fmt::Display for Discarded {
             Self::HalfOpenLimit => "half_open_limit",
             Self::Refused => "refused",
             Self::Collision => "collision",
+            Self::SessionLimit => "session_limit",
             Self::Stopping => "stopping",
             Self::TooShortToAnswer => "too_short_to_answer",
         })

@@ -3,6 +3,7 @@
 
 use super::isakmp::VolumeLimit;
 use super::pairs::{GRACE, GRACE_OF_THE_OTHER, soft_limit};
+use super::sessions::after_reload;
 use super::source::Source;
 use super::tunnels::{Attempt, Tunnel};
 use super::{Datagram, Engine, Output, Timer};
@@ -369,7 +370,8 @@ impl Engine {
             self.delete_isakmp(now, id, reason, established, entropy);
         }
         for tunnel in in_vain {
-            self.output.push_back(Output::TunnelFailed { tunnel, reason: reason.into() });
+            self.ended.insert(Arc::clone(&tunnel));
+            self.in_vain(&tunnel, reason.into());
         }
     }
 
@@ -377,7 +379,7 @@ impl Engine {
     pub(super) fn reload(&mut self, now: Timestamp, config: Arc<Config>, entropy: &mut dyn Entropy) {
         let old = std::mem::replace(&mut self.config, Arc::clone(&config));
         self.anti_clogging.answer_anew();
-        self.reload_tunnels(now, &config, entropy);
+        self.reload_tunnels(now, &old, &config, entropy);
         self.reload_peers(now, &old, &config, entropy);
         for policy in config.tunnels.iter().filter(|t| t.start == StartMode::Boot) {
             let timer = Timer::Tunnel(Arc::clone(&policy.name));
@@ -388,16 +390,18 @@ impl Engine {
         }
     }
 
-    fn reload_tunnels(&mut self, now: Timestamp, config: &Config, entropy: &mut dyn Entropy) {
+    fn reload_tunnels(&mut self, now: Timestamp, old: &Config, config: &Config, entropy: &mut dyn Entropy) {
         let names: Vec<_> = self.tunnels.keys().cloned().collect();
         for name in names {
-            let kept = self.tunnels.get_mut(&name).is_some_and(|tunnel| match config.tunnel(&name) {
-                Some(new) if new.has_same_sas(&tunnel.policy) => {
-                    tunnel.policy = Arc::clone(new);
-                    true
-                }
-                _ => false,
-            });
+            let Some(tunnel) = self.tunnels.get_mut(&name) else { continue };
+            let policy = match &tunnel.of {
+                Some(of) => after_reload(of, old, config).map(Arc::new),
+                None => config.tunnel(&name).filter(|new| new.has_same_sas(&tunnel.policy)).cloned(),
+            };
+            let kept = policy.is_some();
+            if let Some(policy) = policy {
+                tunnel.policy = policy;
+            }
             if !kept {
                 self.drop_tunnel(now, &name, entropy);
             }
@@ -437,10 +441,10 @@ impl Engine {
                 self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
             }
         }
-        self.tunnels.remove(name);
         if waited {
-            self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(name), reason: reason.into() });
+            self.in_vain(name, reason.into());
         }
+        self.remove_tunnel(name);
     }
 
     fn reload_peers(&mut self, now: Timestamp, old: &Config, config: &Config, entropy: &mut dyn Entropy) {

@@ -13,6 +13,7 @@ mod pairs;
 mod phase1;
 mod phase2;
 mod refusals;
+mod sessions;
 mod signatures;
 mod source;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use pairs::Pair;
 use policy::audit::{AuditEvent, Entity, Level, number};
 use policy::config::{Config, IdentityPattern, StartMode};
 use policy::sa::SaSpec;
+use policy::session::Session;
 use policy::spi::SpiPool;
 use policy::time::Timestamp;
 use policy::trust::{Claim, Refusal, Trusted};
@@ -64,6 +66,18 @@ pub enum Command {
     Initiate {
         /// Name of the tunnel policy.
         tunnel: Arc<str>,
+    },
+    /// A packet of a session waits, which is to have a pair of its own.
+    InitiateSession {
+        /// Name of the tunnel policy.
+        tunnel: Arc<str>,
+        /// The session.
+        session: Session,
+    },
+    /// The session of this pair has carried nothing for long: delete its pairs.
+    Idle {
+        /// The pair.
+        pair: u64,
     },
     /// The answer to [`Output::NeedSecret`].
     Secret {
@@ -216,6 +230,15 @@ pub enum Output {
         /// As in the audit event.
         reason: String,
     },
+    /// What waits for the pair of this session waits in vain.
+    SessionFailed {
+        /// Name of the tunnel policy.
+        tunnel: Arc<str>,
+        /// The session.
+        session: Session,
+        /// As in the audit event.
+        reason: String,
+    },
     /// Something to be recorded.
     Audit(AuditEvent),
     /// The key of an ISAKMP SA's messages, for an observer such as Wireshark.
@@ -273,7 +296,12 @@ pub struct Engine {
     by_tunnel: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// SPIs of ours that are in use or offered.
     inbound_spis: SpiPool,
+    /// Those of the configuration, and of sessions.
     tunnels: BTreeMap<Arc<str>, Tunnel>,
+    /// How many are of sessions.
+    sessions: u32,
+    /// Of sessions that may have ended.
+    ended: BTreeSet<Arc<str>>,
     timers: Schedule<Timer>,
     refusals: Refusals,
     anti_clogging: AntiClogging,
@@ -302,6 +330,8 @@ impl Engine {
             by_tunnel: BTreeMap::new(),
             inbound_spis: SpiPool::default(),
             tunnels: BTreeMap::new(),
+            sessions: 0,
+            ended: BTreeSet::new(),
             timers: Schedule::new(),
             refusals: Refusals::default(),
             anti_clogging: AntiClogging::default(),
@@ -351,6 +381,7 @@ impl Engine {
         } else {
             self.discard(Discarded::UnknownSa);
         }
+        self.forget_sessions();
     }
 
     /// Time has passed.
@@ -373,12 +404,15 @@ impl Engine {
                 Timer::Newcomers => self.newcomers_due(now),
             }
         }
+        self.forget_sessions();
     }
 
     /// Somebody wants something.
     pub fn handle_command(&mut self, now: Timestamp, command: Command, entropy: &mut dyn Entropy) {
         match command {
             Command::Initiate { tunnel } => self.initiate(now, &tunnel, entropy),
+            Command::InitiateSession { tunnel, session } => self.initiate_session(now, &tunnel, session, entropy),
+            Command::Idle { pair } => self.session_idle(now, pair, entropy),
             Command::Secret { token, secret } => self.secret(now, token, secret, entropy),
             Command::Signed { token, signed } => self.signed(now, token, signed, entropy),
             Command::Judged { token, verdict } => self.judged(now, token, verdict, entropy),
@@ -390,6 +424,7 @@ impl Engine {
             Command::DeletePeer { peer } => self.delete_peer(now, peer, entropy),
             Command::Shutdown => self.shutdown(now, entropy),
         }
+        self.forget_sessions();
     }
 
     /// The next thing to be done outside, if any.
@@ -425,6 +460,7 @@ impl Engine {
     pub fn tunnels(&self) -> Vec<TunnelReport> {
         self.tunnels
             .iter()
+            .filter(|(_, tunnel)| tunnel.of.is_none())
             .map(|(name, tunnel)| {
                 tunnel.report(self.current_pair(name), self.timers.at(&Timer::Tunnel(Arc::clone(name))))
             })

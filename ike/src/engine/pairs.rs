@@ -21,6 +21,7 @@ use policy::config::Identity;
 use policy::five_tuple::Direction;
 use policy::sa::{Lifetime, Mode, OriginalAddresses, SaProtocol, SaSpec, UdpEncapsulation};
 use policy::selector::Selector;
+use policy::session::Session;
 use policy::spi::NoFreeSpi;
 use policy::time::Timestamp;
 use std::net::SocketAddr;
@@ -43,7 +44,11 @@ pub(super) const GRACE_OF_THE_OTHER: Duration = Duration::from_secs(30);
 /// One pair.
 pub(super) struct Pair {
     pub(super) id: u64,
+    /// Names it in the engine; of a session, not as in the configuration.
     pub(super) tunnel: Arc<str>,
+    /// The tunnel policy.
+    of: Arc<str>,
+    pub(super) session: Option<Session>,
     pub(super) role: Role,
     /// ISAKMP SA and message ID of the quick mode that made it.
     pub(super) exchange: (u64, u32),
@@ -81,7 +86,8 @@ impl Pair {
     pub(super) fn report(&self, current: bool, soft: Option<Timestamp>, hard: Option<Timestamp>) -> PairReport {
         PairReport {
             pair: self.id,
-            tunnel: Arc::clone(&self.tunnel),
+            tunnel: Arc::clone(&self.of),
+            session: self.session,
             state: match self.active {
                 None => PairState::Larval,
                 Some(_) if current => PairState::Mature,
@@ -145,9 +151,12 @@ impl Engine {
             .filter(|_| tunnel.mode == Mode::Transport)
             .filter(|addresses| *addresses != (sa.setup.remote.ip(), sa.setup.local.ip()))
             .map(|(remote, local)| OriginalAddresses { remote, local });
+        let of = self.tunnels.get(&tunnel.name).and_then(|t| t.of.clone());
         let pair = Pair {
             id,
             tunnel: Arc::clone(&tunnel.name),
+            session: of.as_ref().map(|of| of.session),
+            of: of.map_or_else(|| Arc::clone(&tunnel.name), |of| of.tunnel),
             role,
             exchange,
             local: sa.setup.local,
@@ -182,8 +191,9 @@ impl Engine {
             selector: pair.selector.clone(),
             encapsulation,
             lifetime: pair.lifetime,
-            tunnel: Arc::clone(&pair.tunnel),
+            tunnel: Arc::clone(&pair.of),
             pair: id,
+            session: pair.session,
         };
         self.output.push_back(Output::InstallPair {
             inbound: spec(Direction::Inbound, pair.inbound_spi, inbound_keymat),
@@ -331,11 +341,12 @@ impl Engine {
             self.forget_larval(now, &pair, entropy);
         }
         self.tunnel_lost_pair(now, &pair.tunnel);
+        self.ended.insert(Arc::clone(&pair.tunnel));
         // Packets that waited for it to be used would wait for ever.
         let wanted = self.tunnels.get(&pair.tunnel).is_some_and(|t| t.wanted);
         if pair.active.is_some() && !pair.sending && !wanted && self.current_pair(&pair.tunnel).is_none() {
             let reason = format!("its SAs went before they were used: {reason}");
-            self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(&pair.tunnel), reason });
+            self.in_vain(&pair.tunnel, reason);
         }
         // Its predecessor takes over, if there is one: it may never have been used.
         if let Some(current) = self.current_pair(&pair.tunnel).filter(|_| was_current) {

@@ -210,19 +210,39 @@ impl Engine {
         self.transmit_under(now, id, &reply);
     }
 
-    /// The tunnel whose selector is the one that a peer asks for.
-    fn tunnel_for(&self, id: u64, asked: &Asked) -> Result<Arc<TunnelPolicy>, Failure> {
+    /// The tunnel whose selector is the one that a peer asks for, or of the session that it asks for.
+    fn tunnel_for(&mut self, id: u64, asked: &Asked) -> Result<Arc<TunnelPolicy>, Failure> {
         let Some(sa) = self.isakmp.get(&id) else { return Err(not_established()) };
         let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         // RFC 2409 5.5: without IDs the selectors are the addresses of the peers.
         let wanted = asked.proxies.unwrap_or_else(|| ids::outer(local, remote));
         let seen_here = translate(sa, asked, wanted);
+        for (mode, wanted) in [(Mode::Tunnel, wanted), (Mode::Transport, seen_here)] {
+            if let Some((tunnel, session)) = self.session_asked_for((local, remote), mode, &wanted) {
+                return self.tunnel_of(&tunnel, session);
+            }
+        }
         let candidates: Vec<_> = self.config.tunnels_to(remote).filter(|t| t.tsource == local).collect();
         let mut nearest: Option<(usize, String)> = None;
         for tunnel in &candidates {
             let Ok((ours, theirs)) = ids::proxies(&tunnel.selector) else { continue };
             let wanted = if tunnel.mode == Mode::Transport { seen_here } else { wanted };
             let differences = ids::differences((&ours, &theirs), (&wanted.0, &wanted.1));
+            if differences.is_empty() && !self.config.is_shared(&tunnel.name) {
+                let (name, line) = (&tunnel.name, tunnel.line);
+                return Err(Failure::new(
+                    Kind::NoSelector,
+                    Fault::Mismatch,
+                    format!(
+                        "only EXCLUSIVE policies name our tunnel {name}; peer asked for all of it: {}",
+                        tunnel.selector
+                    ),
+                    format!(
+                        "have the peer negotiate one address, protocol and port on each side for each session, or name \
+                         tunnel `{name}` (line {line}) in a policy without that flag"
+                    ),
+                ));
+            }
             if differences.is_empty() {
                 return Ok(Arc::clone(tunnel));
             }

@@ -1,5 +1,6 @@
 //! Tunnels: who wants a pair, and what is being done about it.
 
+use super::sessions::Of;
 use super::{Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Role};
 use crate::report::{TunnelReport, TunnelState};
@@ -34,9 +35,11 @@ pub(super) enum Attempt {
     Phase2 { isakmp: u64, message_id: u32, role: Role },
 }
 
-/// One tunnel of the configuration.
+/// One tunnel of the configuration, or of a session.
 pub(super) struct Tunnel {
     pub(super) policy: Arc<TunnelPolicy>,
+    /// `None`: of the configuration.
+    pub(super) of: Option<Of>,
     /// A new pair is wanted.
     pub(super) wanted: bool,
     pub(super) attempt: Option<Attempt>,
@@ -48,7 +51,11 @@ pub(super) struct Tunnel {
 
 impl Tunnel {
     pub(super) fn new(policy: Arc<TunnelPolicy>) -> Self {
-        Self { policy, wanted: false, attempt: None, losses: 0, failures: 0, last_error: None }
+        Self { policy, of: None, wanted: false, attempt: None, losses: 0, failures: 0, last_error: None }
+    }
+
+    pub(super) fn of_session(policy: Arc<TunnelPolicy>, of: Of) -> Self {
+        Self { of: Some(of), ..Self::new(policy) }
     }
 
     pub(super) fn report(&self, pair: Option<u64>, next_attempt: Option<Timestamp>) -> TunnelReport {
@@ -83,6 +90,11 @@ impl Engine {
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
         } else if tunnel.policy.start == StartMode::Respond {
             let reason = format!("tunnel `{name}` only responds (start = \"respond\"): its peer must begin");
+            self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
+        } else if !self.config.is_shared(&name) {
+            let reason = format!(
+                "only EXCLUSIVE policies name tunnel `{name}`: each session has SAs of its own, negotiated when it begins"
+            );
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
         } else if self.current_pair(&name).is_none() {
             self.want(now, &name, entropy);
@@ -227,7 +239,8 @@ impl Engine {
             let at = now + jittered(pause, entropy);
             self.timers.set(Timer::Tunnel(Arc::clone(name)), at);
         }
-        self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(name), reason });
+        self.ended.insert(Arc::clone(name));
+        self.in_vain(name, reason);
     }
 
     /// A negotiation that the peer began for a tunnel failed.
@@ -261,6 +274,7 @@ impl Engine {
     pub(super) fn attempt_lost(&mut self, now: Timestamp, name: &Arc<str>, entropy: &mut dyn Entropy) {
         let Some(tunnel) = self.tunnels.get_mut(name) else { return };
         tunnel.attempt = None;
+        self.ended.insert(Arc::clone(name));
         tunnel.losses = tunnel.losses.saturating_add(1);
         if tunnel.wanted && tunnel.losses > LOSSES {
             let peer = tunnel.policy.tdestination;

@@ -309,6 +309,7 @@ impl World {
                     h.removed.push((pair, reason));
                 }
                 Output::TunnelFailed { tunnel, reason } => h.failed.push((tunnel.to_string(), reason)),
+                Output::SessionFailed { session, reason, .. } => h.failed.push((session.to_string(), reason)),
                 Output::Audit(event) => {
                     h.audit.push(event);
                     h.audit_at.push(now);

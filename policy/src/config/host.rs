@@ -21,6 +21,8 @@ pub(super) struct HostEntry {
     /// The interface it is tied to; outer `None`: wrong, and reported.
     pub(super) interface: Option<Option<Attachment>>,
     pub(super) action: Action,
+    /// EXCLUSIVE.
+    pub(super) exclusive: bool,
     /// The tunnel policy in transport mode that transforms as the action stand for.
     pub(super) transport: Option<TunnelEntry>,
     pub(super) cache_share: Option<u8>,
@@ -48,6 +50,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> HostEnt
     let selectors = selectors::read(&mut object, &[AddressRange::ANY_V4, AddressRange::ANY_V6]);
     let interface = interface(&mut object, startup);
     let (action, transport) = action(&mut object, startup, name.as_ref(), selectors.as_deref());
+    let exclusive = flags(&mut object, &action);
     let cache_share = cache_share(&mut object);
     HostEntry {
         line: object.line(),
@@ -58,6 +61,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> HostEnt
         selectors,
         interface,
         action,
+        exclusive,
         transport,
         cache_share,
     }
@@ -92,6 +96,40 @@ fn interface(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Optio
             );
     }
     found.map(Some)
+}
+
+/// HP-UX's flags that are not here, and why.
+const OTHER_FLAGS: [(&str, &str); 3] = [
+    ("MIPV6", "it is for mobile IPv6 with manual keys, which is not supported"),
+    ("AUTOCONF", "addresses that are given to clients are not supported"),
+    ("FALLBACK_TO_CLEAR", "it would send in the clear what a policy protects; write a policy that passes instead"),
+];
+
+/// Whether EXCLUSIVE is among the flags.
+fn flags(object: &mut Object<'_, '_, '_>, action: &Action) -> bool {
+    let Some(words) = object.strings("flags", "NONE or EXCLUSIVE") else { return false };
+    let mut exclusive = false;
+    // HP-UX joins them with `+`.
+    let parts = words.value.iter().flat_map(|w| w.value.split('+').map(|part| Located::new(part.trim(), w.at)));
+    for flag in parts {
+        let is = |name: &str| flag.value.eq_ignore_ascii_case(name);
+        if is("EXCLUSIVE") {
+            exclusive = true;
+        } else if let Some((name, why)) = OTHER_FLAGS.iter().find(|(name, _)| is(name)) {
+            object.error(flag.at, format!("the flag {name} is not supported")).suggest(format!("remove it: {why}"));
+        } else if !is("NONE") {
+            object
+                .error(flag.at, format!("`flags` is {}; expected NONE or EXCLUSIVE", quoted(flag.value)))
+                .suggest_if(super::nearest::did_you_mean(flag.value, ["NONE", "EXCLUSIVE"]));
+        }
+    }
+    if exclusive && !matches!(action, Action::Tunnel(_)) {
+        let at = object.key_span("flags");
+        object
+            .error(at, "the flag EXCLUSIVE gives each session an SA pair of its own, but the policy has no `tunnel`")
+            .suggest("name a tunnel, or remove the flag");
+    }
+    exclusive
 }
 
 /// HP-UX: an omitted action is DISCARD; with a tunnel it is PASS and may be omitted; transforms

@@ -30,6 +30,7 @@ pub(super) const STARTUP: Section = Section {
         "ike_port",
         "natt_port",
         "hold_queue",
+        "exclusive_sessions",
         "cache_idle",
         "export_keys",
         "allow_short_lifetimes",
@@ -54,9 +55,10 @@ pub(super) const HOST: Section = Section {
         "priority",
         "action",
         "tunnel",
+        "flags",
         "cache_share",
     ],
-    elsewhere: &[("flags", NO_FLAGS), ("in", NO_MANUAL_KEYS), ("out", NO_MANUAL_KEYS)],
+    elsewhere: &[("in", NO_MANUAL_KEYS), ("out", NO_MANUAL_KEYS)],
 };
 
 pub(super) const TUNNEL: Section = Section {

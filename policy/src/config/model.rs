@@ -66,7 +66,9 @@ pub struct Startup {
     pub natt_port: u16,
     /// Packets held for one tunnel while its SA is negotiated.
     pub hold_queue: u32,
-    /// Idle seconds after which an SPD cache entry ages out.
+    /// Sessions of EXCLUSIVE policies, each with an SA pair of its own, at most.
+    pub exclusive_sessions: u32,
+    /// Idle seconds after which an SPD cache entry ages out, and the SA pair of a session with it.
     pub cache_idle_seconds: u32,
     /// Directory to which negotiated keys are written for Wireshark; a debugging aid, off unless named.
     pub export_keys: Option<PathBuf>,
@@ -109,6 +111,8 @@ pub struct HostPolicy {
     pub interface: Option<Attachment>,
     /// What to do.
     pub action: HostAction,
+    /// Each [session](crate::session::Session) has an SA pair of its own; only with a tunnel.
+    pub exclusive: bool,
     /// Percent of the SPD cache's hard limit, 1 to 100, that entries of this policy may take; `None`: all of it.
     pub cache_share: Option<u8>,
     /// Line of the object in the file.
@@ -345,6 +349,15 @@ impl Config {
     #[must_use]
     pub fn tunnel(&self, name: &str) -> Option<&Arc<TunnelPolicy>> {
         self.tunnels.iter().find(|t| &*t.name == name)
+    }
+
+    /// Whether a tunnel has SAs that sessions share: not if every host policy that names
+    /// it is EXCLUSIVE.
+    #[must_use]
+    pub fn is_shared(&self, tunnel: &str) -> bool {
+        let names = |h: &&Arc<HostPolicy>| matches!(&h.action, HostAction::Tunnel(t) if *t.name == *tunnel);
+        let mut users = self.hosts.iter().filter(names).peekable();
+        users.peek().is_none() || users.any(|h| !h.exclusive)
     }
 
     /// The tunnel policies whose peer is at `peer`, in the order of the file.

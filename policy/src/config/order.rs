@@ -210,7 +210,7 @@ fn gists<'c>(config: &Config, all: impl Iterator<Item = Option<(usize, &'c Selec
             HostAction::Discard => 1,
             HostAction::Tunnel(t) => {
                 let next = 2 + tunnels.len() as u32;
-                *tunnels.entry(&*t.name).or_insert(next)
+                *tunnels.entry((&*t.name, host.exclusive)).or_insert(next)
             }
         })
         .collect();

@@ -6,7 +6,7 @@ use super::advice;
 use super::auth::AuthEntry;
 use super::host::{Action, HostEntry};
 use super::ike::IkeEntry;
-use super::model::{AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
+use super::model::{AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, StartMode, TunnelPolicy};
 use super::nearest::did_you_mean;
 use super::object::quoted;
 use super::priority;
@@ -43,6 +43,7 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
         negotiable(tunnel, &ike_peers, ike_of, &auth_peers, &entries.auths, report);
     }
     same_proxy_ids(&entries.tunnels, report);
+    nothing_to_begin(&entries, report);
     // Advice compares objects with each other: of wrong ones it would only say nonsense.
     if report.has_errors() {
         return None;
@@ -122,6 +123,24 @@ fn unknown_tunnels(entries: &Entries, report: &mut Report<'_>) {
     }
 }
 
+/// Where only EXCLUSIVE policies use a tunnel, there is no SA before there is a packet.
+fn nothing_to_begin(entries: &Entries, report: &mut Report<'_>) {
+    for tunnel in &entries.tunnels {
+        let Some(policy) = tunnel.policy.as_deref().filter(|t| t.start == StartMode::Boot) else { continue };
+        let uses = |h: &&HostEntry| matches!(&h.action, Action::Tunnel(named) if *named.value == *policy.name);
+        let mut users = entries.hosts.iter().filter(uses).peekable();
+        if users.peek().is_some() && users.all(|h| h.exclusive) {
+            report
+                .error(
+                    tunnel.header,
+                    &tunnel.label,
+                    "`start` is boot, but only EXCLUSIVE policies name it: which SAs it needs, packets tell",
+                )
+                .suggest("leave out `start`, or name it in a policy without that flag");
+        }
+    }
+}
+
 fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>]) -> Vec<Arc<HostPolicy>> {
     let by_name: HashMap<&str, &Arc<TunnelPolicy>> = tunnels.iter().map(|t| (&*t.name, t)).collect();
     let mut hosts: Vec<HostPolicy> = entries
@@ -140,6 +159,7 @@ fn hosts(entries: &[HostEntry], priorities: &[u32], tunnels: &[Arc<TunnelPolicy>
                 selectors: entry.selectors.clone()?,
                 interface: entry.interface?,
                 action,
+                exclusive: entry.exclusive,
                 cache_share: entry.cache_share,
                 line: entry.line,
             })

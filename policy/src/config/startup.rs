@@ -29,6 +29,7 @@ impl Default for Startup {
             ike_port: 500,
             natt_port: 4500,
             hold_queue: 64,
+            exclusive_sessions: 1000,
             cache_idle_seconds: 300,
             export_keys: None,
             allow_short_lifetimes: false,
@@ -51,6 +52,7 @@ pub(super) fn startup(object: &mut Object<'_, '_, '_>) -> Startup {
     let df = [("copy", DfPolicy::Copy), ("set", DfPolicy::Set), ("clear", DfPolicy::Clear)];
     set(&mut s.df, object.one_of("df", &df).map(|d| d.value));
     set(&mut s.hold_queue, object.integer("hold_queue", 1..=4096).map(|n| n.value));
+    set(&mut s.exclusive_sessions, object.integer("exclusive_sessions", 1..=65_536).map(|n| n.value));
     set(&mut s.cache_idle_seconds, object.integer("cache_idle", 1..=604_800).map(|n| n.value));
     s.export_keys = directory(object, "export_keys");
     s.allow_short_lifetimes = object.boolean("allow_short_lifetimes");

@@ -100,6 +100,7 @@ impl Rules {
             selectors,
             interface: None,
             action,
+            exclusive: false,
             cache_share: None,
             line: n as usize * 7,
         };
@@ -111,6 +112,13 @@ impl Rules {
     pub(crate) fn on(mut self, interface: Option<Attachment>) -> Self {
         let host = self.hosts.pop().expect("a host policy");
         self.hosts.push(Arc::new(HostPolicy { interface, ..HostPolicy::clone(&host) }));
+        self
+    }
+
+    /// Each session of the last host policy has an SA pair of its own.
+    pub(crate) fn exclusive(mut self) -> Self {
+        let host = self.hosts.pop().expect("a host policy");
+        self.hosts.push(Arc::new(HostPolicy { exclusive: true, ..HostPolicy::clone(&host) }));
         self
     }
 

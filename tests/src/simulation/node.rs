@@ -258,6 +258,7 @@ impl Node {
                 self.wanted.remove(&tunnel);
                 self.failures.push(reason);
             }
+            Output::SessionFailed { session, .. } => unreachable!("nobody asked for session {session}"),
             Output::Audit(event) => self.audit.push((now, format!("{} {}", event.level, event.text))),
             Output::PeerMoved { .. } | Output::IsakmpKeys { .. } => {}
             Output::Sign { .. } | Output::Judge { .. } => panic!("{}: its peers have keys", self.address),

@@ -59,6 +59,7 @@ fn config(hosts: Vec<(Vec<Selector>, HostAction)>, bypass: Vec<AddressRange>, de
                 selectors,
                 interface: None,
                 action,
+                exclusive: false,
                 cache_share: None,
                 line: 1,
             })
@@ -169,7 +170,7 @@ fn forbidden(config: &Config, p: &Packet) -> Option<bool> {
         config.hosts.iter().any(|h| h.cookie == verdict.cookie && matches!(h.action, HostAction::Tunnel(_)));
     match verdict.decision {
         Decision::Bypass | Decision::Pass => Some(false),
-        Decision::Protect { .. } => Some(true),
+        Decision::Protect { .. } | Decision::ProtectExclusive { .. } => Some(true),
         Decision::Discard if p.direction == Direction::Outbound || by_tunnel => Some(true),
         // What comes in to leave through a tunnel is judged when it leaves.
         Decision::Discard if p.to_us || !protected_outwards(config, &tuple) => Some(true),

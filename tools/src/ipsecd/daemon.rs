@@ -17,6 +17,7 @@ use crate::credentials::CredentialStore;
 use crate::wall_clock::Date;
 use crypto::Entropy;
 use datapath::sa::SaEvent;
+use datapath::sessions::Lane;
 use datapath::{Datapath, Event, PairError, Shared};
 use ike::{Command, Datagram, Engine, Output, TunnelState};
 use keys::PresharedKeys;
@@ -24,6 +25,7 @@ use policy::audit::{AuditEvent, PolicyEvent};
 use policy::config::Config;
 use policy::counters::DropReason;
 use policy::sa::SaSpec;
+use policy::session::Session;
 use policy::time::Timestamp;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,6 +37,8 @@ use tokio::sync::mpsc;
 
 /// How often the daemon looks whether the outside has changed: addresses, path MTUs, the guard.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How often the daemon looks for sessions that are idle.
+const SESSIONS: Duration = Duration::from_secs(1);
 /// Events of the packet path that wait for the daemon; more are counted as lost by the packet path's sender.
 const EVENTS: usize = 1024;
 /// Commands that wait for the daemon.
@@ -78,6 +82,8 @@ pub(super) struct Daemon {
     pub(super) waiting: Waiting,
     /// When packets last began a negotiation, by tunnel.
     attempts: HashMap<Arc<str>, Timestamp>,
+    /// When negotiations for sessions failed, of late.
+    failed_sessions: HashMap<(Arc<str>, Session), Timestamp>,
     ike_ports: IkePorts,
     /// Told to stop.
     pub(super) stopping: bool,
@@ -105,6 +111,7 @@ impl Daemon {
             export: parts.export,
             waiting: Waiting::default(),
             attempts: HashMap::new(),
+            failed_sessions: HashMap::new(),
             ike_ports: parts.ike_ports,
             stopping: false,
             fatal: None,
@@ -126,6 +133,8 @@ impl Daemon {
             (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sessions = tokio::time::interval(SESSIONS);
+        sessions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.say(&PolicyEvent::PoliciesInForce {
             epoch: self.shared.spd.load().epoch(),
             hosts: self.config.hosts.len(),
@@ -146,6 +155,7 @@ impl Daemon {
                 Some((request, responder)) = requests.recv() => self.request(request, responder, network).await,
                 () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
                 _ = housekeeping.tick() => self.keep_house(network).await,
+                _ = sessions.tick() => self.end_idle_sessions(),
                 _ = terminate.recv() => self.stopping = true,
                 _ = interrupt.recv() => self.stopping = true,
                 _ = hangup.recv() => self.reload_and_tell(network).await,
@@ -206,7 +216,8 @@ impl Daemon {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Acquire { tunnel, .. } => self.acquire(tunnel),
+            Event::Acquire { tunnel, session: None, .. } => self.acquire(tunnel),
+            Event::Acquire { tunnel, session: Some(session), .. } => self.acquire_session(tunnel, session),
             Event::Ike(d) => self.datagram(d.local, d.remote, &d.message),
             Event::Sa(SaEvent::SoftLimit { pair, .. }) => self.command(Command::Rekey { pair }),
             Event::Sa(SaEvent::HardLimit { pair, .. }) => self.command(Command::Expired { pair }),
@@ -231,6 +242,53 @@ impl Daemon {
         } else {
             self.attempts.insert(Arc::clone(&name), now);
             self.command(Command::Initiate { tunnel: name });
+        }
+    }
+
+    /// Packets of a session wait for the SA that it is to have for itself.
+    fn acquire_session(&mut self, tunnel: u32, session: Session) {
+        let lane = Lane { tunnel, session: Some(session) };
+        let Some(name) = self.shared.spd.load().tunnel(tunnel).map(|t| Arc::clone(&t.name)) else {
+            return self.datapath.fail(lane);
+        };
+        let now = self.clock.now();
+        self.failed_sessions.retain(|_, failed| now.since(*failed) < HOLD_DOWN);
+        if self.failed_sessions.contains_key(&(Arc::clone(&name), session)) {
+            self.datapath.fail(lane);
+        } else {
+            self.command(Command::InitiateSession { tunnel: name, session });
+        }
+    }
+
+    fn session_failed(&mut self, tunnel: Arc<str>, session: Session, reason: &str) {
+        tracing::info!("no SA for session {session} of tunnel {tunnel}: {reason}");
+        if let Some(index) = self.shared.spd.load().tunnel_index(&tunnel) {
+            self.datapath.fail(Lane { tunnel: index, session: Some(session) });
+        }
+        // No more are kept than there may be sessions: each of them failed.
+        if self.failed_sessions.len() < self.config.startup.exclusive_sessions as usize {
+            self.failed_sessions.insert((tunnel, session), self.clock.now());
+        }
+    }
+
+    /// Deletes the pairs of sessions that have carried nothing for as long as cached decisions are kept.
+    fn end_idle_sessions(&mut self) {
+        if self.shared.sessions() == 0 {
+            return;
+        }
+        let now = self.clock.now();
+        let mut last_use: HashMap<(Arc<str>, Session), (Timestamp, u64)> = HashMap::new();
+        for pair in self.engine.pairs() {
+            let (Some(session), Some(sas)) = (pair.session, self.shared.pair(pair.pair)) else { continue };
+            let used = pair.created.max(sas.inbound.last_use()).max(sas.outbound.last_use());
+            let latest = last_use.entry((pair.tunnel, session)).or_insert((used, pair.pair));
+            latest.0 = latest.0.max(used);
+        }
+        let idle = Duration::from_secs(self.config.startup.cache_idle_seconds.into());
+        for (_, (used, pair)) in last_use {
+            if now.since(used) > idle {
+                self.command(Command::Idle { pair });
+            }
         }
     }
 
@@ -270,6 +328,7 @@ impl Daemon {
                     }
                     self.waiting.failed(&tunnel, &reason);
                 }
+                Output::SessionFailed { tunnel, session, reason } => self.session_failed(tunnel, session, &reason),
                 Output::Audit(event) => self.audit.record(&event),
                 Output::IsakmpKeys { initiator_cookie, encryption_key } => {
                     self.exported(|export| export.isakmp(initiator_cookie, &encryption_key));
@@ -309,7 +368,9 @@ impl Daemon {
                     PairError::Duplicate(duplicate) => (*duplicate).into(),
                     other => PolicyEvent::InvalidSa { spi: inbound.spi, reason: other.to_string() },
                 });
-                self.waiting.failed(&inbound.tunnel, &e.to_string());
+                if inbound.session.is_none() {
+                    self.waiting.failed(&inbound.tunnel, &e.to_string());
+                }
                 // The peer must not send into a void.
                 self.command(Command::Expired { pair: inbound.pair });
             }
@@ -321,7 +382,9 @@ impl Daemon {
         match self.datapath.activate_outbound(pair) {
             Ok(pair) => {
                 let (inbound, outbound) = (pair.inbound.spec(), pair.outbound.spec());
-                self.waiting.up(&outbound.tunnel, inbound.spi, outbound.spi);
+                if outbound.session.is_none() {
+                    self.waiting.up(&outbound.tunnel, inbound.spi, outbound.spi);
+                }
             }
             Err(e) => tracing::error!("{e}"),
         }

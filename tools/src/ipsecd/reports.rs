@@ -15,15 +15,17 @@ use crate::report::{
     TunnelState,
 };
 use crate::wall_clock::Date;
+use datapath::sessions::Lane;
 use ike::report::{IsakmpReport, PairReport, PairState};
 use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
 use policy::config::{AuthRecord, HostAction};
 use policy::counters::Counter;
 use policy::five_tuple::Ports;
 use policy::sa::{Lifetime, Mode};
+use policy::session::Session;
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -191,6 +193,7 @@ fn bypass(daemon: &Daemon, interfaces: &[Interface]) -> Vec<Record> {
 fn hosts(daemon: &Daemon, interfaces: &[Interface], scope: HostScope) -> Vec<Record> {
     let by_name: HashMap<&str, _> = daemon.config.hosts.iter().map(|h| (h.name.as_str(), h)).collect();
     let tunnels: HashMap<String, TunnelReport> = tunnels(daemon).map(|t| (t.name.clone(), t)).collect();
+    let mut of_sessions = sessions_by_policy(daemon);
     let addresses: Vec<_> = interfaces.iter().filter(|i| i.up).flat_map(|i| &i.addresses).collect();
     let (cache, epoch) = (&daemon.shared.cache, daemon.shared.spd.load().epoch());
     let shares: HashMap<u32, _> = cache.shares(epoch).into_iter().map(|share| (share.cookie, share)).collect();
@@ -217,12 +220,43 @@ fn hosts(daemon: &Daemon, interfaces: &[Interface], scope: HostScope) -> Vec<Rec
                 });
                 report.kernel_requests_queued = tunnel.packets_held;
                 report.sa_pairs.clone_from(&tunnel.sa_pairs);
+                if policy.exclusive {
+                    let (sessions, pairs) = of_sessions.remove(policy.name.as_str()).unwrap_or_default();
+                    report.state = Some(match sessions.len() {
+                        0 => PolicyState::SpisNotEstablished,
+                        _ => PolicyState::Ready,
+                    });
+                    report.active_sessions = Some(sessions.len() as u64);
+                    report.sa_pairs = pairs;
+                }
             }
             report
         })
         .filter(|report| scope == HostScope::Configured || report.active != Some(false))
         .map(|report| Record::Host(Box::new(report)))
         .collect()
+}
+
+/// The sessions with SA pairs of their own, and these, by host policy.
+fn sessions_by_policy(daemon: &Daemon) -> HashMap<&str, (HashSet<Session>, Vec<SaPair>)> {
+    let mut by_policy: HashMap<&str, (HashSet<Session>, Vec<SaPair>)> = HashMap::new();
+    for pair in daemon.engine.pairs() {
+        let Some(session) = pair.session else { continue };
+        let Some((policy, _)) = session.policy(&daemon.config) else { continue };
+        let (sessions, pairs) = by_policy.entry(&policy.name).or_default();
+        sessions.insert(session);
+        pairs.push(sa_pair(&pair));
+    }
+    by_policy
+}
+
+fn sa_pair(pair: &PairReport) -> SaPair {
+    SaPair {
+        sa_type: "ESP".into(),
+        transform: TransformNames::from(&pair.suite),
+        outbound_spi: Some(pair.outbound_spi),
+        inbound_spi: Some(pair.inbound_spi),
+    }
 }
 
 fn tunnels(daemon: &Daemon) -> impl Iterator<Item = TunnelReport> {
@@ -245,16 +279,8 @@ fn tunnels(daemon: &Daemon) -> impl Iterator<Item = TunnelReport> {
         });
         let index = spd.tunnel_index(&report.name);
         report.packets_held = index.map(|i| daemon.datapath.held(i));
-        report.sa_pairs = pairs
-            .iter()
-            .filter(|p| *p.tunnel == *report.name)
-            .map(|p| SaPair {
-                sa_type: "ESP".into(),
-                transform: TransformNames::from(&p.suite),
-                outbound_spi: Some(p.outbound_spi),
-                inbound_spi: Some(p.inbound_spi),
-            })
-            .collect();
+        report.sa_pairs =
+            pairs.iter().filter(|p| *p.tunnel == *report.name && p.session.is_none()).map(sa_pair).collect();
         report
     })
 }
@@ -407,11 +433,12 @@ fn state(pair: &PairReport) -> SaState {
     }
 }
 
-/// The pair in use of each tunnel that is up, by name.
-fn current_pairs(daemon: &Daemon) -> HashMap<Arc<str>, PairReport> {
-    let pairs: HashMap<u64, PairReport> = daemon.engine.pairs().into_iter().map(|p| (p.pair, p)).collect();
-    let tunnels = daemon.engine.tunnels().into_iter();
-    tunnels.filter_map(|t| Some((t.name, pairs.get(&t.pair?)?.clone()))).collect()
+/// The pair in use of each tunnel that is up, by name, and of each session.
+fn current_pairs(daemon: &Daemon) -> HashMap<Lane, PairReport> {
+    let spd = daemon.shared.spd.load();
+    let current = daemon.engine.pairs().into_iter().filter(|p| p.state == PairState::Mature);
+    let lane = |p: &PairReport| Some(Lane { tunnel: spd.tunnel_index(&p.tunnel)?, session: p.session });
+    current.filter_map(|p| Some((lane(&p)?, p))).collect()
 }
 
 /// What a walk of the cache needs, apart from the daemon that goes on.
@@ -419,7 +446,7 @@ struct CacheWalk {
     policies: Arc<Spd>,
     shared: Arc<datapath::Shared>,
     now: Timestamp,
-    current: HashMap<Arc<str>, PairReport>,
+    current: HashMap<Lane, PairReport>,
     /// Of host policies, by cookie.
     names: HashMap<u32, String>,
 }
@@ -468,8 +495,9 @@ impl CacheWalk {
             Ports::Icmp { kind, code } => (Some(kind), Some(code)),
             _ => (None, None),
         };
-        let tunnel = match entry.decision {
-            Decision::Protect { tunnel } => self.policies.tunnel(tunnel),
+        let tunnel = entry.decision.tunnel().and_then(|index| Some((index, self.policies.tunnel(index)?)));
+        let session = match entry.decision {
+            Decision::ProtectExclusive { .. } => Session::of(&tuple, cached.key.direction()).ok(),
             _ => None,
         };
         CacheRecord {
@@ -489,17 +517,17 @@ impl CacheWalk {
             action: match entry.decision {
                 Decision::Bypass | Decision::Pass => CacheAction::Pass,
                 Decision::Discard => CacheAction::Discard,
-                Decision::Protect { .. } => CacheAction::Secure,
+                Decision::Protect { .. } | Decision::ProtectExclusive { .. } => CacheAction::Secure,
             },
             reason: entry.reason.map(|r| r.name().to_string()),
-            tunnel: tunnel.map(|t| t.name.to_string()),
+            tunnel: tunnel.map(|(_, t)| t.name.to_string()),
             sas: match tunnel {
-                Some(t) if direction == Direction::Outbound => {
-                    let pair = self.current.get(&t.name);
+                Some((tunnel, t)) if direction == Direction::Outbound => {
+                    let pair = self.current.get(&Lane { tunnel, session });
                     vec![CacheSa {
                         state: if pair.is_some() { CacheSaState::Created } else { CacheSaState::Requested },
                         sa_type: "ESP".into(),
-                        tunnel: tunnel.is_none_or(|t| t.mode == Mode::Tunnel),
+                        tunnel: t.mode == Mode::Tunnel,
                         spi: pair.map(|p| p.outbound_spi),
                         src: t.tsource,
                         dst: t.tdestination,

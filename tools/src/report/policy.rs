@@ -127,6 +127,9 @@ pub struct HostPolicyReport {
     /// Packets held until they are; outbound only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_requests_queued: Option<u64>,
+    /// Sessions with an SA pair of their own now; outbound and EXCLUSIVE only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_sessions: Option<u64>,
     /// Transforms, most preferred first; outbound only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proposals: Vec<TransformNames>,

@@ -116,6 +116,7 @@ fn host(out: &mut dyn Write, r: &HostPolicyReport) -> io::Result<()> {
         PolicyState::SpisBeingEstablished => "SPI(s) Being Established".to_string(),
     });
     row(out, &[("State", state), ("Kernel Requests Queued", may(&r.kernel_requests_queued))])?;
+    row(out, &[("Active Sessions Created", may(&r.active_sessions))])?;
     proposals(out, &r.proposals)?;
     sa_pairs(out, &r.sa_pairs)
 }

@@ -163,6 +163,7 @@ pub fn config(hosts: Vec<(Selector, HostAction)>, default_action: DefaultAction)
             selectors,
             interface: None,
             action,
+            exclusive: false,
             cache_share: None,
             line: 1,
         })

@@ -5,6 +5,7 @@ use super::wire::Wire;
 use super::{Clock, Events, Ports, Waker, paths, wait_readable};
 use crate::event::Event;
 use crate::pipeline::{BATCH, Clear, Outbound, OutboundOutput};
+use crate::sessions::Lane;
 use crate::shared::Shared;
 use crossbeam::channel::Receiver;
 use policy::time::Timestamp;
@@ -17,10 +18,10 @@ use std::sync::Arc;
 /// What a worker is told to do.
 #[derive(Debug)]
 pub(in crate::io) enum Command {
-    /// The SA of this tunnel is there.
-    Release(u32),
+    /// The SA of this tunnel or session is there.
+    Release(Lane),
     /// There will be none.
-    Fail(u32),
+    Fail(Lane),
     /// The policies were replaced.
     PoliciesReplaced,
     /// A datagram of the port that IKE shares with ESP.
@@ -100,8 +101,8 @@ impl OutboundWorker {
     fn obey(&self, pipeline: &mut Outbound, wire: &mut Wire, now: Timestamp, out: &mut OutboundOutput) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Release(tunnel) => pipeline.release(tunnel, now, out),
-                Command::Fail(tunnel) => pipeline.fail(tunnel),
+                Command::Release(lane) => pipeline.release(lane, now, out),
+                Command::Fail(lane) => pipeline.fail(lane),
                 Command::PoliciesReplaced => pipeline.policies_replaced(now, out),
                 Command::Send { local, remote, payload } => {
                     if let Err(e) = wire.send_datagram(local, remote, &payload) {
