@@ -55,8 +55,11 @@ impl Judge {
     pub(super) fn ask(&self, question: Question) -> Option<Command> {
         match self.0.try_send(question) {
             Ok(()) => None,
-            Err(TrySendError::Full(question) | TrySendError::Disconnected(question)) => {
-                Some(refuse(&question, "too many negotiations ask at once"))
+            Err(TrySendError::Full(question)) => {
+                Some(refuse(&question, "too many negotiations ask at once", "try again"))
+            }
+            Err(TrySendError::Disconnected(question)) => {
+                Some(refuse(&question, "the thread that signs and judges is gone", "restart ipsecd, and report it"))
             }
         }
     }
@@ -73,7 +76,11 @@ fn work(questions: &Receiver<Question>, answers: &mpsc::Sender<Command>) {
 fn answer(question: &Question) -> Command {
     let token = question.token;
     let Some(credentials) = &question.credentials else {
-        return refuse(question, "the auth record has no certificates any more");
+        return refuse(
+            question,
+            "the auth record has no certificates any more",
+            "look at what was changed before the reload",
+        );
     };
     match &question.task {
         Task::Sign { method, hash } => {
@@ -88,7 +95,7 @@ fn answer(question: &Question) -> Command {
     }
 }
 
-fn refuse(question: &Question, reason: &str) -> Command {
+fn refuse(question: &Question, reason: &str, remedy: &str) -> Command {
     let token = question.token;
     match question.task {
         Task::Sign { .. } => Command::Signed { token, signed: Err(reason.to_owned()) },
@@ -98,7 +105,7 @@ fn refuse(question: &Question, reason: &str) -> Command {
                 distrust: Distrust::NotJudged,
                 certificate: None,
                 detail: reason.to_owned(),
-                remedy: "try again".to_owned(),
+                remedy: remedy.to_owned(),
             }),
         },
     }
