@@ -126,6 +126,7 @@ fn inbound(near: &mut Outbound, far: &mut Inbound, clear: &[Vec<u8>], packets: u
                 encapsulated: false,
                 traffic_class: 0,
                 hop_limit: 64,
+                protocol: SaProtocol::Esp,
             });
             near.sent(sealed);
         }

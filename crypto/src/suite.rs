@@ -66,6 +66,12 @@ impl EspSuite {
         })
     }
 
+    /// What AH does, as a suite: the integrity algorithm, and nothing is encrypted.
+    #[must_use]
+    pub fn of_ah(integrity: &'static Integrity) -> Self {
+        Self { encryption: Encryption::nothing(), integrity: Some(integrity) }
+    }
+
     /// As bad as the worst part.
     #[must_use]
     pub fn status(&self) -> Status {

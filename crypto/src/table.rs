@@ -174,6 +174,8 @@ pub struct Integrity {
     pub wireshark: &'static str,
     /// IKEv1 Authentication Algorithm attribute (RFC 2407 4.5).
     pub ikev1_auth: u16,
+    /// IKEv1 AH transform identifier (RFC 2407 4.4.3).
+    pub ikev1_ah: u8,
     /// IKEv2 transform type 3 identifier.
     pub ikev2: u16,
     /// Key size in octets.

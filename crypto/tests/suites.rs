@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crypto::suite::SuiteError;
-use crypto::table::Status;
+use crypto::table::{INTEGRITIES, Integrity, Status};
 use crypto::{EspSuite, IkeSuite};
 use proptest::prelude::*;
 
@@ -91,7 +91,6 @@ fn errors_name_the_part_and_the_way_out() {
             "unknown transform 'ESP_AES128_HMAC_SHA' in 'ESP_AES128_HMAC_SHA'; did you mean 'ESP_AES128_HMAC_SHA1'?",
         ),
         ("ESP_AES128", "'ESP_AES128' names no integrity algorithm; write for example 'ESP_AES128_HMAC_SHA1'"),
-        ("AH_SHA1", "'AH_SHA1': AH is not supported; 'null-sha1' authenticates packets without encrypting them"),
         ("des-md5", "des in 'des-md5' must not be used: anybody can search its 56-bit keys; use aes128 or aes256"),
         (
             "ESP_DES_HMAC_MD5",
@@ -163,4 +162,23 @@ proptest! {
             let _: Result<IkeSuite, _> = text.parse();
         }
     }
+}
+
+#[test]
+fn transforms_of_ah_in_both_spellings() {
+    for row in INTEGRITIES.iter() {
+        for text in [format!("ah-{row}"), format!("AH-{row}-modp2048"), row.hpux_ah(), row.hpux_ah().to_lowercase()] {
+            let (found, group) = Integrity::parse_ah(&text).unwrap().unwrap();
+            assert_eq!((found, group.is_some()), (row, text.contains("modp")), "{text}");
+        }
+    }
+    assert_eq!(Integrity::from_keyword("sha256").unwrap().hpux_ah(), "AH_SHA2_256");
+    assert!(Integrity::parse_ah("aes128-sha1").is_none() && Integrity::parse_ah("ah").is_none());
+    for (wrong, said) in [
+        ("ah-sha7", "unknown integrity algorithm 'sha7' in 'ah-sha7'; did you mean 'sha1'?"),
+        ("AH_SHA1-modp2048-x", "'AH_SHA1-modp2048-x' is complete before '-x'; leave that away"),
+    ] {
+        assert_eq!(Integrity::parse_ah(wrong).unwrap().unwrap_err().to_string(), said);
+    }
+    assert_eq!(EspSuite::of_ah(Integrity::from_keyword("sha1").unwrap()).keymat_len(), 20);
 }

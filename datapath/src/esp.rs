@@ -22,4 +22,4 @@ fn sequence_field(packet: &Packet) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

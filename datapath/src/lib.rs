@@ -1,5 +1,6 @@
 //! The packet path of Caponier: from clear packets to ESP and back, in batches.
 
+mod ah;
 pub mod esp;
 pub mod event;
 mod fragment;

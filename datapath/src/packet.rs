@@ -1,8 +1,8 @@
 //! Packet buffers: fixed, reused, with room for the headers and trailers of ESP.
 
-/// Octets kept free before a packet: ESP header and the longest IV fit with
+/// Octets kept free before a packet: an outer IP header and the longest AH fit with
 /// room to spare, and the packet begins on a cache line.
-pub const HEADROOM: usize = 64;
+pub const HEADROOM: usize = 128;
 /// Octets kept free behind a packet: padding up to a block, pad length, next
 /// header and the longest ICV.
 pub const TAILROOM: usize = 64;

@@ -4,6 +4,7 @@
 //! [`pair`] makes the two SAs of a negotiation. Limits are told to the daemon
 //! once per pair, whichever direction reaches them first.
 
+use crate::ah::Ah;
 use crate::replay::ReplayWindow;
 use arc_swap::ArcSwap;
 use core::ops::Range;
@@ -14,7 +15,7 @@ use core::sync::atomic::{
 use crypto::packet::{Opener, Sealer};
 use crypto::{EspSuite, Secret};
 use policy::five_tuple::Direction;
-use policy::sa::{Mode, SaSpec};
+use policy::sa::{Mode, SaProtocol, SaSpec};
 use policy::selector::PortSelector;
 use policy::time::Timestamp;
 use std::net::SocketAddr;
@@ -271,8 +272,11 @@ struct InboundHot {
 
 impl InboundSa {
     fn new(spec: &SaSpec, tunnel: u32, window: u32, told: Arc<Told>) -> Result<Self, SaError> {
-        let opener = crypto::packet::opener(spec.suite, &spec.keymat, spec.esn)
-            .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
+        let opener = match spec.protocol {
+            SaProtocol::Esp => crypto::packet::opener(spec.suite, &spec.keymat, spec.esn),
+            SaProtocol::Ah => Ah::of(spec).map(|ah| Box::new(ah) as Box<dyn Opener>),
+        }
+        .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
         let hot = InboundHot {
             window: ReplayWindow::new(window, spec.esn),
             volume: Volume::new(spec.lifetime.kbytes),
@@ -330,8 +334,11 @@ pub const DEFAULT_PATH_MTU: u16 = 1500;
 
 impl OutboundSa {
     fn new(spec: &SaSpec, iv_key: &[u8; 16], told: Arc<Told>) -> Result<Self, SaError> {
-        let sealer = crypto::packet::sealer(spec.suite, &spec.keymat, iv_key, spec.esn)
-            .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
+        let sealer = match spec.protocol {
+            SaProtocol::Esp => crypto::packet::sealer(spec.suite, &spec.keymat, iv_key, spec.esn),
+            SaProtocol::Ah => Ah::of(spec).map(|ah| Box::new(ah) as Box<dyn Sealer>),
+        }
+        .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
         let hot = OutboundHot {
             sequence: AtomicU64::new(0),
             volume: Volume::new(spec.lifetime.kbytes),
@@ -410,6 +417,7 @@ impl OutboundSa {
     pub fn inner_mtu(&self) -> u16 {
         crate::mtu::inner_mtu(
             self.path_mtu(),
+            self.spec.protocol,
             self.spec.suite,
             self.spec.mode,
             self.spec.local.is_ipv4(),

@@ -68,6 +68,7 @@ pub(crate) struct Agreement {
     pub(crate) encapsulation: Option<policy::sa::UdpEncapsulation>,
     pub(crate) seed: u64,
     pub(crate) mode: Mode,
+    pub(crate) protocol: SaProtocol,
 }
 
 impl Agreement {
@@ -82,7 +83,15 @@ impl Agreement {
             encapsulation: None,
             seed: 1,
             mode: Mode::Tunnel,
+            protocol: SaProtocol::Esp,
         }
+    }
+
+    /// AH with an integrity algorithm.
+    pub(crate) fn ah(integrity: &str, mode: Mode, ipv4: bool) -> Self {
+        let suite = EspSuite::of_ah(crypto::table::Integrity::from_keyword(integrity).unwrap());
+        let protocol = SaProtocol::Ah;
+        Self { mode, protocol, inner_ipv4: ipv4, outer_ipv4: ipv4, ..Self::new(suite) }
     }
 
     /// Transport mode between the two hosts of [`udp_packet`].
@@ -121,7 +130,7 @@ impl Agreement {
             direction,
             local,
             remote,
-            protocol: SaProtocol::Esp,
+            protocol: self.protocol,
             mode: self.mode,
             original: None,
             suite: self.suite,
@@ -178,6 +187,7 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
         mode: outbound.mode,
         selector: outbound.selector,
         transforms: vec![EspTransform {
+            protocol: agreement.protocol,
             suite: agreement.suite,
             pfs: None,
             esn: agreement.esn,

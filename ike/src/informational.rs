@@ -5,6 +5,7 @@ use crate::protection::{self, Iv, OpenError};
 use crate::wire::numbers::{DOI_IPSEC, ExchangeType, NotifyKind, PayloadKind, ProtocolId};
 use crate::wire::{Body, Delete, Flags, Header, Message, Notification, Payload, encode_chain};
 use crypto::Entropy;
+use policy::sa::SaProtocol;
 
 /// A notification in the clear: before there are keys. The receiver must not trust it.
 pub(crate) fn clear_notification(cookies: Cookies, message_id: u32, kind: NotifyKind) -> Vec<u8> {
@@ -72,9 +73,14 @@ pub(crate) fn esp_notification(spi: u32, kind: NotifyKind) -> Notification {
 
 /// ESP SAs of ours that are gone: our inbound SPIs.
 pub(crate) fn esp_delete(spis: &[u32]) -> Payload {
+    delete(SaProtocol::Esp, spis)
+}
+
+/// SAs of ours that are gone: our inbound SPIs.
+pub(crate) fn delete(protocol: SaProtocol, spis: &[u32]) -> Payload {
     Payload::Delete(Delete {
         doi: DOI_IPSEC,
-        protocol: ProtocolId::ESP,
+        protocol: protocol.into(),
         spi_len: 4,
         spis: spis.iter().map(|spi| spi.to_be_bytes().to_vec()).collect(),
     })

@@ -7,7 +7,7 @@ use core::fmt;
 use crypto::table::Group;
 use crypto::{EspSuite, IkeSuite};
 use policy::config::{AuthMethod, Identity, StartMode};
-use policy::sa::{Lifetime, UdpEncapsulation};
+use policy::sa::{Lifetime, SaProtocol, UdpEncapsulation};
 use policy::selector::Selector;
 use policy::session::Session;
 use policy::time::Timestamp;
@@ -144,6 +144,8 @@ pub struct PairReport {
     pub inbound_spi: u32,
     /// SPI of the outbound SA.
     pub outbound_spi: u32,
+    /// ESP or AH.
+    pub protocol: SaProtocol,
     /// Algorithms.
     pub suite: EspSuite,
     /// Group of perfect forward secrecy.

@@ -7,7 +7,7 @@ mod support;
 use crypto::table::{ENCRYPTIONS, GROUPS, HASHES, Status};
 use crypto::{EspSuite, IkeSuite};
 use ike::{Role, TunnelState};
-use policy::sa::{Mode, OriginalAddresses};
+use policy::sa::{Mode, OriginalAddresses, SaProtocol};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -117,6 +117,72 @@ fn extended_sequence_numbers_where_both_want_them() {
         let errors = w.b().errors();
         assert!(errors.iter().any(|e| e.contains(said)), "{errors:?}");
     }
+}
+
+#[test]
+fn ah_with_every_integrity_algorithm() {
+    for row in crypto::table::INTEGRITIES.iter() {
+        let w = agree(both(|s| s.esp = format!("ah-{row}-ecp256")));
+        let (pair, peer) = (w.a().current().unwrap(), w.b().current().unwrap());
+        assert_eq!((pair.outbound.protocol, pair.outbound.suite.integrity), (SaProtocol::Ah, Some(row)));
+        assert_eq!(pair.outbound.keymat.len(), row.key_len);
+        assert_ne!(pair.outbound.keymat, pair.inbound.keymat);
+        assert_eq!(peer.inbound.protocol, SaProtocol::Ah);
+        assert_eq!(w.b().engine.pairs()[0].protocol, SaProtocol::Ah);
+    }
+    // The keys of AH are not those of ESP with the same algorithm: KEYMAT names the protocol (RFC 2409 5.5).
+    let key = |esp: &str| agree(both(|s| s.esp = esp.into())).a().current().unwrap().outbound.keymat.clone();
+    assert_ne!(key("ah-sha1"), key("null-sha1"));
+}
+
+#[test]
+fn ah_and_esp_in_the_offered_order() {
+    for (first, second, agreed, protocol) in [
+        ("ah-sha1,aes128-sha1", "aes128-sha1,ah-sha1", "ah-sha1", SaProtocol::Ah),
+        ("aes128-sha1,ah-sha1", "ah-sha1", "ah-sha1", SaProtocol::Ah),
+        ("aes128-sha1,ah-sha1,aes256-sha1", "aes256-sha1", "aes256-sha1", SaProtocol::Esp),
+    ] {
+        let w = agree(World::new(&Side { esp: first.into(), ..a() }, &Side { esp: second.into(), ..b() }));
+        let pair = &w.a().engine.pairs()[0];
+        assert_eq!(policy::transform::name(pair.protocol, pair.suite), agreed, "{first} with {second}");
+        assert_eq!(pair.protocol, protocol);
+    }
+    let mut w = World::new(&Side { esp: "ah-sha1".into(), ..a() }, &Side { esp: "aes128-sha1".into(), ..b() });
+    w.initiate(0);
+    w.seconds(2);
+    assert!(w.a().pairs.is_empty() && w.b().pairs.is_empty());
+    let said = "we accept aes128-sha1; peer offered ah-sha1: protocol differs (rejected protocol: ours:peer = ESP:AH)";
+    assert!(w.b().errors().iter().any(|e| e.contains(said)), "{:?}", w.b().errors());
+}
+
+/// As many as HP-UX allows, in their order: 25 of ESP and 2 of AH.
+#[test]
+fn the_longest_list_of_transforms() {
+    let esp: Vec<_> = (0..25).map(|n| format!("aes256-sha256/{}", 3600 + n)).collect();
+    let all = [&["ah-sha256".to_owned()][..], &esp[..], &["ah-sha1".to_owned()][..]].concat().join(",");
+    let last = Side { esp: "ah-sha1".into(), ..b() };
+    let w = agree(World::new(&Side { esp: all.clone(), ..a() }, &last));
+    assert_eq!(w.b().engine.pairs()[0].protocol, SaProtocol::Ah);
+    let w = agree(both(|s| s.esp = all.clone()));
+    assert_eq!(w.b().engine.pairs()[0].suite.integrity.map(|i| i.keyword), Some("sha256"), "the first");
+}
+
+#[test]
+fn ah_does_not_go_through_a_nat() {
+    let force = |esp: &str| {
+        let mut w = both(|s| {
+            s.esp = esp.into();
+            s.ike_extra = "nat_traversal = \"force\"".into();
+        });
+        w.initiate(0);
+        w.seconds(2);
+        w
+    };
+    let w = force("ah-sha1");
+    assert!(w.a().pairs.is_empty() && w.b().pairs.is_empty());
+    assert!(w.a().errors().iter().any(|e| e.contains("AH cannot pass the NAT")), "{:?}", w.a().errors());
+    let w = force("ah-sha1,aes128-sha1");
+    assert_eq!(w.b().engine.pairs()[0].protocol, SaProtocol::Esp, "what can pass, passes");
 }
 
 #[test]

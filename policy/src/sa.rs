@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub enum SaProtocol {
     /// Encapsulating Security Payload, IP protocol 50 (RFC 4303).
     Esp,
+    /// Authentication Header, IP protocol 51 (RFC 4302).
+    Ah,
 }
 
 /// Encapsulation mode of an SA.
@@ -62,11 +64,11 @@ pub struct SaSpec {
     pub local: IpAddr,
     /// The peer's outer address.
     pub remote: IpAddr,
-    /// ESP.
+    /// ESP or AH.
     pub protocol: SaProtocol,
     /// Tunnel or transport.
     pub mode: Mode,
-    /// Ciphers.
+    /// Ciphers; of AH [`EspSuite::of_ah`].
     pub suite: EspSuite,
     /// Key material in the order of [`crypto::packet::sealer`].
     pub keymat: Secret,

@@ -1,15 +1,17 @@
 //! Transforms of policies: a suite with its lifetime, `ESP_AES128_HMAC_SHA1/28800/0`.
 
-use crate::sa::Lifetime;
+use crate::sa::{Lifetime, SaProtocol};
 use core::fmt;
 use crypto::EspSuite;
 use crypto::suite::{LegacyPart, SuiteError};
-use crypto::table::{Group, Status};
+use crypto::table::{Group, Integrity, Status};
 
-/// One ESP transform that a tunnel policy offers or accepts.
+/// One transform, of ESP or AH, that a tunnel policy offers or accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EspTransform {
-    /// Ciphers.
+    /// ESP or AH.
+    pub protocol: SaProtocol,
+    /// Ciphers; of AH [`EspSuite::of_ah`].
     pub suite: EspSuite,
     /// Group of perfect forward secrecy if the transform names one (`aes128-sha1-modp2048`).
     pub pfs: Option<&'static Group>,
@@ -24,6 +26,9 @@ const ESN: &str = "-esn";
 
 /// Most ESP transforms of one policy, as HP-UX A.03.02.
 pub const MOST_TRANSFORMS: usize = 25;
+
+/// Most AH transforms of one policy, as HP-UX.
+pub const MOST_AH_TRANSFORMS: usize = 2;
 
 /// Lifetime of a transform that names none, as HP-UX: 8 hours, no limit of volume.
 pub const DEFAULT_LIFETIME: Lifetime = Lifetime { seconds: 28800, kbytes: 0 };
@@ -90,7 +95,10 @@ impl EspTransform {
             Some((name, end)) if end.eq_ignore_ascii_case(ESN) => (name, true),
             _ => (name, false),
         };
-        let (suite, pfs) = EspSuite::parse_with_group(name)?;
+        let (protocol, (suite, pfs)) = match Integrity::parse_ah(name) {
+            Some(ah) => (SaProtocol::Ah, ah.map(|(integrity, pfs)| (EspSuite::of_ah(integrity), pfs))?),
+            None => (SaProtocol::Esp, EspSuite::parse_with_group(name)?),
+        };
         let number =
             |given: Option<&str>, unit: &'static str, lowest: u32, default: u32| match given {
                 None => Ok(default),
@@ -105,16 +113,17 @@ impl EspTransform {
             seconds: number(seconds, "seconds", limits.seconds, DEFAULT_LIFETIME.seconds)?,
             kbytes: number(kbytes, "kilobytes", limits.kbytes, DEFAULT_LIFETIME.kbytes)?,
         };
-        Ok(Self { suite, pfs, esn, lifetime })
+        Ok(Self { protocol, suite, pfs, esn, lifetime })
     }
 
     /// Today's spelling, without the lifetime: `aes128-sha1-modp2048`.
     #[must_use]
     pub fn keyword(&self) -> String {
         let esn = if self.esn { ESN } else { "" };
+        let name = name(self.protocol, self.suite);
         match self.pfs {
-            Some(group) => format!("{}-{group}{esn}", self.suite),
-            None => format!("{}{esn}", self.suite),
+            Some(group) => format!("{name}-{group}{esn}"),
+            None => format!("{name}{esn}"),
         }
     }
 
@@ -123,7 +132,12 @@ impl EspTransform {
     pub fn legacy_parts(&self) -> Vec<LegacyPart> {
         let group = self.pfs.filter(|g| g.status == Status::Legacy);
         let group = group.map(|g| LegacyPart { keyword: g.keyword, caveat: g.caveat });
-        self.suite.legacy_parts().into_iter().chain(group).collect()
+        let mut parts = self.suite.legacy_parts();
+        if self.protocol == SaProtocol::Ah {
+            // Whoever asks for AH knows that it encrypts nothing.
+            parts.retain(|part| self.suite.integrity.is_some_and(|i| i.keyword == part.keyword));
+        }
+        parts.into_iter().chain(group).collect()
     }
 }
 
@@ -131,7 +145,25 @@ impl EspTransform {
 /// extended sequence numbers: see [`EspTransform::keyword`].
 impl fmt::Display for EspTransform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.suite.hpux(), self.lifetime.seconds, self.lifetime.kbytes)
+        write!(f, "{}/{}/{}", hpux_name(self.protocol, self.suite), self.lifetime.seconds, self.lifetime.kbytes)
+    }
+}
+
+/// Today's name of what protects an SA: `aes128-sha1`, `ah-sha1`.
+#[must_use]
+pub fn name(protocol: SaProtocol, suite: EspSuite) -> String {
+    match (protocol, suite.integrity) {
+        (SaProtocol::Ah, Some(integrity)) => format!("ah-{integrity}"),
+        _ => suite.to_string(),
+    }
+}
+
+/// HP-UX's name of what protects an SA: `ESP_AES128_HMAC_SHA1`, `AH_SHA1`.
+#[must_use]
+pub fn hpux_name(protocol: SaProtocol, suite: EspSuite) -> String {
+    match (protocol, suite.integrity) {
+        (SaProtocol::Ah, Some(integrity)) => integrity.hpux_ah(),
+        _ => suite.hpux(),
     }
 }
 
@@ -143,7 +175,7 @@ mod tests {
     fn both_spellings_mean_the_same() {
         for suite in EspSuite::all() {
             let lifetime = Lifetime { seconds: 3600, kbytes: 5120 };
-            let transform = EspTransform { suite, pfs: None, esn: false, lifetime };
+            let transform = EspTransform { protocol: SaProtocol::Esp, suite, pfs: None, esn: false, lifetime };
             assert_eq!(EspTransform::parse(&transform.to_string()), Ok(transform));
             assert_eq!(EspTransform::parse(&format!("{}/3600/5120", transform.keyword())), Ok(transform));
         }
@@ -168,6 +200,17 @@ mod tests {
         for wrong in ["aes128-sha1-esn-modp2048", "-esn", "esn", "aes128-esn", "aes128-sha1-esn-esn", "é-esn"] {
             assert!(matches!(EspTransform::parse(wrong), Err(TransformError::Suite(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn transforms_of_ah() {
+        let t = EspTransform::parse("AH_SHA2_256-modp2048-esn/3600/0").expect("a transform");
+        assert_eq!((t.protocol, t.esn, t.keyword().as_str()), (SaProtocol::Ah, true, "ah-sha256-modp2048-esn"));
+        assert_eq!(t.to_string(), "AH_SHA2_256/3600/0");
+        assert_eq!(EspTransform::parse("ah-sha256-modp2048-esn/3600"), Ok(t));
+        assert!(t.legacy_parts().is_empty(), "{:?}", t.legacy_parts());
+        let legacy = EspTransform::parse("AH_MD5").expect("a transform").legacy_parts();
+        assert_eq!(legacy.iter().map(|p| p.keyword).collect::<Vec<_>>(), ["md5"]);
     }
 
     #[test]

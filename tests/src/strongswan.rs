@@ -85,6 +85,7 @@ impl Connection {
         let Self { local, remote, ike, esp, local_ts, remote_ts, preshared, local_auth, remote_auth, .. } = self;
         let (local_id, remote_id) = (&self.local_id, &self.remote_id);
         let (more, more_child) = (&self.more, &self.more_child);
+        let (protocol, esp) = esp.strip_prefix("ah-").map_or(("esp", &**esp), |ah| ("ah", ah));
         format!(
             "connections {{ lab {{
   version = 1
@@ -100,7 +101,7 @@ impl Connection {
     mode = tunnel
     local_ts = {local_ts}
     remote_ts = {remote_ts}
-    esp_proposals = {esp}
+    {protocol}_proposals = {esp}
     {more_child}
   }} }}
 }} }}

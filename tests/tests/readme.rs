@@ -28,7 +28,7 @@ fn table() -> String {
     let mut out = String::from("\n| | |\n|---|---|\n");
     let mut row = |what, rows| writeln!(out, "| {what} | {rows} |").unwrap();
     row("ESP encryption", names(ENCRYPTIONS.iter().filter(|e| e.ikev1_esp.is_some()).map(|e| (e.keyword, e.status))));
-    row("ESP integrity", names(INTEGRITIES.iter().map(|i| (i.keyword, i.status))));
+    row("ESP and AH integrity", names(INTEGRITIES.iter().map(|i| (i.keyword, i.status))));
     row(
         "IKE encryption",
         names(ENCRYPTIONS.iter().filter(|e| e.ikev1_phase1.is_some()).map(|e| (e.keyword, e.status))),

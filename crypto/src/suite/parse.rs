@@ -71,14 +71,6 @@ pub enum SuiteError {
         /// What to write in its place.
         instead: &'static str,
     },
-    /// A transform of the Authentication Header.
-    #[error("'{suite}': AH is not supported; '{instead}' authenticates packets without encrypting them")]
-    Ah {
-        /// The whole text.
-        suite: String,
-        /// What to write in its place.
-        instead: &'static str,
-    },
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
@@ -116,10 +108,6 @@ impl EspSuite {
             };
             return Ok((text.hpux_transform(name)?, group));
         }
-        if upper.starts_with("AH_") {
-            let instead = if upper.ends_with("MD5") { "null-md5" } else { "null-sha1" };
-            return Err(SuiteError::Ah { suite: text.0.to_owned(), instead });
-        }
 
         let mut parts = text.0.split('-').peekable();
         let encryption = text.encryption(parts.next().unwrap_or_default())?;
@@ -144,6 +132,34 @@ impl EspSuite {
         let group = parts.next().map(|part| text.group(part)).transpose()?;
         text.end(parts)?;
         Ok((Self { encryption, integrity }, group))
+    }
+}
+
+impl Integrity {
+    /// Parses a transform of the Authentication Header, `ah-sha1` or HP-UX's `AH_SHA1`, in any
+    /// case, optionally followed by the group of perfect forward secrecy; `None` if it is none.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what to write instead.
+    pub fn parse_ah(text: &str) -> Option<Result<(&'static Self, Option<&'static Group>), SuiteError>> {
+        let text = Text(text.trim());
+        let (protocol, name) = text.0.split_at_checked(3)?;
+        let hpux = protocol.eq_ignore_ascii_case("AH_");
+        if !hpux && !protocol.eq_ignore_ascii_case("ah-") {
+            return None;
+        }
+        let mut parts = name.split('-');
+        let name = parts.next().unwrap_or_default();
+        let of_hpux = INTEGRITIES.iter().find(|row| hpux && row.hpux_ah()[3..].eq_ignore_ascii_case(name));
+        let row = match of_hpux {
+            Some(row) => text.allowed(row.status, row.keyword, row.caveat, "AH_SHA1").map(|()| row),
+            None => text.integrity(name),
+        };
+        Some(row.and_then(|row| {
+            let group = parts.next().map(|part| text.group(part)).transpose()?;
+            text.end(parts)?;
+            Ok((row, group))
+        }))
     }
 }
 

@@ -225,6 +225,11 @@ const fn aes_gmac(keyword: &'static str, hpux: &'static str, key_bits: u16) -> E
 const UNENCRYPTED: &str = "it authenticates packets but everybody on the path can read them";
 
 impl Encryption {
+    /// NULL (RFC 2410).
+    pub(crate) fn nothing() -> &'static Self {
+        ENCRYPTIONS.iter().find(|row| row.key_bits == 0).expect("the table has NULL, and nothing else without a key")
+    }
+
     /// By keyword or alias, in any case.
     #[must_use]
     pub fn from_keyword(name: &str) -> Option<&'static Self> {

@@ -14,6 +14,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         hpux: "HMAC_SHA1",
         wireshark: "HMAC-SHA-1-96 [RFC2404]",
         ikev1_auth: 2,
+        ikev1_ah: 3,
         ikev2: 2,
         key_len: 20,
         icv_len: 12,
@@ -28,6 +29,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         hpux: "HMAC_SHA2_256",
         wireshark: "HMAC-SHA-256-128 [RFC4868]",
         ikev1_auth: 5,
+        ikev1_ah: 5,
         ikev2: 12,
         key_len: 32,
         icv_len: 16,
@@ -42,6 +44,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         hpux: "HMAC_SHA2_384",
         wireshark: "HMAC-SHA-384-192 [RFC4868]",
         ikev1_auth: 6,
+        ikev1_ah: 6,
         ikev2: 13,
         key_len: 48,
         icv_len: 24,
@@ -56,6 +59,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         hpux: "HMAC_SHA2_512",
         wireshark: "HMAC-SHA-512-256 [RFC4868]",
         ikev1_auth: 7,
+        ikev1_ah: 7,
         ikev2: 14,
         key_len: 64,
         icv_len: 32,
@@ -70,6 +74,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         hpux: "HMAC_MD5",
         wireshark: "HMAC-MD5-96 [RFC2403]",
         ikev1_auth: 1,
+        ikev1_ah: 2,
         ikev2: 1,
         key_len: 16,
         icv_len: 12,
@@ -97,6 +102,18 @@ impl Integrity {
     #[must_use]
     pub fn from_ikev1_auth(id: u16) -> Option<&'static Self> {
         INTEGRITIES.iter().find(|row| row.ikev1_auth == id)
+    }
+
+    /// By IKEv1 AH transform identifier.
+    #[must_use]
+    pub fn from_ikev1_ah(id: u8) -> Option<&'static Self> {
+        INTEGRITIES.iter().find(|row| row.ikev1_ah == id)
+    }
+
+    /// Its name as an AH transform of HP-UX: `AH_SHA1`.
+    #[must_use]
+    pub fn hpux_ah(&self) -> String {
+        format!("AH_{}", self.hpux.trim_start_matches("HMAC_"))
     }
 
     /// By IKEv2 transform type 3 identifier.

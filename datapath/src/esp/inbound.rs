@@ -6,6 +6,7 @@
 
 use super::transport::{self, Outer};
 use super::{HEADER, sequence_field};
+use crate::ah;
 use crate::headers::{Fragment, Headers, protocol};
 use crate::outer::{inner_traffic_class, set_traffic_class};
 use crate::packet::Packet;
@@ -14,7 +15,7 @@ use crate::sa::InboundSa;
 use crypto::packet::OpenJob;
 use policy::counters::DropReason;
 use policy::five_tuple::Direction;
-use policy::sa::Mode;
+use policy::sa::{Mode, SaProtocol};
 
 /// An ESP packet whose sequence number may be new.
 #[derive(Debug)]
@@ -58,16 +59,24 @@ pub fn check(
 ) {
     let suite = sa.spec().suite;
     let around = HEADER + suite.encryption.iv_len + suite.icv_len();
-    let expired = sa.is_expired();
+    let len_fits = |packet: &Packet| {
+        packet.len() >= suite.min_packet_len() && (packet.len() - around).is_multiple_of(suite.alignment())
+    };
+    let (expired, protocol) = (sa.is_expired(), sa.spec().protocol);
     let window = sa.window().lock();
     for (packet, outer) in packets {
         if expired {
             dropped(packet, DropReason::SaExpired);
             continue;
         }
-        let len_fits =
-            packet.len() >= suite.min_packet_len() && (packet.len() - around).is_multiple_of(suite.alignment());
-        match sequence_field(&packet).filter(|_| len_fits) {
+        let field = match protocol {
+            SaProtocol::Esp => sequence_field(&packet).filter(|_| len_fits(&packet)),
+            SaProtocol::Ah => {
+                let place = ah::place(packet.as_slice()).filter(|ah| ah.len >= ah::FIXED + suite.icv_len());
+                place.map(|ah| ah.sequence)
+            }
+        };
+        match field {
             None => dropped(packet, DropReason::BadLength),
             Some(field) => match window.check(field) {
                 Ok(checked) => candidates.push(Candidate { packet, outer, checked }),
@@ -121,6 +130,12 @@ impl Fresh {
     pub fn into_inner(self, sa: &InboundSa) -> Result<(Packet, Headers), (Packet, DropReason)> {
         let Self { mut packet, outer } = self;
         let suite = sa.spec().suite;
+        if sa.spec().protocol == SaProtocol::Ah {
+            return match without_ah(&mut packet, outer, sa) {
+                Ok(headers) => Ok((packet, headers)),
+                Err(reason) => Err((packet, reason)),
+            };
+        }
         packet.truncate(packet.len().saturating_sub(suite.icv_len()));
         packet.trim_front(HEADER + suite.encryption.iv_len);
         match take_inner(&mut packet, outer, sa) {
@@ -151,7 +166,13 @@ fn take_inner(packet: &mut Packet, outer: Outer, sa: &InboundSa) -> Result<Heade
         protocol::NO_NEXT_HEADER => return Err(DropReason::DummyPacket),
         _ => return Err(DropReason::BadNextHeader),
     };
-    let headers = Headers::parse(&payload[..inner_len]).map_err(|_| DropReason::Malformed)?;
+    packet.truncate(inner_len);
+    inner_of_tunnel(packet, ipv4, outer, sa)
+}
+
+/// Checks the inner packet of tunnel mode, and marks in it what happened outside.
+fn inner_of_tunnel(packet: &mut Packet, ipv4: bool, outer: Outer, sa: &InboundSa) -> Result<Headers, DropReason> {
+    let headers = Headers::parse(packet.as_slice()).map_err(|_| DropReason::Malformed)?;
     if headers.is_ipv4() != ipv4 {
         return Err(DropReason::BadNextHeader);
     }
@@ -172,6 +193,23 @@ fn with_header(packet: &mut Packet, next_header: u8, outer: Outer, sa: &InboundS
     if !transport::give_header(packet, next_header, outer, sa.spec()) {
         return Err(DropReason::BadLength);
     }
+    whole_within(packet, sa)
+}
+
+/// From an authentic packet of AH to what it protects.
+fn without_ah(packet: &mut Packet, outer: Outer, sa: &InboundSa) -> Result<Headers, DropReason> {
+    let mode = sa.spec().mode;
+    match (mode, ah::remove(packet, mode).ok_or(DropReason::BadLength)?) {
+        (_, protocol::NO_NEXT_HEADER) => Err(DropReason::DummyPacket),
+        (Mode::Transport, _) => whole_within(packet, sa),
+        (Mode::Tunnel, protocol::IPV4) => inner_of_tunnel(packet, true, outer, sa),
+        (Mode::Tunnel, protocol::IPV6) => inner_of_tunnel(packet, false, outer, sa),
+        (Mode::Tunnel, _) => Err(DropReason::BadNextHeader),
+    }
+}
+
+/// Checks a packet of transport mode, with its header.
+fn whole_within(packet: &mut Packet, sa: &InboundSa) -> Result<Headers, DropReason> {
     let headers = Headers::parse(packet.as_slice()).map_err(|_| DropReason::Malformed)?;
     // A fragment cannot be inside: it would be one of a packet that nobody has checked (RFC 4303 3.3.4).
     if headers.fragment != Fragment::Whole {

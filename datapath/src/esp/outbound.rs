@@ -1,14 +1,15 @@
 //! Encapsulation (RFC 4303 3.3).
 
 use super::{HEADER, transport};
+use crate::ah;
 use crate::headers::protocol;
-use crate::outer::{OuterFields, outer_fields};
+use crate::outer::{OUTER_TTL, OuterFields, outer_fields};
 use crate::packet::{HEADROOM, Packet, TAILROOM};
 use crate::sa::{OutboundSa, SaEvent};
 use crypto::packet::SealJob;
 use policy::config::DfPolicy;
 use policy::counters::DropReason;
-use policy::sa::Mode;
+use policy::sa::{Mode, SaProtocol};
 use policy::time::Timestamp;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub struct Inner {
 /// A protected packet, ready for the wire.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The ESP packet, from its SPI to the end of its ICV.
+    /// The ESP packet, from its SPI to the end of its ICV; of AH the whole packet, from its IP header.
     pub packet: Packet,
     /// The SA: where to send it, and in what encapsulation.
     pub sa: Arc<OutboundSa>,
@@ -67,20 +68,28 @@ pub fn seal(
         let inner_len = inner.packet.len();
         let transport = sa.spec().mode == Mode::Transport;
         let mut outer = outer_fields(inner.traffic_class, false);
-        let (next_header, df) = if transport {
-            // Its own header is the outer one.
+        // In transport mode its own header is the outer one.
+        let df = if transport { DfPolicy::Copy } else { df };
+        if transport {
             outer.hop_limit = transport::hop_limit(inner.packet.as_slice());
-            (transport::take_header(&mut inner.packet), DfPolicy::Copy)
-        } else {
-            (if inner.ipv4 { protocol::IPV4 } else { protocol::IPV6 }, df)
-        };
-        lay_out(&mut inner.packet, sa, sequence, next_header);
+        }
         outer.dont_fragment = !inner.outer_fragments
             && match df {
                 DfPolicy::Copy => inner.dont_fragment,
                 DfPolicy::Set => true,
                 DfPolicy::Clear => false,
             };
+        match (sa.spec().protocol, transport) {
+            (SaProtocol::Esp, true) => {
+                let next_header = transport::take_header(&mut inner.packet);
+                lay_out(&mut inner.packet, sa, sequence, next_header);
+            }
+            (SaProtocol::Esp, false) => {
+                let next_header = if inner.ipv4 { protocol::IPV4 } else { protocol::IPV6 };
+                lay_out(&mut inner.packet, sa, sequence, next_header);
+            }
+            (SaProtocol::Ah, _) => lay_out_ah(&mut inner.packet, sa, sequence, outer),
+        }
         sealed.push(Sealed { packet: inner.packet, sa: Arc::clone(sa), outer, inner_len });
     }
     let mut jobs: Vec<SealJob<'_>> = sealed[first..]
@@ -89,6 +98,20 @@ pub fn seal(
         .map(|(s, sequence)| SealJob { packet: s.packet.as_mut_slice(), sequence })
         .collect();
     sa.sealer().seal(&mut jobs);
+}
+
+/// Puts an AH into a packet, and in tunnel mode an outer header before it; the ICV is left to the sealer.
+fn lay_out_ah(packet: &mut Packet, sa: &OutboundSa, sequence: u64, outer: OuterFields) {
+    let spec = sa.spec();
+    let header = ah::Outer {
+        local: spec.local,
+        remote: spec.remote,
+        traffic_class: outer.traffic_class,
+        dont_fragment: outer.dont_fragment,
+        hop_limit: OUTER_TTL,
+    };
+    let fits = ah::insert(packet, spec.mode, &header, spec.spi, sequence as u32, spec.suite.icv_len());
+    assert!(fits, "a packet that was read and is not too long has room for {}", spec.suite);
 }
 
 /// Puts header and trailer around an inner packet; IV and ICV are left to the sealer.

@@ -34,6 +34,19 @@ fn seal_all(sa: &Arc<OutboundSa>, packets: &[Vec<u8>]) -> Vec<Sealed> {
     sealed
 }
 
+/// Protects one packet.
+pub(crate) fn seal_inner(sa: &Arc<OutboundSa>, inner: Inner) -> Packet {
+    let (mut batch, mut sealed) = (vec![inner], Vec::new());
+    let mut dropped = |_, reason| panic!("dropped: {reason}");
+    seal(sa, &mut batch, DfPolicy::Copy, Timestamp::default(), &mut sealed, &mut dropped, &mut |_| {});
+    sealed.remove(0).packet
+}
+
+/// One packet's fate.
+pub(crate) fn open_one(sa: &InboundSa, packet: Packet) -> Result<Vec<u8>, DropReason> {
+    open_all(sa, [(packet, seen(0))]).remove(0)
+}
+
 /// Every packet's fate, delivered ones first.
 fn open_all(sa: &InboundSa, packets: impl IntoIterator<Item = (Packet, Outer)>) -> Vec<Result<Vec<u8>, DropReason>> {
     let (mut candidates, mut authenticated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());

@@ -64,6 +64,7 @@ fn what(kind: PortKind) -> String {
     match kind {
         PortKind::Udp(port) => format!("ESP and IKE on UDP port {port}"),
         PortKind::RawEsp => "ESP (IP protocol 50)".into(),
+        PortKind::RawAh => "AH (IP protocol 51)".into(),
         PortKind::Clear => "packets that pass in the clear".into(),
     }
 }
@@ -71,7 +72,7 @@ fn what(kind: PortKind) -> String {
 fn advice(kind: PortKind) -> &'static str {
     match kind {
         PortKind::Udp(_) => "is another IKE daemon running? It also takes CAP_NET_ADMIN, for the firewall mark",
-        PortKind::RawEsp | PortKind::Clear => "it takes CAP_NET_RAW and CAP_NET_ADMIN",
+        PortKind::RawEsp | PortKind::RawAh | PortKind::Clear => "it takes CAP_NET_RAW and CAP_NET_ADMIN",
     }
 }
 

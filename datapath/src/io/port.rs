@@ -16,6 +16,8 @@ pub enum PortKind {
     Udp(u16),
     /// ESP as IP protocol 50. What is received has the IPv4 header before it, and no IPv6 header.
     RawEsp,
+    /// AH as IP protocol 51, received only, with headers as for [`PortKind::RawEsp`].
+    RawAh,
     /// Whole packets, sent as they are (IP_HDRINCL). Receives nothing.
     Clear,
 }
@@ -43,6 +45,7 @@ impl Port {
         let (ty, protocol) = match kind {
             PortKind::Udp(_) => (Type::DGRAM, Protocol::UDP),
             PortKind::RawEsp => (Type::RAW, Protocol::from(50)),
+            PortKind::RawAh => (Type::RAW, Protocol::from(51)),
             PortKind::Clear => (Type::RAW, Protocol::from(libc::IPPROTO_RAW)),
         };
         let socket = Socket::new(domain, ty.nonblocking(), Some(protocol))?;
@@ -72,6 +75,7 @@ impl Port {
             }
             // Of a packet too big for its path the kernel learns through any IPv4 socket, but only through a
             // raw IPv6 socket that wants reports, which then also has to take them.
+            PortKind::RawAh => {}
             PortKind::RawEsp if ipv4 => {}
             PortKind::RawEsp => set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?,
             PortKind::Clear => {

@@ -10,7 +10,7 @@ pub mod icmp;
 
 use crypto::EspSuite;
 use policy::config::{Config, NatTraversal};
-use policy::sa::Mode;
+use policy::sa::{Mode, SaProtocol};
 use policy::time::Timestamp;
 use std::net::IpAddr;
 
@@ -29,13 +29,18 @@ const ETHERNET: u16 = 1500;
 /// What every IPv4 path carries (RFC 791 3.2).
 const SMALLEST: usize = 68;
 
-/// The largest inner packet, in octets, whose ESP packet is no larger than
+/// The largest inner packet, in octets, whose ESP or AH packet is no larger than
 /// `path_mtu` octets, outer IP header included; `udp`: it travels in UDP
 /// (RFC 3948). In transport mode the packet has its outer header itself. Never less than 68, what IPv4 asks of every link: a path too
 /// narrow even for that makes the outer packet fragment.
 #[must_use]
-pub fn inner_mtu(path_mtu: u16, suite: EspSuite, mode: Mode, outer_ipv4: bool, udp: bool) -> u16 {
+pub fn inner_mtu(path_mtu: u16, protocol: SaProtocol, suite: EspSuite, mode: Mode, outer_ipv4: bool, udp: bool) -> u16 {
     let outer = if outer_ipv4 { IPV4_HEADER } else { IPV6_HEADER };
+    if protocol == SaProtocol::Ah {
+        let around = crate::ah::header_len(suite.icv_len(), outer_ipv4) + if mode == Mode::Tunnel { outer } else { 0 };
+        let inner = usize::from(path_mtu).saturating_sub(around).max(SMALLEST);
+        return u16::try_from(inner).unwrap_or(u16::MAX);
+    }
     let fixed = outer + if udp { UDP_HEADER } else { 0 } + ESP_HEADER + suite.encryption.iv_len + suite.icv_len();
     let encrypted = usize::from(path_mtu).saturating_sub(fixed);
     let aligned = encrypted - encrypted % suite.alignment();
@@ -64,7 +69,8 @@ pub fn interface_mtu(config: &Config, mut path_mtu: impl FnMut(IpAddr, IpAddr) -
         let Some(path) = path_mtu(tunnel.tsource, tunnel.tdestination) else { continue };
         let udp = config.ike_policy(tunnel.tdestination).is_none_or(|p| p.nat_traversal != NatTraversal::Off);
         let ipv4 = tunnel.tdestination.is_ipv4();
-        let inner = tunnel.transforms.iter().map(|t| inner_mtu(path, t.suite, tunnel.mode, ipv4, udp)).min();
+        let inner =
+            tunnel.transforms.iter().map(|t| inner_mtu(path, t.protocol, t.suite, tunnel.mode, ipv4, udp)).min();
         smallest = smallest.into_iter().chain(inner).min();
     }
     smallest.unwrap_or(ETHERNET)
@@ -130,12 +136,12 @@ mod tests {
                             let outer = header + if udp { 8 } else { 0 };
                             outer + 8 + suite.encryption.iv_len + encrypted + suite.icv_len()
                         };
-                        let inner = inner_mtu(path, suite, mode, outer_ipv4, udp);
+                        let inner = inner_mtu(path, SaProtocol::Esp, suite, mode, outer_ipv4, udp);
                         assert!(size(inner) <= usize::from(path), "{suite} {mode:?} {path}");
                         assert!(size(inner + 1) > usize::from(path), "{suite} {mode:?} {path}");
                     }
                 }
-                assert_eq!(inner_mtu(0, suite, Mode::Tunnel, outer_ipv4, udp), 68);
+                assert_eq!(inner_mtu(0, SaProtocol::Esp, suite, Mode::Tunnel, outer_ipv4, udp), 68);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::decide;
 use super::gather::Gather;
+use crate::ah;
 use crate::esp::inbound::{Authenticated, Candidate, Fresh, authenticate, check, commit};
 use crate::esp::spi;
 use crate::esp::transport::Outer;
@@ -16,6 +17,7 @@ use core::mem;
 use policy::cache::{CacheEntry, CacheKey, Reader};
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::Direction;
+use policy::sa::SaProtocol;
 use policy::sad;
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
@@ -43,6 +45,8 @@ pub struct Arrival {
     pub remote: SocketAddr,
     /// Whether it came in UDP.
     pub encapsulated: bool,
+    /// ESP, or what else comes in UDP; or AH, and then the packet is whole, from its IP header.
+    pub protocol: SaProtocol,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
     /// Its hop limit.
@@ -130,7 +134,11 @@ impl Inbound {
                 self.handle_other(arrival, out);
                 continue;
             }
-            match spi(&arrival.packet) {
+            let spi = match arrival.protocol {
+                SaProtocol::Esp => spi(&arrival.packet),
+                SaProtocol::Ah => ah::place(arrival.packet.as_slice()).map(|ah| ah.spi),
+            };
+            match spi {
                 Some(spi) => self.protected.push(Protected { spi, order, arrival }),
                 None => self.drop_packet(arrival.packet, DropReason::BadLength),
             }
@@ -216,7 +224,7 @@ impl Inbound {
         now: Timestamp,
         out: &mut InboundOutput,
     ) {
-        let encapsulated = sa.spec().encapsulation.is_some();
+        let (encapsulated, protocol) = (sa.spec().encapsulation.is_some(), sa.spec().protocol);
         let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
         let mut dropped = |packet, reason| {
             counters.dropped(reason, 1);
@@ -224,7 +232,7 @@ impl Inbound {
         };
         let mut mismatched = Vec::new();
         let expected = run.filter_map(|arrival| {
-            if arrival.encapsulated == encapsulated {
+            if arrival.encapsulated == encapsulated && arrival.protocol == protocol {
                 Some((arrival.packet, Outer { traffic_class: arrival.traffic_class, hop_limit: arrival.hop_limit }))
             } else {
                 mismatched.push(arrival.packet);

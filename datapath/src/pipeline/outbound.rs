@@ -3,8 +3,9 @@
 use super::decide;
 use super::gather::Gather;
 use super::hold::{Held, HoldQueues, Waiting};
+use crate::ah;
 use crate::esp::outbound::{Inner, Sealed, seal};
-use crate::esp::transport::carries;
+use crate::esp::transport;
 use crate::event::Event;
 use crate::fragment::Whole;
 use crate::headers::{Fragment, Headers};
@@ -20,7 +21,7 @@ use policy::cache::{CacheEntry, CacheKey, Reader};
 use policy::config::StartMode;
 use policy::counters::{Counter, DropReason, WorkerCounters};
 use policy::five_tuple::{Direction, FiveTuple};
-use policy::sa::Mode;
+use policy::sa::{Mode, SaProtocol};
 use policy::sad;
 use policy::session::Session;
 use policy::spd::{Decision, Spd, is_link_control};
@@ -420,7 +421,11 @@ impl Outbound {
         out: &mut OutboundOutput,
     ) {
         let (inner_mtu, only_whole) = (sa.inner_mtu(), sa.takes_whole_packets());
-        let transport = sa.spec().mode == Mode::Transport;
+        let in_transport = sa.spec().mode == Mode::Transport;
+        let carries: fn(&[u8]) -> bool = match sa.spec().protocol {
+            SaProtocol::Esp => transport::carries,
+            SaProtocol::Ah => ah::carries,
+        };
         let mut inner = mem::take(&mut self.inner);
         let mut joined = None;
         for Protect { packet, headers, .. } in run {
@@ -430,14 +435,14 @@ impl Outbound {
             }
             if only_whole && headers.fragment != Fragment::Whole {
                 match self.join(packet, headers, &mut joined) {
-                    Some(whole) if transport && !carries(whole.packet.as_slice()) => {
+                    Some(whole) if in_transport && !carries(whole.packet.as_slice()) => {
                         self.drop_packet(whole.packet, DropReason::TransportHeaders);
                     }
                     whole => inner.extend(whole),
                 }
                 continue;
             }
-            if transport && !carries(packet.as_slice()) {
+            if in_transport && !carries(packet.as_slice()) {
                 self.drop_packet(packet, DropReason::TransportHeaders);
                 continue;
             }
@@ -458,11 +463,34 @@ impl Outbound {
         if let Some((whole, _)) = joined {
             self.drop_packet(whole.abandon(), DropReason::FragmentPortsHidden);
         }
-        let events = &mut out.events;
-        let mut dropped = dropping(&mut self.pool, self.shared.counters.worker(self.worker));
-        let df = spd.config().startup.df;
-        seal(sa, &mut inner, df, now, &mut out.sealed, &mut dropped, &mut |event| events.push(event.into()));
+        let first = out.sealed.len();
+        {
+            let events = &mut out.events;
+            let mut dropped = dropping(&mut self.pool, self.shared.counters.worker(self.worker));
+            let df = spd.config().startup.df;
+            seal(sa, &mut inner, df, now, &mut out.sealed, &mut dropped, &mut |event| events.push(event.into()));
+        }
         self.inner = inner;
+        if sa.spec().protocol == SaProtocol::Ah {
+            self.fragment_ah(sa.path_mtu(), out, first);
+        }
+    }
+
+    /// Cuts packets of AH from the `first` on that do not fit their path and may be cut: the
+    /// kernel does not do it with packets that come with their header.
+    fn fragment_ah(&mut self, path_mtu: u16, out: &mut OutboundOutput, first: usize) {
+        let mut fitting = Vec::with_capacity(out.sealed.len() - first);
+        for sealed in out.sealed.drain(first..) {
+            if sealed.packet.len() <= usize::from(path_mtu) || !sealed.sa.spec().remote.is_ipv4() {
+                fitting.push(sealed);
+                continue;
+            }
+            let Sealed { packet, sa, outer, mut inner_len } = sealed;
+            self.fragment(packet, path_mtu, &mut |packet| {
+                fitting.push(Sealed { packet, sa: Arc::clone(&sa), outer, inner_len: mem::take(&mut inner_len) });
+            });
+        }
+        out.sealed.append(&mut fitting);
     }
 
     /// Joins the fragments of a packet for an SA that takes whole packets alone: whole it may go, and the outer

@@ -132,6 +132,7 @@ fn arrival(sealed: &Sealed) -> Arrival {
         encapsulated: spec.encapsulation.is_some(),
         traffic_class: sealed.outer.traffic_class,
         hop_limit: sealed.outer.hop_limit.unwrap_or(64),
+        protocol: spec.protocol,
     }
 }
 
@@ -545,6 +546,7 @@ fn an_ike_message_longer_than_any_is_not_handed_over() {
         encapsulated: true,
         traffic_class: 0,
         hop_limit: 64,
+        protocol: policy::sa::SaProtocol::Esp,
     };
     let lens = [LONGEST_IKE_MESSAGE, LONGEST_IKE_MESSAGE + 1, 65_000];
     assert!(b.receive(lens.map(arrival).into()).is_empty());
@@ -564,6 +566,7 @@ fn without_udp_there_are_no_markers() {
         encapsulated: false,
         traffic_class: 0,
         hop_limit: 64,
+        protocol: policy::sa::SaProtocol::Esp,
     };
     assert!(b.receive(vec![raw(&[0, 0, 0, 0, 1, 2, 3, 4]), raw(&KEEPALIVE), raw(&[])]).is_empty());
     assert_eq!((b.drops(DropReason::UnknownSpi), b.drops(DropReason::BadLength)), (1, 2));

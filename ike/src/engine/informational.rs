@@ -195,7 +195,8 @@ impl Engine {
         let kind = notification.kind;
         let Some(sa) = self.isakmp.get(&id) else { return };
         let peer = sa.setup.remote.ip();
-        let about_main_mode = notification.protocol != ProtocolId::ESP && sa.exchanges.is_empty();
+        let about_main_mode =
+            !matches!(notification.protocol, ProtocolId::ESP | ProtocolId::AH) && sa.exchanges.is_empty();
         if !settled && kind.is_error() && about_main_mode {
             // It can decrypt, so the key is right: what it refuses is our last message of main mode.
             let failure = refused_under_keys(sa, notification);
@@ -298,7 +299,7 @@ impl Engine {
     fn deleted(&mut self, now: Timestamp, id: u64, delete: &Delete, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get(&id) else { return };
         match (delete.protocol, delete.spi_len) {
-            (ProtocolId::ESP, 4) => {
+            (ProtocolId::ESP | ProtocolId::AH, 4) => {
                 for spi in &delete.spis {
                     let Ok(octets) = <[u8; 4]>::try_from(spi.as_slice()) else { continue };
                     self.outbound_gone(now, id, u32::from_be_bytes(octets), "deleted by the peer", entropy);

@@ -58,6 +58,7 @@ pub(super) struct Pair {
     pub(super) nat: NatState,
     pub(super) inbound_spi: u32,
     pub(super) outbound_spi: u32,
+    protocol: SaProtocol,
     suite: EspSuite,
     pfs: Option<&'static Group>,
     esn: bool,
@@ -99,6 +100,7 @@ impl Pair {
             peer_identity: self.identity.clone(),
             inbound_spi: self.inbound_spi,
             outbound_spi: self.outbound_spi,
+            protocol: self.protocol,
             suite: self.suite,
             pfs: self.pfs,
             esn: self.esn,
@@ -165,6 +167,7 @@ impl Engine {
             nat: established.nat,
             inbound_spi,
             outbound_spi: agreed.spi,
+            protocol: agreed.protocol,
             suite: agreed.suite,
             pfs: agreed.pfs,
             esn: agreed.esn,
@@ -182,7 +185,7 @@ impl Engine {
             direction,
             local: pair.local.ip(),
             remote: pair.remote.ip(),
-            protocol: SaProtocol::Esp,
+            protocol: pair.protocol,
             mode: tunnel.mode,
             original,
             suite: pair.suite,
@@ -226,7 +229,7 @@ impl Engine {
         let text = format!(
             "QM negotiation complete with the peer {}: tunnel {tunnel} as {role}, {}{pfs}{esn}, SPI 0x{:08x} in, 0x{:08x} out{}",
             pair.remote.ip(),
-            pair.suite,
+            policy::transform::name(pair.protocol, pair.suite),
             pair.inbound_spi,
             pair.outbound_spi,
             udp.unwrap_or_default(),
@@ -326,7 +329,7 @@ impl Engine {
             reason: reason.into(),
         });
         if tell && let Some(isakmp) = self.isakmp_with(pair.local.ip(), pair.remote.ip()) {
-            let content = vec![informational::esp_delete(&[pair.inbound_spi])];
+            let content = vec![informational::delete(pair.protocol, &[pair.inbound_spi])];
             self.send_informational(now, isakmp, content, true, entropy);
         }
         let text = format!(

@@ -1,5 +1,5 @@
-//! Proposals of quick mode: one ESP proposal with one SPI and a transform per
-//! suite (RFC 2407 4.4.1, 4.5).
+//! Proposals of quick mode: one for each run of transforms of one protocol, ESP or
+//! AH, all with one SPI (RFC 2407 4.4.1, 4.5).
 
 use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, write_lifetime};
 use crate::wire::numbers::{DOI_IPSEC, NotifyKind, ProtocolId, encapsulation_mode, phase2_attribute as class};
@@ -7,7 +7,7 @@ use crate::wire::{Attribute, Notification, Proposal, SecurityAssociation, Transf
 use crypto::EspSuite;
 use crypto::table::{Encryption, Group, Integrity};
 use policy::config::TunnelPolicy;
-use policy::sa::Lifetime;
+use policy::sa::{Lifetime, SaProtocol};
 use policy::transform::EspTransform;
 use std::net::IpAddr;
 
@@ -32,7 +32,14 @@ pub(crate) struct Wanted<'a> {
     pub(crate) short: bool,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// Our transforms, as far as the circumstances allow: AH covers addresses, which a NAT
+    /// changes, and has no encapsulation in UDP (RFC 3715 2.1 a).
+    pub(crate) fn transforms(&self) -> impl Iterator<Item = &'a EspTransform> + use<'a> {
+        let udp = encapsulation_mode::is_udp(self.mode);
+        self.tunnel.transforms.iter().filter(move |t| t.protocol == SaProtocol::Esp || !udp)
+    }
+
     /// The group of perfect forward secrecy, for a transform.
     fn pfs(&self, transform: &EspTransform) -> Option<&'static Group> {
         transform.pfs.or(self.group)
@@ -40,12 +47,12 @@ impl Wanted<'_> {
 
     /// The group of our key exchange payload; the same for all transforms of a tunnel.
     pub(crate) fn offered_group(&self) -> Option<&'static Group> {
-        self.tunnel.transforms.first().and_then(|t| self.pfs(t))
+        self.transforms().next().and_then(|t| self.pfs(t))
     }
 
     /// Our suites, for reports.
     pub(crate) fn describe(&self) -> Vec<String> {
-        self.tunnel.transforms.iter().map(|t| describe(t, self.pfs(t))).collect()
+        self.transforms().map(|t| describe(t, self.pfs(t))).collect()
     }
 }
 
@@ -56,6 +63,7 @@ fn describe(transform: &EspTransform, pfs: Option<&'static Group>) -> String {
 /// What both sides agree on.
 #[derive(Clone, Debug)]
 pub(crate) struct Agreed {
+    pub(crate) protocol: SaProtocol,
     pub(crate) suite: EspSuite,
     pub(crate) pfs: Option<&'static Group>,
     /// Extended sequence numbers.
@@ -82,7 +90,7 @@ impl Agreed {
             write_lifetime(&mut attributes, self.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
             Notification {
                 doi: DOI_IPSEC,
-                protocol: ProtocolId::ESP,
+                protocol: self.protocol.into(),
                 spi: spi.to_be_bytes().to_vec(),
                 kind: NotifyKind::RESPONDER_LIFETIME,
                 data: Attribute::encode_list(&attributes),
@@ -93,17 +101,27 @@ impl Agreed {
 
 /// The SA payload of message 1.
 pub(crate) fn offer(wanted: &Wanted<'_>, spi: u32) -> Option<SecurityAssociation> {
-    let transforms: Vec<_> = wanted
-        .tunnel
-        .transforms
-        .iter()
-        .filter_map(|t| Some((t.suite.encryption.ikev1_esp?, attributes(wanted, t))))
+    let spi = spi.to_be_bytes().to_vec();
+    let ours: Vec<_> = wanted.transforms().filter_map(|t| Some((t, transform_id(t)?))).collect();
+    let proposals: Vec<_> = ours
+        .chunk_by(|(a, _), (b, _)| a.protocol == b.protocol)
         .zip(1..=u8::MAX)
-        .map(|((id, attributes), number)| Transform { number, id, attributes })
+        .filter_map(|(run, number)| {
+            let transforms = run.iter().zip(1..=u8::MAX);
+            let transforms =
+                transforms.map(|((t, id), number)| Transform { number, id: *id, attributes: attributes(wanted, t) });
+            let protocol = run.first()?.0.protocol.into();
+            Some(Proposal { number, protocol, spi: spi.clone(), transforms: transforms.collect() })
+        })
         .collect();
-    (!transforms.is_empty()).then(|| SecurityAssociation {
-        proposals: vec![Proposal { number: 1, protocol: ProtocolId::ESP, spi: spi.to_be_bytes().to_vec(), transforms }],
-    })
+    (!proposals.is_empty()).then_some(SecurityAssociation { proposals })
+}
+
+fn transform_id(transform: &EspTransform) -> Option<u8> {
+    match transform.protocol {
+        SaProtocol::Esp => transform.suite.encryption.ikev1_esp,
+        SaProtocol::Ah => transform.suite.integrity.map(|i| i.ikev1_ah),
+    }
 }
 
 fn attributes(wanted: &Wanted<'_>, transform: &EspTransform) -> Vec<Attribute> {
@@ -133,13 +151,13 @@ pub(crate) fn choose(wanted: &Wanted<'_>, offered: &SecurityAssociation) -> Resu
     for proposal in candidates(offered) {
         let Some(spi) = spi_of(proposal) else { continue };
         for transform in &proposal.transforms {
-            let read = Offered::read(transform);
-            let Some(accepted) = wanted.tunnel.transforms.iter().find(|t| read.differences(wanted, t).is_empty())
-            else {
+            let read = Offered::read(proposal.protocol, transform);
+            let Some(accepted) = wanted.transforms().find(|t| read.differences(wanted, t).is_empty()) else {
                 continue;
             };
             if let Ok(lifetime) = read.lifetime.agree(accepted.lifetime, wanted.short) {
                 return Ok(Agreed {
+                    protocol: accepted.protocol,
                     suite: accepted.suite,
                     pfs: wanted.pfs(accepted),
                     esn: accepted.esn,
@@ -168,24 +186,26 @@ pub(crate) fn notified_lifetime(notification: &Notification) -> OfferedLifetime 
     OfferedLifetime::read(&attributes, class::LIFE_TYPE, class::LIFE_DURATION)
 }
 
-/// ESP proposals that stand alone.
+/// Proposals of ESP or AH that stand alone.
 fn candidates(offered: &SecurityAssociation) -> impl Iterator<Item = &Proposal> {
     offered.proposals.iter().filter(|p| {
-        p.protocol == ProtocolId::ESP && offered.proposals.iter().filter(|q| q.number == p.number).count() == 1
+        matches!(p.protocol, ProtocolId::ESP | ProtocolId::AH)
+            && offered.proposals.iter().filter(|q| q.number == p.number).count() == 1
     })
 }
 
-/// The SPI of an ESP proposal; 1 to 255 are reserved (RFC 4303 2.1).
+/// The SPI of a proposal; 1 to 255 are reserved (RFC 4303 2.1, RFC 4302 2.4).
 fn spi_of(proposal: &Proposal) -> Option<u32> {
     let spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().ok()?);
     (spi > 255).then_some(spi)
 }
 
 fn mismatch(wanted: &Wanted<'_>, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
-    let read: Vec<_> = candidates(offered).flat_map(|p| p.transforms.iter().map(Offered::read)).collect();
+    let read: Vec<_> =
+        candidates(offered).flat_map(|p| p.transforms.iter().map(|t| Offered::read(p.protocol, t))).collect();
     let closest = read
         .iter()
-        .flat_map(|o| wanted.tunnel.transforms.iter().map(|t| o.differences(wanted, t)))
+        .flat_map(|o| wanted.transforms().map(|t| o.differences(wanted, t)))
         .min_by_key(Vec::len)
         .unwrap_or_default();
     let mut theirs: Vec<_> = read.iter().map(Offered::describe).collect();
@@ -202,6 +222,7 @@ fn mismatch(wanted: &Wanted<'_>, offered: &SecurityAssociation, verb: &'static s
 
 /// A transform as a peer offers it, whether known here or not.
 struct Offered {
+    protocol: ProtocolId,
     id: u8,
     key_length: Option<u16>,
     authentication: Option<u16>,
@@ -215,7 +236,7 @@ struct Offered {
 }
 
 impl Offered {
-    fn read(transform: &Transform) -> Self {
+    fn read(protocol: ProtocolId, transform: &Transform) -> Self {
         let a = &transform.attributes;
         let known = [
             class::LIFE_TYPE,
@@ -227,6 +248,7 @@ impl Offered {
             class::EXTENDED_SEQUENCE,
         ];
         Self {
+            protocol,
             id: transform.id,
             key_length: narrow(attribute(a, class::KEY_LENGTH)),
             authentication: narrow(attribute(a, class::AUTHENTICATION)),
@@ -242,9 +264,19 @@ impl Offered {
     fn differences(&self, wanted: &Wanted<'_>, transform: &EspTransform) -> Vec<Field> {
         let mut out = Vec::new();
         let (encryption, integrity) = (transform.suite.encryption, transform.suite.integrity);
-        let bits = encryption.key_length_attribute.then_some(encryption.key_bits);
-        if encryption.ikev1_esp != Some(self.id) || self.key_length != bits {
-            out.push(Field::new("encryption", encryption, self.encryption_name()));
+        let ours = ProtocolId::from(transform.protocol);
+        if self.protocol != ours {
+            out.push(Field::new("protocol", ours, self.protocol));
+        } else {
+            let bits = match transform.protocol {
+                SaProtocol::Esp => encryption.key_length_attribute.then_some(encryption.key_bits),
+                SaProtocol::Ah => None,
+            };
+            if transform_id(transform) != Some(self.id) || self.key_length != bits {
+                let ours = policy::transform::name(transform.protocol, transform.suite);
+                let ours = if transform.protocol == SaProtocol::Esp { encryption.keyword } else { &ours };
+                out.push(Field::new("encryption", ours, self.encryption_name()));
+            }
         }
         if self.authentication != integrity.map(|i| i.ikev1_auth) {
             let ours = integrity.map_or("none", |i| i.keyword);
@@ -279,7 +311,7 @@ impl Offered {
     /// `aes128-sha1-modp2048`.
     fn describe(&self) -> String {
         let mut out = self.encryption_name();
-        if self.authentication.is_some() {
+        if self.authentication.is_some() && self.protocol != ProtocolId::AH {
             out = format!("{out}-{}", self.authentication_name());
         }
         if self.group.is_some() {
@@ -292,6 +324,12 @@ impl Offered {
     }
 
     fn encryption_name(&self) -> String {
+        if self.protocol == ProtocolId::AH {
+            return match Integrity::from_ikev1_ah(self.id) {
+                Some(row) => format!("ah-{row}"),
+                None => format!("AH transform {}", self.id),
+            };
+        }
         match (Encryption::from_ikev1_esp(self.id, self.key_length), self.key_length) {
             (Some(row), _) => row.keyword.into(),
             (None, Some(bits)) => format!("ESP transform {} of {bits} bits", self.id),

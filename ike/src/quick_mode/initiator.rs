@@ -49,7 +49,7 @@ pub(crate) fn begin(
         Failure::new(Kind::Other, Fault::Ours, what, format!("change tunnel `{}` (line {})", tunnel.name, tunnel.line))
     };
     let ids = ids::proxies(&tunnel.selector).map_err(ours)?;
-    let offer = phase2::offer(wanted, spi).ok_or_else(|| ours("no transform of the tunnel exists in IKEv1".into()))?;
+    let offer = phase2::offer(wanted, spi).ok_or_else(|| ours(nothing_to_offer(wanted)))?;
     let mut nonce = vec![0; NONCE_LEN];
     entropy.fill(&mut nonce);
     let exchange = match wanted.offered_group() {
@@ -77,6 +77,13 @@ pub(crate) fn begin(
         iv,
     };
     Ok((state, datagram))
+}
+
+fn nothing_to_offer(wanted: &Wanted<'_>) -> String {
+    match wanted.tunnel.transforms.is_empty() || wanted.transforms().next().is_some() {
+        true => "no transform of the tunnel exists in IKEv1".into(),
+        false => "AH cannot pass the NAT between the peers, and the tunnel has no transform of ESP".into(),
+    }
 }
 
 impl InitiatorSent {

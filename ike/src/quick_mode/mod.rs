@@ -142,7 +142,7 @@ fn keymats(
     nonces: (&[u8], &[u8]),
 ) -> (Secret, Secret) {
     let len = agreed.suite.keymat_len();
-    let of = |spi| keys.keymat(shared, ProtocolId::ESP.0, spi, nonces, len);
+    let of = |spi| keys.keymat(shared, ProtocolId::from(agreed.protocol).0, spi, nonces, len);
     (of(inbound_spi), of(agreed.spi))
 }
 

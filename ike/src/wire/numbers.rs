@@ -1,6 +1,7 @@
 //! The assigned numbers of ISAKMP, the IPsec DOI and IKEv1, as IANA prints them.
 
 use core::fmt;
+use policy::sa::SaProtocol;
 
 macro_rules! numbers {
     ($(#[$meta:meta])* $name:ident($inner:ty) { $($(#[$doc:meta])* $constant:ident = $value:literal, $text:literal;)* }) => {
@@ -197,6 +198,15 @@ numbers! {
         DER_ASN1_GN = 10, "ID_DER_ASN1_GN";
         /// Opaque octets.
         KEY_ID = 11, "ID_KEY_ID";
+    }
+}
+
+impl From<SaProtocol> for ProtocolId {
+    fn from(protocol: SaProtocol) -> Self {
+        match protocol {
+            SaProtocol::Esp => Self::ESP,
+            SaProtocol::Ah => Self::AH,
+        }
     }
 }
 

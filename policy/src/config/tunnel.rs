@@ -7,7 +7,7 @@ use super::selectors;
 use super::source::{Located, Span};
 use crate::sa::Mode;
 use crate::selector::{AddressRange, PortSelector, Selector};
-use crate::transform::{EspTransform, Limits, MOST_TRANSFORMS};
+use crate::transform::{EspTransform, Limits, MOST_AH_TRANSFORMS, MOST_TRANSFORMS};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -230,8 +230,18 @@ fn transforms(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Vec<
         .iter()
         .flat_map(|text| text.value.split(',').map(|part| Located::new(part.trim(), text.at)))
         .collect();
-    if listed.len() > MOST_TRANSFORMS {
-        object.error(texts.at, format!("`action` has {} transforms; expected at most {MOST_TRANSFORMS}", listed.len()));
+    let of_ah =
+        |text: &&Located<&str>| text.value.get(..3).is_some_and(|p| ["ah-", "ah_"].contains(&&*p.to_lowercase()));
+    let ah = listed.iter().filter(of_ah).count();
+    if ah > MOST_AH_TRANSFORMS {
+        object.error(texts.at, format!("`action` has {ah} transforms of AH; expected at most {MOST_AH_TRANSFORMS}"));
+        return None;
+    }
+    if listed.len() - ah > MOST_TRANSFORMS {
+        object.error(
+            texts.at,
+            format!("`action` has {} transforms of ESP; expected at most {MOST_TRANSFORMS}", listed.len() - ah),
+        );
         return None;
     }
     let limits = if startup.allow_short_lifetimes { Limits::SHORT } else { Limits::HPUX };

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
 const ESP: u8 = 50;
+const AH: u8 = 51;
 const ICMPV6: u8 = 58;
 
 /// Protocols whose header starts with what selectors look at: ports, or type and code.
@@ -69,7 +70,7 @@ pub(super) fn rules(config: &Config, options: &GuardOptions) -> RuleSet {
     RuleSet { chains }
 }
 
-/// What IPsec itself receives: IKE, ESP, and the routers' word on path MTU.
+/// What IPsec itself receives: IKE, ESP, AH, and the routers' word on path MTU.
 fn own_traffic_in(config: &Config, options: &GuardOptions) -> Vec<Rule> {
     let mut out =
         vec![accept([Match::InInterface("lo".to_owned())]), accept([Match::InInterface(options.interface.clone())])];
@@ -82,6 +83,7 @@ fn own_traffic_in(config: &Config, options: &GuardOptions) -> Vec<Rule> {
         // Harmless alone: the datagram is complete only with a first fragment, which shows its port.
         out.push(accept([to_us.clone(), Match::Protocol(UDP), Match::LaterFragment { ipv4: end.is_ipv4() }]));
         out.push(accept([to_us.clone(), Match::Protocol(ESP)]));
+        out.push(accept([to_us.clone(), Match::Protocol(AH)]));
         // Without these the tunnel is a path-MTU black hole (RFC 4301 8.2.1); the kernel
         // believes only those which quote a packet that one of its sockets has sent.
         out.push(match end {

@@ -5,7 +5,7 @@
 
 use crypto::Secret;
 use policy::five_tuple::Direction;
-use policy::sa::SaSpec;
+use policy::sa::{SaProtocol, SaSpec};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,6 +27,10 @@ impl KeyExport {
     /// Writes one SA as a line of `esp_sa`; as a comment if Wireshark does not know its
     /// algorithm, since it would refuse the whole file.
     pub(super) fn esp_sa(&self, sa: &SaSpec) -> io::Result<()> {
+        // Wireshark reads AH without a key, and checks no ICV.
+        if sa.protocol == SaProtocol::Ah {
+            return Ok(());
+        }
         let (source, destination) = match sa.direction {
             Direction::Outbound => (sa.local, sa.remote),
             Direction::Inbound => (sa.remote, sa.local),

@@ -21,7 +21,7 @@ use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
 use policy::config::{AuthRecord, HostAction};
 use policy::counters::Counter;
 use policy::five_tuple::Ports;
-use policy::sa::{Lifetime, Mode};
+use policy::sa::{Lifetime, Mode, SaProtocol};
 use policy::session::Session;
 use policy::spd::{Decision, Spd};
 use policy::time::Timestamp;
@@ -252,8 +252,8 @@ fn sessions_by_policy(daemon: &Daemon) -> HashMap<&str, (HashSet<Session>, Vec<S
 
 fn sa_pair(pair: &PairReport) -> SaPair {
     SaPair {
-        sa_type: "ESP".into(),
-        transform: TransformNames::from(&pair.suite),
+        sa_type: from_model::protocol_name(pair.protocol).into(),
+        transform: TransformNames::of(pair.protocol, pair.suite),
         outbound_spi: Some(pair.outbound_spi),
         inbound_spi: Some(pair.inbound_spi),
     }
@@ -371,13 +371,13 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
             sequence_number: 0,
             spi: 0,
             state: state(&pair),
-            sa_type: "ESP".into(),
+            sa_type: from_model::protocol_name(pair.protocol).into(),
             direction: Direction::Outbound,
             mode: from_model::mode_name(sas.inbound.spec().mode).into(),
             src: here,
             dst: there,
             udp_encapsulation: None,
-            transform: TransformNames::from(&pair.suite),
+            transform: TransformNames::of(pair.protocol, pair.suite),
             pfs: pair.pfs.map(|g| g.keyword.into()),
             selector: Some(SelectorReport::from(&pair.selector)),
             tunnel: Some(pair.tunnel.to_string()),
@@ -526,7 +526,7 @@ impl CacheWalk {
                     let pair = self.current.get(&Lane { tunnel, session });
                     vec![CacheSa {
                         state: if pair.is_some() { CacheSaState::Created } else { CacheSaState::Requested },
-                        sa_type: "ESP".into(),
+                        sa_type: from_model::protocol_name(pair.map_or(SaProtocol::Esp, |p| p.protocol)).into(),
                         tunnel: t.mode == Mode::Tunnel,
                         spi: pair.map(|p| p.outbound_spi),
                         src: t.tsource,

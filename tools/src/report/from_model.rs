@@ -7,9 +7,9 @@ use super::{
 use ::policy::config::{
     AuthMethod, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, TunnelPolicy,
 };
-use ::policy::sa::Mode;
+use ::policy::sa::{Mode, SaProtocol};
 use ::policy::selector::{AddressRange, PortSelector, Selector};
-use ::policy::transform::EspTransform;
+use ::policy::transform::{self, EspTransform};
 use crypto::{EspSuite, IkeSuite};
 
 /// Cookie of the default host policy.
@@ -124,6 +124,15 @@ pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
     }
 }
 
+/// Protocol of an SA, as reports print it.
+#[must_use]
+pub const fn protocol_name(protocol: SaProtocol) -> &'static str {
+    match protocol {
+        SaProtocol::Esp => "ESP",
+        SaProtocol::Ah => "AH",
+    }
+}
+
 /// Mode of an SA, as reports print it.
 #[must_use]
 pub const fn mode_name(mode: Mode) -> &'static str {
@@ -187,12 +196,17 @@ pub fn bypass(config: &Config) -> Vec<BypassEntry> {
     config.bypass.iter().map(|a| BypassEntry { address: a.to_string(), interfaces: None }).collect()
 }
 
-impl From<&EspSuite> for TransformNames {
-    fn from(suite: &EspSuite) -> Self {
+impl TransformNames {
+    /// What protects an SA.
+    #[must_use]
+    pub fn of(protocol: SaProtocol, suite: EspSuite) -> Self {
         Self {
-            hpux: suite.hpux(),
-            keyword: suite.to_string(),
-            encryption: suite.encryption.hpux.into(),
+            hpux: transform::hpux_name(protocol, suite),
+            keyword: transform::name(protocol, suite),
+            encryption: match protocol {
+                SaProtocol::Esp => suite.encryption.hpux.into(),
+                SaProtocol::Ah => "NONE".into(),
+            },
             authentication: suite.integrity.map(|i| i.hpux.into()),
             lifetime_seconds: None,
             lifetime_kbytes: None,
@@ -207,7 +221,7 @@ impl From<&EspTransform> for TransformNames {
             lifetime_kbytes: Some(transform.lifetime.kbytes),
             // The group has a field of its own where proposals are shown.
             keyword: EspTransform { pfs: None, ..*transform }.keyword(),
-            ..Self::from(&transform.suite)
+            ..Self::of(transform.protocol, transform.suite)
         }
     }
 }

@@ -1,11 +1,13 @@
 //! From the wire to the TUN interface.
 
 use super::super::{Port, ReceiveBatch, Received, Report, Tun};
-use super::{Clock, Events, Handed, Ports, Waker, paths, wait_readable};
-use crate::packet::MAX_PACKET;
+use super::{Clock, Events, Family, Handed, Ports, Waker, paths, wait_readable};
+use crate::headers::{IPV6_HEADER, protocol};
+use crate::packet::{MAX_PACKET, Packet};
 use crate::pipeline::{Arrival, BATCH, Inbound, InboundOutput};
 use crate::sa::OutboundSa;
 use crate::shared::Shared;
+use policy::sa::SaProtocol;
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -41,23 +43,22 @@ impl InboundWorker {
         let mut out = InboundOutput::default();
         while !self.stop.load(Acquire) {
             let v6 = self.ports.family(false);
-            let ports = [
-                Some((&self.ports.ipv4.udp, true)),
-                Some((&self.ports.ipv4.esp, false)),
-                v6.map(|f| (&f.udp, true)),
-                v6.map(|f| (&f.esp, false)),
-            ];
-            let [udp4, esp4, udp6, esp6] = ports.map(|p| p.map(|(port, _)| port.as_fd()));
-            let ready = wait_readable([Some(self.waker.as_fd()), udp4, esp4, udp6, esp6])?;
+            let v4 = Some(&self.ports.ipv4);
+            let ports = [v4, v6].map(|family| {
+                let ways = [Way::Udp, Way::Esp, Way::Ah];
+                ways.map(|way| family.map(|f| (way.port(f), way)))
+            });
+            let [[udp4, esp4, ah4], [udp6, esp6, ah6]] = ports.map(|p| p.map(|p| p.map(|(port, _)| port.as_fd())));
+            let ready = wait_readable([Some(self.waker.as_fd()), udp4, esp4, ah4, udp6, esp6, ah6])?;
             if !ready[0].is_empty() {
                 self.waker.answer();
             }
-            for (port, ready) in ports.into_iter().zip(&ready[1..]).filter(|(_, ready)| !ready.is_empty()) {
-                let Some((port, encapsulated)) = port else { continue };
+            for (port, ready) in ports.into_iter().flatten().zip(&ready[1..]).filter(|(_, ready)| !ready.is_empty()) {
+                let Some((port, way)) = port else { continue };
                 if ready.contains(PollFlags::ERR) {
                     self.hear_reports(port)?;
                 }
-                self.receive(port, encapsulated, &mut received, &mut pipeline, &mut batch)?;
+                self.receive(port, way, &mut received, &mut pipeline, &mut batch)?;
                 pipeline.handle_batch(&mut batch, self.clock.now(), &mut out);
                 self.deliver(&mut pipeline, &mut out);
             }
@@ -94,7 +95,7 @@ impl InboundWorker {
     fn receive(
         &self,
         port: &Port,
-        encapsulated: bool,
+        way: Way,
         received: &mut ReceiveBatch,
         pipeline: &mut Inbound,
         batch: &mut Vec<Arrival>,
@@ -107,8 +108,12 @@ impl InboundWorker {
         }
         for datagram in received.iter_mut() {
             let mut packet = pipeline.buffer();
-            let payload = if encapsulated { &*datagram.payload } else { esp_of(&datagram) };
-            let fits = packet.copy_from(payload);
+            let encapsulated = way == Way::Udp;
+            let fits = match way {
+                Way::Udp => packet.copy_from(datagram.payload),
+                Way::Esp => packet.copy_from(esp_of(&datagram)),
+                Way::Ah => packet.copy_from(datagram.payload) && whole(&mut packet, &datagram),
+            };
             if datagram.truncated || !fits {
                 pipeline.truncated(packet);
                 continue;
@@ -123,6 +128,7 @@ impl InboundWorker {
                 local: SocketAddr::new(datagram.local.unwrap_or_else(any), local_port),
                 remote: datagram.source,
                 encapsulated,
+                protocol: if way == Way::Ah { SaProtocol::Ah } else { SaProtocol::Esp },
                 traffic_class: datagram.tos,
                 hop_limit: datagram.hop_limit,
             });
@@ -143,6 +149,44 @@ impl InboundWorker {
             Handed::Refused => pipeline.ike_refused(),
         });
     }
+}
+
+/// The socket that something came in by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Udp,
+    Esp,
+    Ah,
+}
+
+impl Way {
+    fn port(self, family: &Family) -> &Port {
+        match self {
+            Self::Udp => &family.udp,
+            Self::Esp => &family.esp,
+            Self::Ah => &family.ah,
+        }
+    }
+}
+
+/// Makes a packet of AH whole: what a raw IPv6 socket delivers lacks the IPv6 header, and any extension headers
+/// before AH, with which it would not be authentic. `false` if it is too long.
+fn whole(packet: &mut Packet, datagram: &Received<'_>) -> bool {
+    let (IpAddr::V6(source), Some(IpAddr::V6(destination))) = (datagram.source.ip(), datagram.local) else {
+        return datagram.source.is_ipv4();
+    };
+    let Ok(len) = u16::try_from(packet.len()) else { return false };
+    let fits = packet.grow_front(IPV6_HEADER);
+    if fits {
+        let header = &mut packet.as_mut_slice()[..IPV6_HEADER];
+        header.fill(0);
+        (header[0], header[1]) = (0x60 | datagram.tos >> 4, datagram.tos << 4);
+        header[4..6].copy_from_slice(&len.to_be_bytes());
+        (header[6], header[7]) = (protocol::AH, datagram.hop_limit);
+        header[8..24].copy_from_slice(&source.octets());
+        header[24..40].copy_from_slice(&destination.octets());
+    }
+    fits
 }
 
 /// What a raw socket delivers, without the IPv4 header that comes before it.

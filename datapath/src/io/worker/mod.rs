@@ -113,6 +113,7 @@ pub(super) struct Ports {
 struct Family {
     udp: Port,
     esp: Port,
+    ah: Port,
     clear: Port,
 }
 
@@ -124,6 +125,7 @@ impl Ports {
             Ok(Family {
                 udp: open(PortKind::Udp(natt_port))?,
                 esp: open(PortKind::RawEsp)?,
+                ah: open(PortKind::RawAh)?,
                 clear: open(PortKind::Clear)?,
             })
         };

@@ -5,6 +5,7 @@ use super::super::{Outgoing, Port, SendBatch};
 use super::{Ports, wait_writable};
 use crate::esp::outbound::Sealed;
 use crate::pipeline::{BATCH, Clear};
+use policy::sa::SaProtocol;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -26,6 +27,7 @@ struct Class {
     ipv4: bool,
     encapsulated: bool,
     dont_fragment: bool,
+    protocol: SaProtocol,
 }
 
 impl Class {
@@ -34,7 +36,8 @@ impl Class {
         Self {
             ipv4: spec.remote.is_ipv4(),
             encapsulated: spec.encapsulation.is_some(),
-            dont_fragment: sealed.outer.dont_fragment,
+            dont_fragment: sealed.outer.dont_fragment || spec.protocol == SaProtocol::Ah,
+            protocol: spec.protocol,
         }
     }
 }
@@ -52,7 +55,12 @@ impl Wire {
             let Some(class) = run.first().map(Class::of) else { continue };
             let outgoing: Vec<Outgoing<'_>> = run.iter().map(outgoing).collect();
             let ports = Arc::clone(&self.ports);
-            let port = ports.family(class.ipv4).map(|f| if class.encapsulated { &f.udp } else { &f.esp });
+            let port = ports.family(class.ipv4).map(|f| match class.protocol {
+                // Whole packets, with their own headers.
+                SaProtocol::Ah => &f.clear,
+                SaProtocol::Esp if class.encapsulated => &f.udp,
+                SaProtocol::Esp => &f.esp,
+            });
             self.send(port, class.dont_fragment, &outgoing, &mut outcomes);
         }
         for (sealed, outcome) in sealed.drain(..).zip(outcomes) {
@@ -141,6 +149,10 @@ impl Wire {
 /// A protected packet as a datagram.
 fn outgoing(sealed: &Sealed) -> Outgoing<'_> {
     let spec = sealed.sa.spec();
+    if spec.protocol == SaProtocol::Ah {
+        let destination = SocketAddr::new(spec.remote, 0);
+        return Outgoing { payload: sealed.packet.as_slice(), destination, source: None, tos: None, hop_limit: None };
+    }
     Outgoing {
         payload: sealed.packet.as_slice(),
         destination: sealed.sa.remote(),
