@@ -15,6 +15,7 @@
 //! [`count`](Reader::count) counts the packets of the batch for the report.
 
 mod bucket;
+mod family;
 mod growing;
 mod key;
 #[cfg(all(test, loom))]
@@ -137,7 +138,7 @@ impl SpdCache {
     /// nobody outside can choose five-tuples that collide.
     ///
     /// # Panics
-    /// If the system has no memory for the first tables, some 2 MB.
+    /// If the system has no memory for the first tables, some 5 MB.
     #[must_use]
     pub fn new(limits: Limits, hash_key: HashKey) -> Arc<Self> {
         let no_memory = "memory for the first tables of the SPD cache";
@@ -224,7 +225,7 @@ impl SpdCache {
         if epoch.is_before(EpochTag::of_epoch(verdicts.epoch())) {
             return;
         }
-        if epoch != EpochTag::of_epoch(verdicts.epoch()) || verdicts.entry(verdict(value)).is_none() {
+        if epoch != EpochTag::of_epoch(verdicts.epoch()) || verdicts.entries().get(verdict(value)).is_none() {
             verdicts.follow(&lock(&self.verdicts));
         }
         if epoch == EpochTag::of_epoch(verdicts.epoch())
@@ -267,7 +268,11 @@ impl SpdCache {
             let last_use = last_use.saturating_sub(u64::from(idle) * tick);
             CacheRecord {
                 key,
-                entry: if epoch == verdicts.epoch() { verdicts.entry(verdict(value)).flatten() } else { None },
+                entry: if epoch == verdicts.epoch() {
+                    verdicts.entries().get(verdict(value)).copied().flatten()
+                } else {
+                    None
+                },
                 epoch,
                 last_use: Timestamp::from_micros(last_use * 1_000_000),
                 packets,

@@ -204,6 +204,33 @@ fn a_batch_answers_as_single_look_ups_do() {
     r.look_up_batch(&[], 1, at(1), &mut []);
 }
 
+/// Longer than what is looked up at once, both families in turns, and decisions that only another reader has made.
+#[test]
+fn a_batch_of_both_families_answers_each_key_in_its_place_and_counts_it_once() {
+    let (c, mut r) = cache(1000, 1000);
+    let mut other = c.reader();
+    let mut keys: Vec<CacheKey> = (0..50).flat_map(|n| [flow(n), flow_v6(n), flow_v6(1000 + n)]).collect();
+    keys.extend((50..100).map(flow_v6));
+    let entry = |n: usize| CacheEntry { decision: Decision::Protect { tunnel: n as u32 % 7 }, cookie: 1, reason: None };
+    for family in [|key: &CacheKey| key.tuple().source.is_ipv4(), |key: &CacheKey| key.tuple().source.is_ipv6()] {
+        for (n, key) in keys.iter().enumerate().filter(|(n, key)| n % 5 != 0 && family(key)) {
+            put(&mut other, key, entry(n), 1, at(0));
+        }
+        let mut found = vec![Some(DROP); keys.len()];
+        r.look_up_batch(&keys, 1, at(5), &mut found);
+        r.count();
+        let expected: Vec<_> = (0..keys.len()).map(|n| other.look_up_again(&keys[n], 1, at(5))).collect();
+        assert_eq!(found, expected);
+    }
+    for record in records(&c) {
+        let n = keys.iter().position(|key| *key == record.key).unwrap();
+        assert_eq!(record.entry, Some(entry(n)));
+        // The one that made it, and one or two batches.
+        let packets = if record.key.tuple().source.is_ipv4() { 3 } else { 2 };
+        assert_eq!((record.packets, record.last_use), (packets, at(5)), "{:?}", record.key);
+    }
+}
+
 /// HP-UX scenario H12: alerts at the soft limit and each further 1000, traffic unaffected.
 #[test]
 fn the_soft_limit_alerts_and_refuses_nothing() {

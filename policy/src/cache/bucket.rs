@@ -24,6 +24,10 @@ pub(super) struct Bucket<const W: usize, const S: usize> {
     keys: [[AtomicU64; W]; S],
 }
 
+/// The last word of the key in a free place. It is that of no key, where a bucket has more than one place: so at most
+/// one of them is equal to a key.
+const FREE: u64 = 0;
+
 const LOCKED: u32 = 1;
 const SPILLED_ONE: u32 = 2;
 const SPILLED: u32 = 0xfe;
@@ -76,36 +80,50 @@ impl<const W: usize, const S: usize> Bucket<W, S> {
     /// Looks for a key, without waiting for a writer.
     #[inline(always)]
     pub(super) fn find(&self, key: &[u64; W]) -> Seen {
-        self.search(key, 0, PATIENCE)
+        self.glance(key).unwrap_or_else(|| self.look_again(*key, 0, PATIENCE - 1))
     }
 
     /// Looks for a key, but for the bits `ignored` of its last word. Waits for writers.
     pub(super) fn find_ignoring(&self, key: &[u64; W], ignored: u64) -> Seen {
-        self.search(key, ignored, usize::MAX)
+        self.look_again(*key, ignored, usize::MAX)
     }
 
+    /// Looks for a key once; nothing if a writer came between.
     #[inline(always)]
-    fn search(&self, key: &[u64; W], ignored: u64, patience: usize) -> Seen {
+    pub(super) fn glance(&self, key: &[u64; W]) -> Option<Seen> {
+        self.look(key, 0)
+    }
+
+    /// Which place a key is in cannot be foretold: there is no branch, and nothing of which compilers make one.
+    #[inline(always)]
+    fn look(&self, key: &[u64; W], ignored: u64) -> Option<Seen> {
+        let before = self.state.load(Acquire);
+        if before & LOCKED != 0 {
+            return None;
+        }
+        let mut equal = 0;
+        for at in 0..S {
+            let mut different = 0;
+            for (word, (theirs, ours)) in self.keys[at].iter().zip(key).enumerate() {
+                let difference = theirs.load(Relaxed) ^ ours;
+                different |= if word == W - 1 { difference & !ignored } else { difference };
+            }
+            equal |= usize::from(different == 0) << at;
+        }
+        // At most one is equal, see `FREE`: 1, 2 and 4 are places 0, 1 and 2. Anything else is a torn read.
+        let place = equal >> 1;
+        let value = if equal == 0 { 0 } else { self.values.get(place)?.load(Relaxed) };
+        fence(Acquire);
+        let after = self.state.load(Relaxed);
+        (after == before).then_some(Seen { value, place, spilled: before & SPILLED != 0 })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_again(&self, key: [u64; W], ignored: u64, patience: usize) -> Seen {
         for _ in 0..patience {
-            let before = self.state.load(Acquire);
-            if before & LOCKED == 0 {
-                let (mut value, mut place) = (0, 0);
-                for at in 0..S {
-                    let mut different = 0;
-                    for (word, (theirs, ours)) in self.keys[at].iter().zip(key).enumerate() {
-                        let difference = theirs.load(Relaxed) ^ ours;
-                        different |= if word == W - 1 { difference & !ignored } else { difference };
-                    }
-                    let there = self.values[at].load(Relaxed);
-                    // A key stays behind where its value was taken: of equal keys at most one has a value.
-                    if different == 0 && there != 0 {
-                        (value, place) = (there, at);
-                    }
-                }
-                fence(Acquire);
-                if self.state.load(Relaxed) == before {
-                    return Seen { value, place, spilled: before & SPILLED != 0 };
-                }
+            if let Some(seen) = self.look(&key, ignored) {
+                return seen;
             }
             relax();
         }
@@ -183,6 +201,7 @@ impl<const W: usize, const S: usize> Bucket<W, S> {
     /// Frees a place.
     pub(super) fn take(&self, place: usize) {
         let state = self.lock();
+        self.keys[place][W - 1].store(FREE, Relaxed);
         // Not a plain store: a note of use that is under way comes before it or finds nothing.
         self.values[place].swap(0, Relaxed);
         self.unlock(state);
@@ -217,6 +236,9 @@ impl<const W: usize, const S: usize> Bucket<W, S> {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicBool;
+
+    const A: [u64; 2] = [1, 1];
+    const B: [u64; 2] = [2, 1];
 
     /// What the models show for all orders of few steps, with many steps: two keys take turns in
     /// the one place of a bucket, and a look-up of one never has the value of the other.
@@ -257,5 +279,29 @@ mod tests {
             values: core::array::from_fn(|_| AtomicU32::new(0)),
             keys: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))),
         }
+    }
+
+    #[test]
+    fn what_a_place_held_before_is_not_found_beside_what_another_holds_now() {
+        let bucket: Bucket<2, 3> = zeroed();
+        assert_eq!((bucket.put(&A, 11, |_| ()), bucket.put(&B, 22, |_| ())), (Some(0), Some(1)));
+        let seen = bucket.find(&B);
+        assert_eq!((seen.value, seen.place), (22, 1));
+        bucket.take(0);
+        bucket.take(1);
+        assert_eq!(bucket.find(&B).value, 0);
+        assert_eq!(bucket.put(&B, 33, |_| ()), Some(0));
+        let seen = bucket.find(&B);
+        assert_eq!((seen.value, seen.place), (33, 0));
+    }
+
+    #[test]
+    fn a_reader_does_not_wait_for_a_writer_for_ever() {
+        let bucket: Bucket<2, 3> = zeroed();
+        bucket.put(&A, 11, |_| ());
+        let state = bucket.lock();
+        assert_eq!((bucket.glance(&A), bucket.find(&A).value), (None, 0));
+        bucket.unlock(state);
+        assert_eq!(bucket.find(&A).value, 11);
     }
 }

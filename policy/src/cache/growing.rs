@@ -9,8 +9,7 @@
 //! for an entry at the moment it is moved may miss it, as with any cache.
 
 use super::key::HashKey;
-use super::pages::prefetch;
-use super::table::{Found, Lane, Slot, Table};
+use super::table::{Found, Homes, Lane, Slot, Table};
 use crate::sync::{Apart, Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, lock};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::io;
@@ -276,42 +275,38 @@ impl<const W: usize, const S: usize> View<W, S> {
         }
     }
 
+    /// The buckets of the newer table.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u64) {
-        self.new.table.prefetch(hash);
+    pub(super) fn homes(&self) -> Homes<'_, W, S> {
+        self.new.table.homes()
     }
 
+    /// The packet counters of the newer table.
     #[inline(always)]
+    pub(super) fn lane(&self) -> &[AtomicU32] {
+        self.new.lane.as_deref().map_or(&[], |lane| lane)
+    }
+
+    /// Whether entries may still be in the older table.
+    #[inline(always)]
+    pub(super) fn is_growing(&self) -> bool {
+        self.old.is_some()
+    }
+
+    /// Looks for a key everywhere.
+    #[cfg(all(test, loom))]
     pub(super) fn find(&self, hash: u64, key: &[u64; W]) -> (Found, Place) {
-        let found = self.find_at_home(hash, key);
-        if found.may_be_further && found.value == 0 { self.find_further(hash, key) } else { (found, Place::New) }
+        let found = self.homes().find(self.homes().of(hash), key);
+        if found.value == 0 { self.find_further(hash, key) } else { (found, Place::New) }
     }
 
-    /// Looks where the key is most likely, in the newer table.
-    #[inline(always)]
-    pub(super) fn find_at_home(&self, hash: u64, key: &[u64; W]) -> Found {
-        let mut found = self.new.table.find_at_home(hash, key);
-        found.may_be_further |= self.old.is_some();
-        found
-    }
-
-    #[inline(always)]
-    pub(super) fn prefetch_further(&self, hash: u64) {
-        self.new.table.prefetch_further(hash);
-    }
-
-    /// Looks everywhere else.
-    #[cold]
+    /// Looks for a key everywhere but at its home in the newer table.
     pub(super) fn find_further(&self, hash: u64, key: &[u64; W]) -> (Found, Place) {
         let found = self.new.table.find_further(hash, key);
-        let Some(Counted { table: old, .. }) = self.old.as_ref().filter(|_| found.value == 0) else {
-            return (found, Place::New);
-        };
-        let found = old.find_at_home(hash, key);
-        if found.may_be_further && found.value == 0 {
-            return (old.find_further(hash, key), Place::Old);
+        match &self.old {
+            Some(old) if found.value == 0 => (old.table.find(hash, key), Place::Old),
+            _ => (found, Place::New),
         }
-        (found, Place::Old)
     }
 
     fn holder(&self, place: Place) -> Option<&Counted<W, S>> {
@@ -322,18 +317,18 @@ impl<const W: usize, const S: usize> View<W, S> {
     }
 
     /// Notes a use: see [`Table::exchange_value`].
-    #[cold]
-    pub(super) fn exchange_value(&self, (found, place): (Found, Place), value: u32) {
+    pub(super) fn exchange_value(&self, (slot, place): (Slot, Place), seen: u32, value: u32) {
         if let Some(holder) = self.holder(place) {
-            holder.table.exchange_value(found.slot, found.value, value);
+            holder.table.exchange_value(slot, seen, value);
         }
     }
 
-    /// Fetches the counter of an entry.
+    /// Counts a packet of each entry, all of them in the newer table.
     #[inline(always)]
-    pub(super) fn prefetch_count(&self, slot: Slot) {
-        if let Some(lane) = &self.new.lane {
-            prefetch(&lane[slot.0 as usize]);
+    pub(super) fn count_each(&self, slots: &[Slot]) {
+        let Counted { table, lane: Some(lane) } = &self.new else { return };
+        for slot in slots {
+            table.count(lane, *slot, 1);
         }
     }
 

@@ -9,15 +9,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 ///
 /// Two keys are equal exactly when their tuples and directions are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
 pub struct CacheKey {
-    /// IPv4: both addresses in one word. IPv6: two words each.
-    addresses: [u64; 4],
-    /// Ports, protocol and flags, see below.
+    /// IPv4: both addresses. IPv6: the first half of the source.
+    first: u64,
+    /// Ports, protocol and flags, see below. Next to the word before, which is all that there is of IPv4.
     rest: u64,
+    /// IPv6: what is left of the addresses.
+    others: [u64; 3],
 }
 
 // `rest`: bits 0 to 31 ports, 32 to 39 protocol, then these. In a table the upper bits are the epoch.
-const IPV6: u64 = 1 << 40;
+// Of IPv4 it is never 0, which in a table is a free place.
+const IPV4: u64 = 1 << 40;
 const INBOUND: u64 = 1 << 41;
 const OPAQUE: u64 = 1 << 42;
 const PAIR: u64 = 2 << 42;
@@ -52,11 +56,11 @@ impl CacheKey {
         }
         match (tuple.source, tuple.destination) {
             (IpAddr::V4(s), IpAddr::V4(d)) => {
-                Self { addresses: [u64::from(s.to_bits()) << 32 | u64::from(d.to_bits()), 0, 0, 0], rest }
+                Self { first: u64::from(s.to_bits()) << 32 | u64::from(d.to_bits()), rest: rest | IPV4, others: [0; 3] }
             }
             (source, destination) => {
                 let (s, d) = (bits(source), bits(destination));
-                Self { addresses: [(s >> 64) as u64, s as u64, (d >> 64) as u64, d as u64], rest: rest | IPV6 }
+                Self { first: (s >> 64) as u64, rest, others: [s as u64, (d >> 64) as u64, d as u64] }
             }
         }
     }
@@ -64,7 +68,7 @@ impl CacheKey {
     /// The conversation.
     #[must_use]
     pub fn tuple(&self) -> FiveTuple {
-        let [a, b, c, d] = self.addresses;
+        let (a, [b, c, d]) = (self.first, self.others);
         let (source, destination) = if self.is_ipv6() {
             let v6 = |high: u64, low: u64| IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)));
             (v6(a, b), v6(c, d))
@@ -90,28 +94,43 @@ impl CacheKey {
 
     #[inline(always)]
     pub(super) fn is_ipv6(&self) -> bool {
-        self.rest & IPV6 != 0
-    }
-
-    /// As in the table, with an epoch.
-    #[inline(always)]
-    pub(super) fn words_v4(&self, epoch: EpochTag) -> WordsV4 {
-        [self.addresses[0], self.rest | u64::from(epoch.0) << EPOCH_SHIFT]
-    }
-
-    /// As in the table, with an epoch.
-    #[inline(always)]
-    pub(super) fn words_v6(&self, epoch: EpochTag) -> WordsV6 {
-        let [a, b, c, d] = self.addresses;
-        [a, b, c, d, self.rest | u64::from(epoch.0) << EPOCH_SHIFT]
+        self.rest & IPV4 == 0
     }
 
     pub(super) fn from_words_v4([addresses, rest]: WordsV4) -> Self {
-        Self { addresses: [addresses, 0, 0, 0], rest: rest & !EPOCH }
+        Self { first: addresses, rest: rest & !EPOCH, others: [0; 3] }
     }
 
     pub(super) fn from_words_v6([a, b, c, d, rest]: WordsV6) -> Self {
-        Self { addresses: [a, b, c, d], rest: rest & !EPOCH }
+        Self { first: a, rest: rest & !EPOCH, others: [b, c, d] }
+    }
+}
+
+/// A key as the table of its family has it.
+pub(super) trait Words {
+    /// Whether the family is IPv6.
+    const IPV6: bool;
+
+    /// Of a key of the family, with an epoch.
+    fn of(key: &CacheKey, epoch: EpochTag) -> Self;
+}
+
+impl Words for WordsV4 {
+    const IPV6: bool = false;
+
+    #[inline(always)]
+    fn of(key: &CacheKey, epoch: EpochTag) -> Self {
+        [key.first, key.rest | epoch.as_in_word()]
+    }
+}
+
+impl Words for WordsV6 {
+    const IPV6: bool = true;
+
+    #[inline(always)]
+    fn of(key: &CacheKey, epoch: EpochTag) -> Self {
+        let [b, c, d] = key.others;
+        [key.first, b, c, d, key.rest | epoch.as_in_word()]
     }
 }
 
@@ -125,10 +144,10 @@ impl Hash for CacheKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.rest);
-        state.write_u64(self.addresses[0]);
+        state.write_u64(self.first);
         // The others of an IPv4 key are 0.
         if self.is_ipv6() {
-            self.addresses[1..].iter().for_each(|word| state.write_u64(*word));
+            self.others.iter().for_each(|word| state.write_u64(*word));
         }
     }
 }
@@ -146,6 +165,12 @@ impl EpochTag {
     /// From the last word of a key in a table.
     pub(super) fn of_word(word: u64) -> Self {
         Self((word >> EPOCH_SHIFT) as u32)
+    }
+
+    /// Where the last word of a key has it.
+    #[inline(always)]
+    fn as_in_word(self) -> u64 {
+        u64::from(self.0) << EPOCH_SHIFT
     }
 
     /// Whether it is of an epoch before that of `other`: epochs wrap.
@@ -248,9 +273,9 @@ mod tests {
                 let mut high = vec![0u32; 1024];
                 for key in scan(v6) {
                     let hash = if v6 {
-                        secret.hash(&key.words_v6(EpochTag(7)))
+                        secret.hash(&WordsV6::of(&key, EpochTag(7)))
                     } else {
-                        secret.hash(&key.words_v4(EpochTag(7)))
+                        secret.hash(&WordsV4::of(&key, EpochTag(7)))
                     };
                     high[(hash >> 54) as usize] += 1;
                 }
@@ -263,15 +288,28 @@ mod tests {
     #[test]
     fn every_word_and_the_secret_count_and_the_epoch_does_not() {
         let (one, other) = (HashKey::draw(&mut Counting(1)), HashKey::draw(&mut Counting(2)));
-        let words = [1, 2, 3, 4, 5 | IPV6];
+        let words = [1, 2, 3, 4, 5];
         assert_ne!(one.hash(&words), other.hash(&words));
         for at in 0..5 {
             let mut changed = words;
             changed[at] ^= 1 << 20;
             assert_ne!(one.hash(&words), one.hash(&changed), "word {at}");
         }
-        assert_eq!(one.hash(&words), one.hash(&[1, 2, 3, 4, 5 | IPV6 | EPOCH]));
+        assert_eq!(one.hash(&words), one.hash(&[1, 2, 3, 4, 5 | EPOCH]));
         assert_eq!(format!("{one:?}"), "HashKey(secret)");
+    }
+
+    /// A table takes the last word of an IPv4 key to be none of a free place.
+    #[test]
+    fn no_ipv4_key_has_a_last_word_of_zero() {
+        let nothing = FiveTuple {
+            source: Ipv4Addr::UNSPECIFIED.into(),
+            destination: Ipv4Addr::UNSPECIFIED.into(),
+            protocol: 0,
+            ports: Ports::None,
+            interface: Attachment::TUN,
+        };
+        assert_ne!(WordsV4::of(&CacheKey::new(nothing, Direction::Outbound), EpochTag(0))[1] & !EPOCH, 0);
     }
 
     #[test]

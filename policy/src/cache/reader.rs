@@ -1,21 +1,17 @@
 //! Looking up, and inserting what was missing: what a worker does with the cache.
 
-use super::growing::{Growing, Place, View};
-use super::key::{EPOCH, EpochTag};
+use super::family::{Ask, BATCH, Family};
+use super::growing::{Growing, View};
+use super::key::{EPOCH, EpochTag, Words, WordsV4, WordsV6};
 use super::share::Share;
-use super::table::{Found, LANES, Slot};
+use super::table::LANES;
 use super::verdicts::Verdicts;
-use super::{CacheEntry, CacheKey, HashKey, Inserted, STAMP, STAMP_BITS, SpdCache, stamp, ticks_between, verdict};
+use super::{CacheEntry, CacheKey, HashKey, Inserted, STAMP_BITS, SpdCache, stamp, verdict};
 use crate::limits::{LimitEvent, Quota};
 use crate::sync::lock;
 use crate::time::Timestamp;
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
-
-/// Look-ups between two of which the lines of the first are on their way.
-const BATCH: usize = 32;
-/// Uses that are remembered for [`Reader::count`].
-const MOST_UNCOUNTED: usize = 1024;
 
 /// One thread's access to the cache: it keeps what the thread needs at hand, and its packet counts.
 ///
@@ -25,21 +21,11 @@ pub struct Reader {
     cache: Arc<SpdCache>,
     hash_key: HashKey,
     lane: Option<usize>,
-    v4: View<2, 3>,
-    v6: View<5, 1>,
+    v4: Family<2, 3>,
+    v6: Family<5, 1>,
     /// A copy of the cache's.
     verdicts: Verdicts,
     clock: Clock,
-    /// Entries found since the last count.
-    uncounted: Vec<Use>,
-}
-
-/// An entry that decided a packet.
-#[derive(Clone, Copy, Debug)]
-struct Use {
-    slot: Slot,
-    place: Place,
-    ipv6: bool,
 }
 
 impl SpdCache {
@@ -54,11 +40,10 @@ impl SpdCache {
         drop(lanes);
         Reader {
             lane,
-            v4: View::new(&self.v4, lane),
-            v6: View::new(&self.v6, lane),
+            v4: Family::new(&self.v4, lane),
+            v6: Family::new(&self.v6, lane),
             verdicts: Verdicts::default(),
             clock: Clock::default(),
-            uncounted: Vec::new(),
             hash_key: self.hash_key.clone(),
             cache: Arc::clone(self),
         }
@@ -88,19 +73,15 @@ impl Reader {
 
     #[inline(always)]
     fn look_up_one(&mut self, key: &CacheKey, epoch: u32, now: Timestamp, counts: bool) -> Option<CacheEntry> {
-        let stamp = self.refresh(epoch, now)?;
-        let epoch = EpochTag::of_epoch(epoch);
-        let (found, place) = if key.is_ipv6() {
-            let words = key.words_v6(epoch);
-            self.v6.find(self.hash_key.hash(&words), &words)
-        } else {
-            let words = key.words_v4(epoch);
-            self.v4.find(self.hash_key.hash(&words), &words)
-        };
-        if found.value != 0 {
-            self.used(key.is_ipv6(), (found, place), stamp, counts);
+        let ipv6 = key.is_ipv6();
+        let stale = if ipv6 { self.v6.is_stale(&self.cache.v6) } else { self.v4.is_stale(&self.cache.v4) };
+        let stamp = self.refresh(stale, epoch, now)?;
+        let ask = Ask { secret: &self.hash_key, epoch: EpochTag::of_epoch(epoch), stamp, counts };
+        let value = if ipv6 { self.v6.look_up(&ask, key) } else { self.v4.look_up(&ask, key) };
+        match self.verdicts.entries().get(verdict(value)) {
+            Some(entry) => *entry,
+            None => self.entry_of_another(value),
         }
-        self.entry(found.value)
     }
 
     /// Looks up all `keys`, the answers in the same places of `found`.
@@ -109,11 +90,11 @@ impl Reader {
     /// If `found` is not as long as `keys`.
     pub fn look_up_batch(&mut self, keys: &[CacheKey], epoch: u32, now: Timestamp, found: &mut [Option<CacheEntry>]) {
         assert_eq!(keys.len(), found.len(), "one place for each answer");
-        let Some(stamp) = self.refresh(epoch, now) else {
+        let stale = self.v4.is_stale(&self.cache.v4) || self.v6.is_stale(&self.cache.v6);
+        let Some(stamp) = self.refresh(stale, epoch, now) else {
             found.fill(None);
             return;
         };
-        let epoch = EpochTag::of_epoch(epoch);
         for (keys, answers) in keys.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
             self.look_up_chunk(keys, epoch, stamp, answers);
         }
@@ -121,66 +102,74 @@ impl Reader {
 
     /// Up to [`BATCH`] keys.
     #[inline]
-    fn look_up_chunk(&mut self, keys: &[CacheKey], epoch: EpochTag, stamp: u32, answers: &mut [Option<CacheEntry>]) {
-        let mut hashes = [0; BATCH];
-        for (key, hash) in keys.iter().zip(&mut hashes) {
+    fn look_up_chunk(&mut self, keys: &[CacheKey], epoch: u32, stamp: u32, answers: &mut [Option<CacheEntry>]) {
+        let ask = Ask { secret: &self.hash_key, epoch: EpochTag::of_epoch(epoch), stamp, counts: true };
+        let mut values = [0; BATCH];
+        // Most batches are of one family, that of the first.
+        let all = (keys.len(), |n| n);
+        let same = match keys.first() {
+            Some(key) if key.is_ipv6() => self.v6.look_up_batch(&ask, all, keys, &mut values),
+            _ => self.v4.look_up_batch(&ask, all, keys, &mut values),
+        };
+        if same.is_ok() {
+            return self.answer(&values[..keys.len()], |n| n, answers);
+        }
+        // IPv4 from the front, IPv6 from the back.
+        let (mut order, mut front, mut back) = ([0u8; BATCH], 0, BATCH);
+        for (n, key) in keys.iter().enumerate() {
             if key.is_ipv6() {
-                *hash = self.hash_key.hash(&key.words_v6(epoch));
-                self.v6.prefetch(*hash);
+                back -= 1;
+                order[back] = n as u8;
             } else {
-                *hash = self.hash_key.hash(&key.words_v4(epoch));
-                self.v4.prefetch(*hash);
+                order[front] = n as u8;
+                front += 1;
             }
         }
-        // What is not at home waits until the next line is there too.
-        let (mut further, mut waiting) = ([0u8; BATCH], 0);
-        let mut seen = [Found::NOTHING; BATCH];
-        for (n, ((key, hash), seen)) in keys.iter().zip(&hashes).zip(&mut seen).enumerate() {
-            *seen = if key.is_ipv6() {
-                self.v6.find_at_home(*hash, &key.words_v6(epoch))
-            } else {
-                self.v4.find_at_home(*hash, &key.words_v4(epoch))
-            };
-            if seen.value == 0 && seen.may_be_further {
-                further[waiting] = n as u8;
-                waiting += 1;
-                if key.is_ipv6() {
-                    self.v6.prefetch_further(*hash);
-                } else {
-                    self.v4.prefetch_further(*hash);
-                }
+        let (v4, v6) = (|n| usize::from(order[n]), |n| usize::from(order[back + n]));
+        let sorted = self.v4.look_up_batch(&ask, (front, v4), keys, &mut values);
+        debug_assert!(sorted.is_ok(), "all of them are IPv4");
+        let mut values_v6 = [0; BATCH];
+        let sorted = self.v6.look_up_batch(&ask, (BATCH - back, v6), keys, &mut values_v6);
+        debug_assert!(sorted.is_ok(), "all of them are IPv6");
+        self.answer(&values[..front], v4, answers);
+        self.answer(&values_v6[..BATCH - back], v6, answers);
+    }
+
+    /// The decisions of entries' values, number `n` into `answers[order(n)]`.
+    #[inline(always)]
+    fn answer(&mut self, values: &[u32], order: impl Fn(usize) -> usize, answers: &mut [Option<CacheEntry>]) {
+        let known = self.verdicts.entries();
+        let mut unknown = false;
+        for (n, value) in values.iter().enumerate() {
+            match known.get(verdict(*value)) {
+                Some(entry) => answers[order(n)] = *entry,
+                None => unknown = true,
             }
         }
-        let mut places = [Place::New; BATCH];
-        for n in &further[..waiting] {
-            let n = usize::from(*n);
-            let (key, hash) = (&keys[n], hashes[n]);
-            (seen[n], places[n]) = if key.is_ipv6() {
-                self.v6.find_further(hash, &key.words_v6(epoch))
-            } else {
-                self.v4.find_further(hash, &key.words_v4(epoch))
-            };
-        }
-        for (n, (key, answer)) in keys.iter().zip(answers).enumerate() {
-            let value = seen[n].value;
-            *answer = self.entry(value);
-            if value != 0 {
-                self.used(key.is_ipv6(), (seen[n], places[n]), stamp, true);
+        if unknown {
+            for (n, value) in values.iter().enumerate() {
+                answers[order(n)] = self.entry_of_another(*value);
             }
         }
+    }
+
+    /// The decision of an entry's value that another reader may have made; none of 0.
+    #[cold]
+    fn entry_of_another(&mut self, value: u32) -> Option<CacheEntry> {
+        let epoch = self.verdicts.epoch();
+        self.verdicts.follow(&lock(&self.cache.verdicts));
+        if self.verdicts.epoch() != epoch {
+            return None;
+        }
+        self.verdicts.entries().get(verdict(value)).copied().flatten()
     }
 
     /// Counts a packet for each entry found since the last count; to insert or
     /// remove does so too. To be called after each batch: what is not counted by
     /// the next look-up may be lost when the table grows.
     pub fn count(&mut self) {
-        for used in self.uncounted.drain(..) {
-            if used.ipv6 {
-                self.v6.count((used.slot, used.place), 1);
-            } else {
-                self.v4.count((used.slot, used.place), 1);
-            }
-        }
+        self.v4.count();
+        self.v6.count();
     }
 
     /// Adds a decision made under `epoch`, and tells `sink` if that, or its
@@ -216,9 +205,9 @@ impl Reader {
         let cache = &*self.cache;
         let shared = (&cache.hash_key, &cache.quota, self.verdicts.share(number).map(|share| &**share));
         if key.is_ipv6() {
-            insert(&cache.v6, &mut self.v6, shared, &key.words_v6(epoch), value, sink)
+            insert(&cache.v6, &mut self.v6.view, shared, &WordsV6::of(key, epoch), value, sink)
         } else {
-            insert(&cache.v4, &mut self.v4, shared, &key.words_v4(epoch), value, sink)
+            insert(&cache.v4, &mut self.v4.view, shared, &WordsV4::of(key, epoch), value, sink)
         }
     }
 
@@ -228,9 +217,9 @@ impl Reader {
         let cache = Arc::clone(&self.cache);
         let epoch = EpochTag::of_epoch(0);
         let removed = if key.is_ipv6() {
-            remove(&cache.v6, &mut self.v6, &cache.hash_key, &key.words_v6(epoch))
+            remove(&cache.v6, &mut self.v6.view, &cache.hash_key, &WordsV6::of(key, epoch))
         } else {
-            remove(&cache.v4, &mut self.v4, &cache.hash_key, &key.words_v4(epoch))
+            remove(&cache.v4, &mut self.v4.view, &cache.hash_key, &WordsV4::of(key, epoch))
         };
         if let Some((epoch, value)) = removed {
             cache.removed(&mut self.verdicts, epoch, value);
@@ -238,72 +227,32 @@ impl Reader {
         removed.is_some()
     }
 
-    /// Notices what changed since last time; returns the stamp of `now`, or
+    /// Notices what changed since last time, the tables too if they are `stale`; returns the stamp of `now`, or
     /// `None` if there can be no entries of `epoch`.
     #[inline(always)]
-    fn refresh(&mut self, epoch: u32, now: Timestamp) -> Option<u32> {
-        if self.v4.is_stale(&self.cache.v4) || self.v6.is_stale(&self.cache.v6) {
+    fn refresh(&mut self, stale: bool, epoch: u32, now: Timestamp) -> Option<u32> {
+        if stale {
             self.refresh_views();
         }
-        if self.verdicts.epoch() != epoch {
-            self.verdicts.follow(&lock(&self.cache.verdicts));
-            if self.verdicts.epoch() != epoch {
-                return None;
-            }
+        if self.verdicts.epoch() != epoch && !self.follow_to(epoch) {
+            return None;
         }
         Some(self.clock.stamp(now, self.cache.tick.load(Relaxed)))
     }
 
+    /// Whether the verdicts in force are of this epoch.
     #[cold]
+    #[inline(never)]
+    fn follow_to(&mut self, epoch: u32) -> bool {
+        self.verdicts.follow(&lock(&self.cache.verdicts));
+        self.verdicts.epoch() == epoch
+    }
+
+    #[cold]
+    #[inline(never)]
     fn refresh_views(&mut self) {
-        // Their places are those of the tables there were.
-        self.uncounted.clear();
         self.v4.refresh(&self.cache.v4);
         self.v6.refresh(&self.cache.v6);
-    }
-
-    /// The decision of an entry's value; none of 0.
-    #[inline(always)]
-    fn entry(&mut self, value: u32) -> Option<CacheEntry> {
-        match self.verdicts.entry(verdict(value)) {
-            Some(entry) => entry,
-            None => self.entry_of_another(value),
-        }
-    }
-
-    /// The same where another reader made the verdict.
-    #[cold]
-    fn entry_of_another(&mut self, value: u32) -> Option<CacheEntry> {
-        let epoch = self.verdicts.epoch();
-        self.verdicts.follow(&lock(&self.cache.verdicts));
-        if self.verdicts.epoch() == epoch { self.verdicts.entry(verdict(value)).flatten() } else { None }
-    }
-
-    /// Notes that an entry was used.
-    #[inline(always)]
-    fn used(&mut self, ipv6: bool, (found, place): (Found, Place), stamp: u32, counts: bool) {
-        // A write to memory that others read: only when it changes something.
-        if found.value & STAMP != stamp {
-            self.note_time(ipv6, (found, place), stamp);
-        }
-        if counts && self.uncounted.len() < MOST_UNCOUNTED {
-            if ipv6 {
-                self.v6.prefetch_count(found.slot);
-            } else {
-                self.v4.prefetch_count(found.slot);
-            }
-            self.uncounted.push(Use { slot: found.slot, place, ipv6 });
-        }
-    }
-
-    #[cold]
-    fn note_time(&self, ipv6: bool, found: (Found, Place), stamp: u32) {
-        let value = found.0.value;
-        // A clock may be behind another's.
-        if ticks_between(value & STAMP, stamp) > 0 {
-            let value = value & !STAMP | stamp;
-            if ipv6 { self.v6.exchange_value(found, value) } else { self.v4.exchange_value(found, value) }
-        }
     }
 
     /// The number of a decision; see [`Verdicts::number`].
@@ -324,7 +273,7 @@ struct Clock {
     tick: u64,
     /// In microseconds.
     from: u64,
-    until: u64,
+    length: u64,
     stamp: u32,
 }
 
@@ -332,12 +281,18 @@ impl Clock {
     #[inline(always)]
     fn stamp(&mut self, now: Timestamp, tick: u64) -> u32 {
         let micros = now.as_micros();
-        if self.tick != tick || micros < self.from || micros >= self.until {
-            let length = tick * 1_000_000;
-            let from = micros / length * length;
-            *self = Self { tick, from, until: from + length, stamp: stamp(now, tick) };
+        if self.tick != tick || micros.wrapping_sub(self.from) >= self.length {
+            self.renew(now, tick);
         }
         self.stamp
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn renew(&mut self, now: Timestamp, tick: u64) {
+        let length = tick * 1_000_000;
+        let from = now.as_micros() / length * length;
+        *self = Self { tick, from, length, stamp: stamp(now, tick) };
     }
 }
 

@@ -26,6 +26,12 @@ const fn reach(places: usize) -> usize {
     if cfg!(loom) { 2 } else { 128 / places }
 }
 
+/// Buckets that there is memory for at least: a page of 2 MB full of them. In small pages even the first table would
+/// need more than a processor has at hand.
+const fn room<const W: usize, const S: usize>() -> usize {
+    if cfg!(any(loom, miri)) { 0 } else { (2 << 20) / size_of::<Bucket<W, S>>() }
+}
+
 /// Readers that can count packets at once.
 pub(super) const LANES: usize = 16;
 
@@ -56,7 +62,68 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) const NOTHING: Self = Self { value: 0, slot: Slot(0), may_be_further: false };
+    const NOTHING: Self = Self { value: 0, slot: Slot(0), may_be_further: false };
+}
+
+/// The buckets of a table. Copied, as a processor's registers want it: what is
+/// behind a reference is read anew after each look at a bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Homes<'a, const W: usize, const S: usize> {
+    buckets: &'a [Bucket<W, S>],
+    /// From a hash to the number of its home.
+    shift: u32,
+}
+
+impl<const W: usize, const S: usize> Homes<'_, W, S> {
+    /// The number of a hash's home.
+    #[inline(always)]
+    pub(super) fn of(self, hash: u64) -> usize {
+        (hash >> self.shift) as usize
+    }
+
+    /// Fetches a home.
+    #[inline(always)]
+    pub(super) fn prefetch(self, home: usize) {
+        prefetch(&self.buckets[home]);
+    }
+
+    /// Looks for a key where it is most likely.
+    #[inline(always)]
+    pub(super) fn find(self, home: usize, key: &[u64; W]) -> Found {
+        let seen = self.buckets[home].find(key);
+        Found { value: seen.value, slot: Slot::new::<S>(home, seen.place), may_be_further: seen.spilled }
+    }
+
+    /// The same, but nothing if a writer came between.
+    #[inline(always)]
+    pub(super) fn glance(self, home: usize, key: &[u64; W]) -> Option<Found> {
+        let seen = self.buckets[home].glance(key)?;
+        Some(Found { value: seen.value, slot: Slot::new::<S>(home, seen.place), may_be_further: seen.spilled })
+    }
+
+    /// Looks for a key behind its home.
+    pub(super) fn find_further(self, home: usize, key: &[u64; W]) -> Found {
+        search(self.buckets, home + 1..home + reach(S), |bucket| bucket.find(key))
+    }
+}
+
+/// Looks into one bucket after the other, until there is something or nothing went past one.
+#[inline(always)]
+fn search<const W: usize, const S: usize>(
+    buckets: &[Bucket<W, S>],
+    numbers: Range<usize>,
+    find: impl Fn(&Bucket<W, S>) -> Seen,
+) -> Found {
+    for number in numbers {
+        let seen = find(&buckets[number]);
+        if seen.value != 0 {
+            return Found { value: seen.value, slot: Slot::new::<S>(number, seen.place), may_be_further: false };
+        }
+        if !seen.spilled {
+            break;
+        }
+    }
+    Found::NOTHING
 }
 
 /// The number of a place in a table: of its bucket times places a bucket, and where in it.
@@ -94,7 +161,7 @@ impl<const W: usize, const S: usize> Table<W, S> {
         Ok(Self {
             number,
             bits,
-            buckets: Pages::zeroed(buckets)?,
+            buckets: Pages::zeroed(buckets.max(room::<W, S>()))?,
             carried: Pages::zeroed(buckets * S)?,
             lanes: [const { OnceLock::new() }; LANES],
         })
@@ -124,7 +191,7 @@ impl<const W: usize, const S: usize> Table<W, S> {
         }
         let buckets = (1u64 << bits) + reach(S) as u64 - 1;
         let octets = |each: usize, count: u64| mapped_octets(each as u64 * count);
-        octets(size_of::<Bucket<W, S>>(), buckets)
+        octets(size_of::<Bucket<W, S>>(), buckets.max(room::<W, S>() as u64))
             + octets(size_of::<AtomicU64>(), buckets * S as u64)
             + octets(size_of::<AtomicU32>(), buckets * S as u64) * lanes as u64
     }
@@ -141,53 +208,33 @@ impl<const W: usize, const S: usize> Table<W, S> {
 
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        (hash >> (64 - self.bits)) as usize
+        self.homes().of(hash)
     }
 
+    /// What the look-ups of a batch have at hand.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u64) {
-        prefetch(&self.buckets[self.home(hash)]);
-    }
-
-    /// Looks for a key where it is most likely.
-    #[inline(always)]
-    pub(super) fn find_at_home(&self, hash: u64, key: &[u64; W]) -> Found {
-        let home = self.home(hash);
-        let seen = self.buckets[home].find(key);
-        Found { value: seen.value, slot: Slot::new::<S>(home, seen.place), may_be_further: seen.spilled }
+    pub(super) fn homes(&self) -> Homes<'_, W, S> {
+        Homes { buckets: &self.buckets, shift: 64 - self.bits }
     }
 
     /// Looks for a key behind its home.
     pub(super) fn find_further(&self, hash: u64, key: &[u64; W]) -> Found {
-        let home = self.home(hash);
-        self.search(home + 1..home + reach(S), |bucket| bucket.find(key))
+        self.homes().find_further(self.home(hash), key)
     }
 
-    /// Fetches what [`Self::find_further`] looks at first.
-    #[inline(always)]
-    pub(super) fn prefetch_further(&self, hash: u64) {
-        prefetch(&self.buckets[self.home(hash) + 1]);
+    /// Looks for a key everywhere.
+    pub(super) fn find(&self, hash: u64, key: &[u64; W]) -> Found {
+        let (homes, home) = (self.homes(), self.home(hash));
+        let found = homes.find(home, key);
+        if found.value == 0 && found.may_be_further { homes.find_further(home, key) } else { found }
     }
 
     /// Looks for a key but for the bits `ignored` of its last word; says those bits, and the value. For writers.
     pub(super) fn find_ignoring(&self, hash: u64, key: &[u64; W], ignored: u64) -> Option<(u64, Slot, u32)> {
         let home = self.home(hash);
-        let found = self.search(home..home + reach(S), |bucket| bucket.find_ignoring(key, ignored));
+        let found = search(&self.buckets, home..home + reach(S), |bucket| bucket.find_ignoring(key, ignored));
         let slot = found.slot;
         (found.value != 0).then(|| (self.bucket(slot).last_word(slot.place::<S>()) & ignored, slot, found.value))
-    }
-
-    fn search(&self, buckets: Range<usize>, find: impl Fn(&Bucket<W, S>) -> Seen) -> Found {
-        for number in buckets {
-            let seen = find(&self.buckets[number]);
-            if seen.value != 0 {
-                return Found { value: seen.value, slot: Slot::new::<S>(number, seen.place), may_be_further: false };
-            }
-            if !seen.spilled {
-                break;
-            }
-        }
-        Found::NOTHING
     }
 
     fn bucket(&self, slot: Slot) -> &Bucket<W, S> {

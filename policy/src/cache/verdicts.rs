@@ -32,10 +32,10 @@ impl Verdicts {
         self.epoch
     }
 
-    /// A decision by its number; `None` if that is not known here.
+    /// The decisions by their numbers; the first is none.
     #[inline(always)]
-    pub(super) fn entry(&self, number: usize) -> Option<Option<CacheEntry>> {
-        self.entries.get(number).copied()
+    pub(super) fn entries(&self) -> &[Option<CacheEntry>] {
+        &self.entries
     }
 
     /// What entries of a decision count under; `None` if that is nothing, or the number is not known here.
