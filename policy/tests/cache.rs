@@ -231,6 +231,28 @@ fn a_batch_of_both_families_answers_each_key_in_its_place_and_counts_it_once() {
     }
 }
 
+/// A batch under the policies before, while others have newer ones: decisions have numbers anew under these, and an
+/// old entry must not be read as one of them.
+#[test]
+fn a_batch_that_is_late_has_the_decisions_of_its_own_policies_or_none() {
+    let (c, mut r) = cache(1000, 1000);
+    let mut other = c.reader();
+    let keys: Vec<_> = (0..100).map(flow).collect();
+    for key in &keys[1..] {
+        put(&mut r, key, PROTECT, 1, at(0));
+    }
+    // A decision of the same policies that `r` has not met, and then one of newer policies.
+    put(&mut other, &keys[0], DROP, 1, at(0));
+    put(&mut other, &flow(1000), PASS, 2, at(0));
+    let mut found = vec![None; keys.len()];
+    r.look_up_batch(&keys, 1, at(0), &mut found);
+    assert!(found[0].is_none() || found[0] == Some(DROP));
+    for answer in &found[1..] {
+        assert!(answer.is_none() || *answer == Some(PROTECT), "{answer:?}");
+    }
+    assert_eq!(r.look_up(&keys[1], 2, at(0)), None);
+}
+
 /// HP-UX scenario H12: alerts at the soft limit and each further 1000, traffic unaffected.
 #[test]
 fn the_soft_limit_alerts_and_refuses_nothing() {

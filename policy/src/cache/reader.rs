@@ -156,11 +156,12 @@ impl Reader {
     /// The decision of an entry's value that another reader may have made; none of 0.
     #[cold]
     fn entry_of_another(&mut self, value: u32) -> Option<CacheEntry> {
-        let epoch = self.verdicts.epoch();
-        self.verdicts.follow(&lock(&self.cache.verdicts));
-        if self.verdicts.epoch() != epoch {
+        let shared = lock(&self.cache.verdicts);
+        // Under another epoch the numbers are of other decisions, and what else we have found is of ours.
+        if shared.epoch() != self.verdicts.epoch() {
             return None;
         }
+        self.verdicts.follow(&shared);
         self.verdicts.entries().get(verdict(value)).copied().flatten()
     }
 
