@@ -18,9 +18,9 @@
 //!   initiator's nonce gives way (after RFC 7296 2.8.1); of two main modes that
 //!   cross, the one with the lower initiator's cookie is deleted afterwards.
 //! - Pairs outlive the ISAKMP SA they were made under. A quick mode that fails
-//!   leaves its ISAKMP SA as it is.
+//!   leaves its ISAKMP SA as it is, unless `quick_mode_failure` says otherwise.
 //! - What is not authenticated changes nothing: it is shown, and explains a
-//!   failure that comes anyway.
+//!   failure that comes anyway; or the peer is asked whether it is still there.
 //! - We do not set the commit bit. Where the peer does, we encrypt only when its
 //!   CONNECTED has come, or some seconds have passed without: nobody repeats it,
 //!   and the bit itself is not authenticated.

@@ -7,8 +7,8 @@ mod support;
 
 use crypto::Entropy;
 use crypto::entropy::testing::SeededEntropy;
-use ike::wire::numbers::{ExchangeType, PayloadKind};
-use ike::wire::{Body, Cookie, Flags, Header, Message, Payload};
+use ike::wire::numbers::{ExchangeType, NotifyKind, PayloadKind, ProtocolId};
+use ike::wire::{Body, Cookie, Flags, Header, Message, Notification, Payload};
 use ike::{Command, Discarded, IsakmpState};
 use std::time::Duration;
 use support::{LATENCY, Packet, Side, World, a, b};
@@ -463,4 +463,36 @@ fn an_exchange_that_gave_way_answers_nobody_but_the_peer() {
     assert_eq!(w.sent.len(), before, "whoever sent that is not the peer");
     w.seconds(100);
     w.assert_one_pair();
+}
+
+#[test]
+fn what_is_not_authenticated_has_a_peer_asked_and_no_more() {
+    let mut w = World::new(&a(), &b());
+    w.initiate(0);
+    w.seconds(20);
+    let before = w.sent.len();
+    let spi = w.b().current().unwrap().outbound.spi.to_be_bytes().to_vec();
+    for n in 0..1000u32 {
+        let kind = if n % 2 == 0 { NotifyKind::INVALID_SPI } else { NotifyKind::INVALID_COOKIE };
+        let header = Header {
+            initiator: Cookie([n as u8 | 1; 8]),
+            responder: Cookie([2; 8]),
+            first: PayloadKind::NOTIFICATION,
+            exchange: ExchangeType::INFORMATIONAL,
+            flags: Flags::default(),
+            message_id: n,
+        };
+        let notification =
+            Notification { doi: 1, protocol: ProtocolId::ESP, spi: spi.clone(), kind, data: spi.clone() };
+        let body = Body::Clear(vec![Payload::Notification(notification)]);
+        // From the peer's address, and from one that we have nothing with.
+        let host = if n % 3 == 0 { "10.9.9.9" } else { "10.77.0.1" };
+        w.deliver(&from(host, 500, Message { header, body }.encode()));
+        w.run(Duration::from_millis(50));
+    }
+    // 50 seconds: asked at most every ten, and answered.
+    let sent = w.sent.len() - before;
+    assert!((2..=12).contains(&sent), "{sent} messages");
+    w.assert_one_pair();
+    assert_eq!(w.b().engine.isakmp_sas().len(), 1);
 }

@@ -390,3 +390,142 @@ fn several_tunnels_at_once() {
     w.seconds(2);
     assert!(w.a().pairs.is_empty());
 }
+
+/// A host that goes silent at once, and the times at which the other asks whether it is there.
+fn silenced(ike_extra: &str, tunnel_extra: &str, activity: (bool, bool)) -> World {
+    let side = Side { ike_extra: ike_extra.into(), tunnel_extra: tunnel_extra.into(), ..a() };
+    let mut w = World::new(&side, &b());
+    w.initiate(0);
+    w.seconds(5);
+    w.assert_one_pair();
+    w.wire = Box::new(|_| vec![]);
+    w.sent.clear();
+    let now = w.now;
+    w.hosts[0].activity = (activity.0.then_some(now), activity.1.then(|| now + std::time::Duration::from_secs(1)));
+    w
+}
+
+fn asked(w: &World) -> usize {
+    w.sent.iter().filter(|(_, p)| p.from.ip() == w.a().address && p.exchange().0 == 5).count()
+}
+
+#[test]
+fn a_dead_peer_is_found_out_when_packets_go_and_none_come() {
+    let mut w = silenced("", "", (true, true));
+    w.seconds(29);
+    assert_eq!(asked(&w), 0);
+    w.seconds(25);
+    assert_eq!((asked(&w), w.a().pairs.len()), (5, 1), "asked, and waited for");
+    w.seconds(12);
+    assert!(w.a().pairs.is_empty() && w.a().engine.isakmp_sas().is_empty());
+    let told: Vec<_> = w.a().audit.iter().filter(|e| e.text.starts_with("the peer 10.77.0.2 is dead")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    // The next packet begins anew.
+    w.wire = support::lossless();
+    w.initiate(0);
+    w.seconds(1);
+    w.assert_mirror();
+}
+
+#[test]
+fn an_idle_peer_is_left_alone_unless_asked_for() {
+    let mut w = silenced("", "", (true, false));
+    w.hosts[0].activity.1 = None;
+    w.seconds(600);
+    assert_eq!((asked(&w), w.a().pairs.len()), (0, 1), "nothing was sent, so nothing is missed");
+    assert!(w.a().activity_asked > 10);
+    let mut w = silenced("dpd_mode = \"periodic\"\ndpd = 10", "", (true, false));
+    w.seconds(60);
+    assert!(w.a().pairs.is_empty());
+    let mut w = silenced("dpd = 0", "", (true, true));
+    w.seconds(600);
+    assert_eq!((asked(&w), w.a().pairs.len()), (0, 1));
+}
+
+#[test]
+fn a_peer_that_is_there_is_kept() {
+    let periodic = Side { ike_extra: "dpd_mode = \"periodic\"\ndpd = 10".into(), ..a() };
+    let mut w = World::new(&periodic, &b());
+    w.initiate(0);
+    // A third of all messages is lost.
+    let mut n = 0;
+    w.wire = Box::new(move |p| {
+        n += 1;
+        if n % 3 == 0 { vec![] } else { vec![(support::LATENCY, p.clone())] }
+    });
+    w.seconds(30);
+    let spi = w.a().current().unwrap().inbound.spi;
+    w.seconds(1200);
+    assert_eq!(w.a().current().unwrap().inbound.spi, spi);
+    // Packets that come are a sign of life: nobody is asked.
+    w.wire = support::lossless();
+    w.seconds(60);
+    w.sent.clear();
+    for _ in 0..60 {
+        let now = w.now;
+        w.hosts[0].activity = (Some(now), Some(now));
+        w.seconds(5);
+    }
+    assert_eq!(asked(&w), 0);
+}
+
+#[test]
+fn what_becomes_of_the_tunnels_of_a_dead_peer() {
+    for (action, start, packets_begin, begins) in [
+        ("hold", "traffic", true, false),
+        ("hold", "boot", true, true),
+        ("clear", "traffic", false, false),
+        ("clear", "boot", false, false),
+        ("restart", "traffic", true, true),
+    ] {
+        let what = format!("{action} {start}");
+        let tunnel = format!("start = \"{start}\"");
+        let mut w = silenced(&format!("dpd = 10\ndpd_action = \"{action}\""), &tunnel, (true, true));
+        w.seconds(45);
+        assert!(w.a().pairs.is_empty(), "{what}");
+        let main_mode = w.sent.iter().any(|(_, p)| p.exchange().0 == 2);
+        assert_eq!(main_mode, begins, "{what}: a negotiation of its own");
+        w.seconds(100);
+        w.wire = support::lossless();
+        if !begins {
+            let failed = w.a().failed.len();
+            w.initiate(0);
+            w.seconds(1);
+            assert_eq!(!w.a().pairs.is_empty(), packets_begin, "{what}");
+            assert_eq!(w.a().failed.len() > failed, !packets_begin, "{what}");
+        }
+        w.seconds(400);
+        // The peer begins: all is well again, also for packets.
+        let us = w.a().address;
+        w.command(1, Command::DeletePeer { peer: us });
+        w.seconds(5);
+        w.initiate(1);
+        w.seconds(5);
+        w.assert_mirror();
+        let peer = w.b().address;
+        w.command(0, Command::DeletePeer { peer });
+        w.seconds(5);
+        w.initiate(0);
+        w.seconds(1);
+        w.assert_mirror();
+    }
+}
+
+#[test]
+fn a_failed_quick_mode_takes_its_isakmp_sa_along_where_the_policy_says_so() {
+    for (failure, left) in [("keep", 1), ("delete", 0)] {
+        for side in 0..2 {
+            let extra = |host| if host == side { format!("quick_mode_failure = \"{failure}\"") } else { String::new() };
+            let (a, b) =
+                (Side { ike_extra: extra(0), ..a() }, Side { ike_extra: extra(1), esp: "aes256-sha256".into(), ..b() });
+            let mut w = World::new(&a, &b);
+            w.initiate(0);
+            w.seconds(8);
+            assert!(w.hosts.iter().all(|h| h.pairs.is_empty()));
+            for h in &w.hosts {
+                assert_eq!(h.engine.isakmp_sas().len(), left, "{failure} at {side}");
+            }
+            assert!(w.a().errors()[0].contains("NO-PROPOSAL-CHOSEN"), "{:?}", w.a().errors());
+        }
+    }
+}

@@ -2,7 +2,8 @@
 
 use policy::audit::Level;
 use policy::config::{
-    Checked, Config, DefaultAction, DfPolicy, HostAction, Identity, NatTraversal, RevocationPolicy, StartMode, Startup,
+    Checked, Config, DefaultAction, DfPolicy, Dpd, DpdAction, HostAction, Identity, NatTraversal, QuickModeFailure,
+    RevocationPolicy, StartMode, Startup,
 };
 use policy::sa::Mode;
 use policy::selector::{AddressRange, PortSelector};
@@ -143,6 +144,26 @@ fn a_tunnel_needs_no_action() {
 }
 
 #[test]
+fn dead_peer_detection_and_failed_quick_modes() {
+    let text = |ike: &str| {
+        format!(
+            "[[host]]\nname=\"h\"\nsource=\"10.78.1.0/24\"\ndestination=\"10.78.2.0/24\"\ntunnel=\"t\"\n{}",
+            TUNNEL.replace("[[ike]]\n", &format!("[[ike]]\n{ike}\n"))
+        )
+    };
+    let ike = |lines: &str| clean(&text(lines)).ikes[0].clone();
+    let all = ike("dpd = 0\ndpd_mode = \"periodic\"\ndpd_action = \"restart\"\nquick_mode_failure = \"delete\"");
+    assert_eq!(all.dpd, Dpd { seconds: 0, periodic: true, action: DpdAction::Restart });
+    assert_eq!(all.quick_mode_failure, QuickModeFailure::Delete);
+    assert_eq!(ike("dpd_action = \"clear\"").dpd, Dpd { action: DpdAction::Clear, ..Dpd::DEFAULT });
+    for bad in ["dpd = 3601", "dpd_mode = \"never\"", "dpd_action = \"trap\"", "quick_mode_failure = 1"] {
+        let key = bad.split(' ').next().unwrap();
+        let errors = Config::parse(&text(bad), "test.toml").unwrap_err();
+        assert!(errors.iter().any(|e| e.to_string().contains(&format!("`{key}`"))), "{bad}: {errors:?}");
+    }
+}
+
+#[test]
 fn tunnel_defaults() {
     let text =
         format!("[[host]]\nname=\"h\"\nsource=\"10.78.1.0/24\"\ndestination=\"10.78.2.0/24\"\ntunnel=\"t\"\n{TUNNEL}");
@@ -155,6 +176,7 @@ fn tunnel_defaults() {
     assert_eq!(i.proposals.iter().map(ToString::to_string).collect::<Vec<_>>(), ["aes128-sha1-modp2048"]);
     assert_eq!((i.lifetime.seconds, i.lifetime.kbytes), (28800, 0));
     assert_eq!((i.max_quick_modes, i.nat_traversal, i.keepalive_seconds), (100, NatTraversal::Auto, 20));
+    assert_eq!((i.dpd, i.quick_mode_failure), (Dpd::DEFAULT, QuickModeFailure::Keep));
     assert_eq!(config.auths[0].preshared.as_ref().map(|k| k.expose().to_vec()), Some(b"0123456789abcdef".to_vec()));
 }
 

@@ -286,6 +286,16 @@ impl StrongSwan {
         self.process.terminate(15);
     }
 
+    /// Stops charon as it is: it hears and says nothing (SIGSTOP).
+    pub fn freeze(&mut self) {
+        self.process.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.process.signal(rustix::process::Signal::CONT);
+    }
+
     /// Ends it at once: the peer is not told.
     pub fn kill(mut self) {
         self.process.kill();

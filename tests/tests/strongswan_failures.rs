@@ -254,3 +254,27 @@ fn legacy_only_where_named() {
     caponier.wait_event(10, "ERROR", &["3des-md5-modp1024"]);
     nothing_left(&caponier);
 }
+
+/// A peer that is frozen is found out by R-U-THERE while packets go to it, and its tunnel is
+/// negotiated again as soon as it is back.
+#[test]
+fn a_frozen_peer_is_found_out_and_its_tunnel_restarted() {
+    let Some(lab) = Lab::open("frozen", 2, &[Need::StrongSwan]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let mut swan = StrongSwan::start(b, &Connection::new(b, a, PLAIN), &Esp::UserSpace);
+    let mut tunnel = Tunnel::new(a, b, PLAIN);
+    tunnel.more_ike = "dpd = 2\ndpd_action = \"restart\"".into();
+    let caponier = Caponier::start(a, &Configuration::new(tunnel));
+    traffic::ping_all(a, b, 1);
+    let before = caponier.pairs("to_b");
+    // It answers while it is there, and is kept.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(caponier.pairs("to_b"), before);
+    swan.freeze();
+    assert_eq!(traffic::ping(a, a.inner(), b.inner(), 1, 1), 0, "it is frozen");
+    caponier.wait_event(60, "WARNING", &["is dead", "R-U-THERE", "restart"]);
+    swan.thaw();
+    caponier.wait_tunnel(40, "to_b", "up");
+    traffic::ping_all(a, b, 2);
+    assert_ne!(caponier.pairs("to_b"), before);
+}

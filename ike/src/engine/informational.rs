@@ -80,7 +80,11 @@ impl Engine {
         entropy: &mut dyn Entropy,
     ) {
         if let Body::Clear(payloads) = &message.body {
-            self.unauthenticated_notifications(id, Payloads(payloads));
+            if self.isakmp.get(&id).is_some_and(|sa| sa.established.is_some()) {
+                self.stray_informational(now, datagram, message, entropy);
+            } else {
+                self.unauthenticated_notifications(id, Payloads(payloads));
+            }
             return;
         }
         let message_id = message.header.message_id;
@@ -159,28 +163,16 @@ impl Engine {
         self.audit(Level::Warning, 0, text);
     }
 
-    /// Anybody can send these: they are shown, and explain a failure that comes anyway.
+    /// Anybody can send these: they are shown, and explain a failure of main mode that comes anyway.
     fn unauthenticated_notifications(&mut self, id: u64, payloads: Payloads<'_>) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let negotiating = sa.established.is_none();
         let peer = sa.setup.remote.ip();
-        let mut shown = Vec::new();
-        for notification in payloads.notifications().filter(|n| negotiating && n.kind.is_error()).take(4) {
-            let kind = notification.kind;
-            if sa.hint.is_none() {
-                let failure = notified_failure(sa, kind);
-                sa.hint = Some(failure);
-                shown.push(format!(
-                    "notification {kind} from {peer}, not authenticated and not acted upon; the negotiation goes on"
-                ));
-            }
-        }
-        for text in shown {
-            self.audit(Level::Informative, 0, text);
-        }
-        if !negotiating {
-            self.discard(Discarded::Unexpected);
-        }
+        let error = payloads.notifications().find(|n| n.kind.is_error());
+        let Some(kind) = error.map(|n| n.kind).filter(|_| sa.hint.is_none()) else { return };
+        sa.hint = Some(notified_failure(sa, kind));
+        let text =
+            format!("notification {kind} from {peer}, not authenticated and not acted upon; the negotiation goes on");
+        self.audit(Level::Informative, 0, text);
     }
 
     /// An authenticated notification; `settled` if the peer has shown before that main mode is done.
@@ -354,31 +346,6 @@ impl Engine {
             // An authenticated delete is believed by every peer; a notification by few.
             self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
         }
-    }
-
-    /// The peer of an SA is asked whether it is there: it has not shown yet
-    /// that it holds the SA, or has not answered.
-    pub(super) fn probe_due(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
-        const PROBES: u32 = 5;
-        let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let dpd = sa.state.established().is_some_and(|e| e.peer_dpd);
-        if sa.confirmed || !dpd {
-            return;
-        }
-        let first = (entropy.next_u64() >> 33) as u32;
-        let probe = sa.probe.get_or_insert(super::isakmp::Probe { sequence: first, sent: 0 });
-        if probe.sent == PROBES {
-            self.isakmp_gone(now, id, "its initiator never showed that it has it too", entropy);
-            return;
-        }
-        probe.sent += 1;
-        let sequence = probe.sequence.wrapping_add(probe.sent);
-        let pause = Duration::from_secs(1 << probe.sent);
-        let cookies = sa.setup.cookies;
-        let question =
-            informational::isakmp_notification(cookies, NotifyKind::R_U_THERE, sequence.to_be_bytes().to_vec());
-        self.timers.set(Timer::Probe(id), now + pause);
-        self.send_informational(now, id, vec![Payload::Notification(question)], false, entropy);
     }
 
     /// Something was sent towards a NAT that keeps our mapping (RFC 3948 4).

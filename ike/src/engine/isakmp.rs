@@ -124,6 +124,10 @@ pub(super) struct IsakmpSa {
     pub(super) retired: bool,
     /// The peer did not answer under it: nothing new begins under it.
     pub(super) suspect: bool,
+    /// When something authentic last came from the peer.
+    pub(super) heard: Timestamp,
+    /// When something that is not authentic last had the peer asked.
+    pub(super) suspected: Option<Timestamp>,
     pub(super) probe: Option<Probe>,
 }
 
@@ -184,6 +188,8 @@ impl IsakmpSa {
             confirmed: role == Role::Initiator,
             retired: false,
             suspect: false,
+            heard: now,
+            suspected: None,
             probe: None,
         }
     }

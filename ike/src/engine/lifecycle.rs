@@ -36,6 +36,7 @@ impl Engine {
     ) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.established = Some(now);
+        sa.heard = now;
         self.half_open.remove(Source::of(sa.setup.remote.ip()), id);
         let Some(established) = sa.state.established() else { return };
         let (local, remote) = (sa.setup.local, sa.setup.remote);
@@ -68,10 +69,11 @@ impl Engine {
             self.timers.set(Timer::IsakmpSoft(id), now + soft_limit(hard, sa.role, entropy));
         }
         if sa.role == Role::Responder {
-            self.timers.set(Timer::Probe(id), now + CONFIRMATION);
+            self.timers.set(Timer::Confirmation(id), now + CONFIRMATION);
         }
         self.audit(Level::Informative, 0, text);
         self.contacted.insert(remote.ip());
+        self.watch(now, id);
         if nat.local || nat.forced {
             self.keep_alive(now, local, remote);
         }
@@ -242,7 +244,14 @@ impl Engine {
     }
 
     /// Deletes an ISAKMP SA; `tell` the peer.
-    fn delete_isakmp(&mut self, now: Timestamp, id: u64, reason: &str, tell: bool, entropy: &mut dyn Entropy) {
+    pub(super) fn delete_isakmp(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        reason: &str,
+        tell: bool,
+        entropy: &mut dyn Entropy,
+    ) {
         if tell && let Some(cookies) = self.isakmp.get(&id).map(|sa| sa.setup.cookies) {
             self.send_informational(now, id, vec![informational::isakmp_delete(cookies)], true, entropy);
         }
@@ -379,6 +388,7 @@ impl Engine {
     pub(super) fn reload(&mut self, now: Timestamp, config: Arc<Config>, entropy: &mut dyn Entropy) {
         let old = std::mem::replace(&mut self.config, Arc::clone(&config));
         self.anti_clogging.answer_anew();
+        self.tunnels.values_mut().for_each(|tunnel| tunnel.cleared = false);
         self.reload_tunnels(now, &old, &config, entropy);
         self.reload_peers(now, &old, &config, entropy);
         for policy in config.tunnels.iter().filter(|t| t.start == StartMode::Boot) {
@@ -476,6 +486,10 @@ impl Engine {
             }
             for id in lost {
                 self.isakmp_gone(now, id, "its ike policy was changed", entropy);
+            }
+            for id in self.isakmp.values().filter(|sa| sa.setup.remote.ip() == peer).map(|sa| sa.id).collect::<Vec<_>>()
+            {
+                self.watch(now, id);
             }
         }
     }

@@ -8,6 +8,7 @@ mod anti_clogging;
 mod informational;
 mod isakmp;
 mod lifecycle;
+mod liveness;
 mod newcomers;
 mod pairs;
 mod phase1;
@@ -101,6 +102,15 @@ pub enum Command {
         /// Whether the peer is believed.
         verdict: Result<Trusted, Refusal>,
     },
+    /// The answer to [`Output::NeedActivity`].
+    Activity {
+        /// As in the question.
+        token: u64,
+        /// When a packet last came in that was authentic; `None`: never.
+        received: Option<Timestamp>,
+        /// When a packet last went out.
+        sent: Option<Timestamp>,
+    },
     /// A pair reached its soft volume limit: replace it.
     Rekey {
         /// The pair.
@@ -192,6 +202,13 @@ pub enum Output {
         /// Who it must be.
         expected: IdentityPattern,
     },
+    /// Answer with [`Command::Activity`]: when did these pairs last carry packets? Nobody waits.
+    NeedActivity {
+        /// To be repeated in the answer.
+        token: u64,
+        /// The pairs with one peer.
+        pairs: Vec<u64>,
+    },
     /// Both SAs of a pair exist: make them.
     InstallPair {
         /// Decrypts what the peer sends, from now on.
@@ -264,7 +281,11 @@ enum Timer {
     IsakmpHard(u64),
     /// An ISAKMP SA that another one replaces.
     IsakmpRetire(u64),
-    /// Is the peer of an ISAKMP SA still there?
+    /// Has the initiator of an ISAKMP SA shown that it has it too?
+    Confirmation(u64),
+    /// Has the peer of an ISAKMP SA been heard lately?
+    Dpd(u64),
+    /// The peer of an ISAKMP SA was asked whether it is there.
     Probe(u64),
     /// A NAT mapping is to be kept open.
     Keepalive(SocketAddr, SocketAddr),
@@ -378,6 +399,8 @@ impl Engine {
             }
         } else if exchange == ExchangeType::MAIN_MODE {
             self.admit(now, &datagram, &message, entropy);
+        } else if exchange == ExchangeType::INFORMATIONAL {
+            self.stray_informational(now, &datagram, &message, entropy);
         } else {
             self.discard(Discarded::UnknownSa);
         }
@@ -393,6 +416,8 @@ impl Engine {
                 Timer::IsakmpSoft(id) => self.isakmp_soft(now, id, entropy),
                 Timer::IsakmpHard(id) => self.isakmp_hard(now, id, entropy),
                 Timer::IsakmpRetire(id) => self.isakmp_retire(now, id, entropy),
+                Timer::Confirmation(id) => self.confirmation_due(now, id, entropy),
+                Timer::Dpd(id) => self.dpd_due(now, id),
                 Timer::Probe(id) => self.probe_due(now, id, entropy),
                 Timer::Keepalive(local, remote) => self.keepalive(now, local, remote),
                 Timer::PairSoft(pair) => self.pair_soft(now, pair, entropy),
@@ -416,6 +441,7 @@ impl Engine {
             Command::Secret { token, secret } => self.secret(now, token, secret, entropy),
             Command::Signed { token, signed } => self.signed(now, token, signed, entropy),
             Command::Judged { token, verdict } => self.judged(now, token, verdict, entropy),
+            Command::Activity { token, received, sent } => self.activity(now, token, received, sent, entropy),
             Command::Rekey { pair } => self.pair_soft(now, pair, entropy),
             Command::Expired { pair } => self.pair_hard(now, pair, entropy),
             Command::RekeyPeer { peer } => self.rekey_peer(now, peer, entropy),

@@ -330,7 +330,15 @@ impl Engine {
     pub(super) fn forget_isakmp(&mut self, setup: &Setup, id: u64, exchanges: &BTreeMap<u32, Quick>) {
         self.forget_cookie(setup.cookies.initiator, id);
         self.half_open.remove(Source::of(setup.remote.ip()), id);
-        let all = [Timer::MainMode, Timer::IsakmpSoft, Timer::IsakmpHard, Timer::IsakmpRetire, Timer::Probe];
+        let all = [
+            Timer::MainMode,
+            Timer::IsakmpSoft,
+            Timer::IsakmpHard,
+            Timer::IsakmpRetire,
+            Timer::Confirmation,
+            Timer::Dpd,
+            Timer::Probe,
+        ];
         all.iter().for_each(|timer| self.timers.cancel(&timer(id)));
         for &message_id in exchanges.keys() {
             self.timers.cancel(&Timer::QuickMode(id, message_id));

@@ -16,7 +16,7 @@ use crate::wire::numbers::NotifyKind;
 use crate::wire::{Message, Payload};
 use crypto::Entropy;
 use policy::audit::{Level, number::ikmpd};
-use policy::config::TunnelPolicy;
+use policy::config::{QuickModeFailure, TunnelPolicy};
 use policy::sa::Mode;
 use policy::selector::AddressRange;
 use policy::spi::NoFreeSpi;
@@ -357,6 +357,7 @@ impl Engine {
                 // The responder holds a pair by now: it must not wait for message 3.
                 self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
                 self.tunnel_failed(now, &tunnel, reason, entropy);
+                self.tear_down(now, id, entropy);
             }
         }
     }
@@ -473,6 +474,7 @@ impl Engine {
         if let Some(tunnel) = tunnel {
             self.tunnel_refused(now, &tunnel.name, reason);
         }
+        self.tear_down(now, id, entropy);
         // NAT discovery is not authenticated: what it said for this SA may be wrong.
         if failure.kind == Kind::NatDisagreement {
             self.replace_isakmp(now, place.local, place.remote, entropy);
@@ -567,11 +569,26 @@ impl Engine {
         if let Some(pair) = exchange.pair {
             self.tunnel_refused(now, &exchange.tunnel, reason);
             self.remove_pair(now, pair, "the quick mode was not confirmed by its initiator", true, entropy);
+            self.tear_down(now, id, entropy);
             return;
         }
         let attempt = Attempt::Phase2 { isakmp: id, message_id, role: Role::Initiator };
         if self.tunnels.get(&exchange.tunnel).is_some_and(|t| t.attempt == Some(attempt)) {
             self.tunnel_failed(now, &exchange.tunnel, reason, entropy);
+        }
+        self.tear_down(now, id, entropy);
+    }
+
+    /// A quick mode failed: as HP-UX A.02 did, its ISAKMP SA goes with it, if the policy says so.
+    fn tear_down(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        if self.isakmp.get(&id).is_some_and(|sa| sa.setup.policy.quick_mode_failure == QuickModeFailure::Delete) {
+            self.delete_isakmp(
+                now,
+                id,
+                "a quick mode under it failed (quick_mode_failure = \"delete\")",
+                true,
+                entropy,
+            );
         }
     }
 
@@ -580,8 +597,10 @@ impl Engine {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.confirmed = true;
         sa.suspect = false;
+        sa.heard = now;
         sa.probe = None;
         self.timers.cancel(&Timer::Probe(id));
+        self.timers.cancel(&Timer::Confirmation(id));
         self.charge(now, id, datagram.payload.len());
         self.follow(now, id, datagram);
     }

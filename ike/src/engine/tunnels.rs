@@ -43,6 +43,8 @@ pub(super) struct Tunnel {
     /// A new pair is wanted.
     pub(super) wanted: bool,
     pub(super) attempt: Option<Attempt>,
+    /// Its peer died, and it is to wait for it.
+    pub(super) cleared: bool,
     /// Attempts lost since it was wanted.
     losses: u32,
     failures: u32,
@@ -51,7 +53,16 @@ pub(super) struct Tunnel {
 
 impl Tunnel {
     pub(super) fn new(policy: Arc<TunnelPolicy>) -> Self {
-        Self { policy, of: None, wanted: false, attempt: None, losses: 0, failures: 0, last_error: None }
+        Self {
+            policy,
+            of: None,
+            wanted: false,
+            attempt: None,
+            cleared: false,
+            losses: 0,
+            failures: 0,
+            last_error: None,
+        }
     }
 
     pub(super) fn of_session(policy: Arc<TunnelPolicy>, of: Of) -> Self {
@@ -94,6 +105,11 @@ impl Engine {
         } else if !self.config.is_shared(&name) {
             let reason = format!(
                 "only EXCLUSIVE policies name tunnel `{name}`: each session has SAs of its own, negotiated when it begins"
+            );
+            self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
+        } else if tunnel.cleared {
+            let reason = format!(
+                "tunnel `{name}` waits for its peer, which died (dpd_action = \"clear\"); a reload begins anew too"
             );
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
         } else if self.current_pair(&name).is_none() {
@@ -255,6 +271,7 @@ impl Engine {
         if let Some(tunnel) = self.tunnels.get_mut(name) {
             tunnel.wanted = false;
             tunnel.attempt = None;
+            tunnel.cleared = false;
             tunnel.failures = 0;
         }
         self.timers.cancel(&Timer::Tunnel(Arc::clone(name)));
@@ -262,7 +279,7 @@ impl Engine {
 
     /// A tunnel lost a pair; if it was the last one, it may have to be started again.
     pub(super) fn tunnel_lost_pair(&mut self, now: Timestamp, name: &Arc<str>) {
-        let boot = self.tunnels.get(name).is_some_and(|t| t.policy.start == StartMode::Boot && !t.wanted);
+        let boot = self.tunnels.get(name).is_some_and(|t| t.policy.start == StartMode::Boot && !t.wanted && !t.cleared);
         let timer = Timer::Tunnel(Arc::clone(name));
         if boot && !self.stopping && self.current_pair(name).is_none() && !self.timers.contains(&timer) {
             self.timers.set(timer, now + RESTART);

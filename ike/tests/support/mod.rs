@@ -44,6 +44,10 @@ pub struct Host {
     pub signer: Option<Signer>,
     /// Questions for signatures and verdicts so far.
     pub asked: Vec<&'static str>,
+    /// When its packet path last received and sent something.
+    pub activity: (Option<Timestamp>, Option<Timestamp>),
+    /// How often it was asked for that.
+    pub activity_asked: usize,
     order: u64,
 }
 
@@ -175,6 +179,8 @@ impl Host {
             keepalives: 0,
             signer: None,
             asked: Vec::new(),
+            activity: (None, None),
+            activity_asked: 0,
             order: 0,
         }
     }
@@ -287,6 +293,11 @@ impl World {
                     if signer.answers {
                         h.engine.handle_command(now, Command::Judged { token, verdict }, &mut h.entropy);
                     }
+                }
+                Output::NeedActivity { token, .. } => {
+                    let (received, sent) = h.activity;
+                    h.activity_asked += 1;
+                    h.engine.handle_command(now, Command::Activity { token, received, sent }, &mut h.entropy);
                 }
                 Output::InstallPair { inbound, outbound } => {
                     assert_eq!(inbound.pair, outbound.pair);

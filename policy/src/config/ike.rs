@@ -1,7 +1,7 @@
 //! `[[ike]]`.
 
 use super::address::{self, NETWORK};
-use super::model::{AuthMethod, IkePolicy, NatTraversal, Startup};
+use super::model::{AuthMethod, Dpd, DpdAction, IkePolicy, NatTraversal, QuickModeFailure, Startup};
 use super::nearest::did_you_mean;
 use super::object::{Object, quoted};
 use super::priority::{self, Priority};
@@ -49,6 +49,9 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> IkeEntr
         None if object.has("nat_traversal") => None,
         None => Some(NatTraversal::Auto),
     };
+    let dpd = dpd(&mut object);
+    let failures = [("keep", QuickModeFailure::Keep), ("delete", QuickModeFailure::Delete)];
+    let quick_mode_failure = choice(&mut object, "quick_mode_failure", &failures, QuickModeFailure::Keep);
     let line = object.line();
     let policy = (|| {
         Some(IkePolicy {
@@ -61,10 +64,30 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> IkeEntr
             max_quick_modes: maxqm?,
             nat_traversal: nat_traversal?,
             keepalive_seconds: keepalive?,
+            dpd: dpd?,
+            quick_mode_failure: quick_mode_failure?,
             line,
         })
     })();
     IkeEntry { label: object.label, header: object.header, name, priority, remote, policy }
+}
+
+/// `dpd`, `dpd_mode` and `dpd_action`.
+fn dpd(object: &mut Object<'_, '_, '_>) -> Option<Dpd> {
+    let default = Dpd::DEFAULT;
+    let seconds = integer_or(object, "dpd", 0..=3600, default.seconds.into()).and_then(|n| u16::try_from(n).ok());
+    let periodic = choice(object, "dpd_mode", &[("demand", false), ("periodic", true)], default.periodic);
+    let actions = [("hold", DpdAction::Hold), ("clear", DpdAction::Clear), ("restart", DpdAction::Restart)];
+    let action = choice(object, "dpd_action", &actions, default.action);
+    Some(Dpd { seconds: seconds?, periodic: periodic?, action: action? })
+}
+
+/// One of a few words; `None`: another one, and reported.
+fn choice<T: Copy>(object: &mut Object<'_, '_, '_>, key: &str, words: &[(&str, T)], default: T) -> Option<T> {
+    if !object.has(key) {
+        return Some(default);
+    }
+    object.one_of(key, words).map(|n| n.value)
 }
 
 /// Reads `remote` of IKE policies and authentication records.

@@ -89,6 +89,10 @@ pub(super) const IKE: Section = Section {
         "maxqm",
         "nat_traversal",
         "keepalive",
+        "dpd",
+        "dpd_mode",
+        "dpd_action",
+        "quick_mode_failure",
     ],
     elsewhere: &[],
 };

@@ -206,8 +206,71 @@ pub struct IkePolicy {
     pub nat_traversal: NatTraversal,
     /// Seconds between NAT keepalives (RFC 3948 4).
     pub keepalive_seconds: u16,
+    /// Whether, and how, it is noticed that a peer is gone.
+    pub dpd: Dpd,
+    /// What a quick mode that fails does to its ISAKMP SA.
+    pub quick_mode_failure: QuickModeFailure,
     /// Line of the object in the file.
     pub line: usize,
+}
+
+/// Dead peer detection (RFC 3706).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dpd {
+    /// Seconds without a sign of the peer before it is asked; 0: it never is.
+    pub seconds: u16,
+    /// Whether it is asked also when nothing was sent to it meanwhile.
+    pub periodic: bool,
+    /// What becomes of its tunnels when it does not answer; its SAs are deleted in any case.
+    pub action: DpdAction,
+}
+
+impl Dpd {
+    /// Asked after half a minute when packets go out and none come; tunnels as they are started.
+    pub const DEFAULT: Self = Self { seconds: 30, periodic: false, action: DpdAction::Hold };
+}
+
+/// What becomes of the tunnels to a dead peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DpdAction {
+    /// As if they had never been up: `start` says when they are negotiated again.
+    Hold,
+    /// They wait for the peer to begin.
+    Clear,
+    /// Those that were up are negotiated again at once.
+    Restart,
+}
+
+impl DpdAction {
+    /// What it does, as a clause.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Hold => "its tunnels are negotiated again as their `start` says",
+            Self::Clear => "its tunnels wait for it to begin",
+            Self::Restart => "its tunnels are negotiated again at once",
+        }
+    }
+}
+
+/// `hold`, `clear` or `restart`.
+impl core::fmt::Display for DpdAction {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Hold => "hold",
+            Self::Clear => "clear",
+            Self::Restart => "restart",
+        })
+    }
+}
+
+/// What a quick mode that fails does to its ISAKMP SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuickModeFailure {
+    /// Nothing: what is wrong is wrong with a tunnel (HP-UX A.03).
+    Keep,
+    /// It is deleted too (HP-UX A.02).
+    Delete,
 }
 
 /// IKEv1 authentication method (RFC 2409 appendix A).

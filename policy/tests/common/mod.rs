@@ -5,8 +5,8 @@
 use crypto::{Entropy, Secret};
 use policy::cache::{CacheKey, HashKey};
 use policy::config::{
-    AuthMethod, AuthRecord, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, Startup,
-    TunnelPolicy,
+    AuthMethod, AuthRecord, Config, DefaultAction, Dpd, HostAction, HostPolicy, IkePolicy, NatTraversal,
+    QuickModeFailure, StartMode, Startup, TunnelPolicy,
 };
 use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::sa::Lifetime;
@@ -150,6 +150,8 @@ impl Rules {
             max_quick_modes: 100,
             nat_traversal: NatTraversal::Auto,
             keepalive_seconds: 20,
+            dpd: Dpd::DEFAULT,
+            quick_mode_failure: QuickModeFailure::Keep,
             line: 1,
         }));
         self.auths.push(Arc::new(AuthRecord {

@@ -48,6 +48,8 @@ pub(super) struct Node {
     activations: u64,
     wanted: BTreeMap<Arc<str>, Timestamp>,
     secrets: Vec<(Timestamp, u64, String)>,
+    /// Answers to [`Output::NeedActivity`] that are not given yet.
+    activity: Vec<Command>,
     /// Texts of [`Output::TunnelFailed`].
     pub(super) failures: Vec<String>,
     /// Audit lines, with their time: printed when a run fails.
@@ -67,6 +69,7 @@ impl Node {
             activations: 0,
             wanted: BTreeMap::new(),
             secrets: Vec::new(),
+            activity: Vec::new(),
             failures: Vec::new(),
             audit: Vec::new(),
         }
@@ -234,7 +237,11 @@ impl Node {
         input(engine, &mut self.entropy);
         let outputs: Vec<_> = std::iter::from_fn(|| engine.poll_output()).take(MOST_OUTPUTS + 1).collect();
         assert!(outputs.len() <= MOST_OUTPUTS, "{}: one input, too many outputs: {outputs:?}", self.address);
-        outputs.into_iter().filter_map(|output| self.apply(now, rng, output)).collect()
+        let mut sent: Vec<_> = outputs.into_iter().filter_map(|output| self.apply(now, rng, output)).collect();
+        for answer in std::mem::take(&mut self.activity) {
+            sent.extend(self.command(now, rng, answer));
+        }
+        sent
     }
 
     /// What the daemon does.
@@ -246,6 +253,11 @@ impl Node {
             }
             Output::NeedSecret { token, auth_record, .. } => {
                 self.secrets.push((now + rng.millis(0, 300), token, auth_record));
+            }
+            Output::NeedActivity { token, .. } => {
+                // Packets go out, and it is not sure that any come.
+                let received = rng.chance(50).then_some(now);
+                self.activity.push(Command::Activity { token, received, sent: Some(now) });
             }
             Output::InstallPair { inbound, outbound } => self.install(now, inbound, outbound),
             Output::ActivateOutbound { pair } => self.activate(now, pair),

@@ -308,6 +308,7 @@ impl Daemon {
                     let task = Task::Judge { method, hash, signature, claim, certificates, expected };
                     self.ask(token, &auth_record, task);
                 }
+                Output::NeedActivity { token, pairs } => self.tell_activity(token, &pairs),
                 Output::InstallPair { inbound, outbound } => self.install(&inbound, &outbound),
                 Output::ActivateOutbound { pair } => self.activate(pair),
                 Output::PeerMoved { pair, remote } => {
@@ -375,6 +376,15 @@ impl Daemon {
                 self.command(Command::Expired { pair: inbound.pair });
             }
         }
+    }
+
+    /// When some pairs last carried packets.
+    fn tell_activity(&mut self, token: u64, pairs: &[u64]) {
+        let pairs: Vec<_> = pairs.iter().filter_map(|&pair| self.shared.pair(pair)).collect();
+        let inbound = pairs.iter().filter(|p| p.inbound.packets() > 0).map(|p| p.inbound.last_use());
+        let outbound = pairs.iter().filter(|p| p.outbound.packets() > 0).map(|p| p.outbound.last_use());
+        let (received, sent) = (inbound.max(), outbound.max());
+        self.command(Command::Activity { token, received, sent });
     }
 
     /// Sends with a pair from now on: only now is a tunnel up, both ways.

@@ -5,7 +5,8 @@ use super::{
     TransformNames, TunnelReport,
 };
 use ::policy::config::{
-    AuthMethod, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, StartMode, TunnelPolicy,
+    AuthMethod, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, NatTraversal, QuickModeFailure, StartMode,
+    TunnelPolicy,
 };
 use ::policy::sa::{Mode, SaProtocol};
 use ::policy::selector::{AddressRange, PortSelector, Selector};
@@ -181,6 +182,14 @@ fn ike_policy(policy: &IkePolicy) -> IkePolicyReport {
         }
         .into(),
         keepalive_seconds: policy.keepalive_seconds,
+        dpd_seconds: policy.dpd.seconds,
+        dpd_mode: if policy.dpd.periodic { "periodic" } else { "demand" }.into(),
+        dpd_action: policy.dpd.action.to_string(),
+        quick_mode_failure: match policy.quick_mode_failure {
+            QuickModeFailure::Keep => "keep",
+            QuickModeFailure::Delete => "delete",
+        }
+        .into(),
         line: Some(policy.line),
     }
 }

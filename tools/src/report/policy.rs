@@ -254,6 +254,14 @@ pub struct IkePolicyReport {
     pub nat_traversal: String,
     /// Seconds between NAT keepalives.
     pub keepalive_seconds: u16,
+    /// Seconds without a sign of a peer before it is asked (RFC 3706); 0: it never is.
+    pub dpd_seconds: u16,
+    /// `demand` or `periodic`.
+    pub dpd_mode: String,
+    /// `hold`, `clear` or `restart`.
+    pub dpd_action: String,
+    /// `keep` or `delete`.
+    pub quick_mode_failure: String,
     /// Line of the configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,

@@ -213,6 +213,9 @@ fn ike(out: &mut dyn Write, r: &IkePolicyReport) -> io::Result<()> {
     let max = if r.max_quick_modes == 0 { "no limit".into() } else { r.max_quick_modes.to_string() };
     row(out, &[("Lifetime Seconds", is(r.lifetime_seconds)), ("Maximum Quick Modes", Some(max))])?;
     row(out, &[("NAT Traversal", is(&r.nat_traversal)), ("Keepalive Seconds", is(r.keepalive_seconds))])?;
+    let dpd = if r.dpd_seconds == 0 { "off".into() } else { format!("{} after {} s", r.dpd_mode, r.dpd_seconds) };
+    row(out, &[("Dead Peer Detection", Some(dpd)), ("Action", is(&r.dpd_action))])?;
+    row(out, &[("Failed Quick Mode", Some(format!("ISAKMP SA: {}", r.quick_mode_failure)))])?;
     for (proposal, n) in r.proposals.iter().zip(1..) {
         heading(out, &format!("Proposal {n}"))?;
         ike_proposal(out, proposal)?;

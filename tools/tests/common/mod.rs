@@ -246,6 +246,10 @@ fn ike() -> Vec<Record> {
         max_quick_modes: 0,
         nat_traversal: "auto".into(),
         keepalive_seconds: 20,
+        dpd_seconds: 30,
+        dpd_mode: "demand".into(),
+        dpd_action: "hold".into(),
+        quick_mode_failure: "keep".into(),
         line: Some(30),
     })]
 }
