@@ -53,6 +53,7 @@ fn host(near: u8, suite: EspSuite) -> Arc<Shared> {
         suite,
         keymat: Secret::new(vec![sender; suite.keymat_len()]),
         esn: false,
+        anti_replay: true,
         selector: config.tunnels[0].selector.clone(),
         encapsulation: None,
         lifetime: Lifetime { seconds: 28_800, kbytes: 0 },

@@ -104,6 +104,14 @@ impl EspSuite {
         self.encryption.keymat_len() + self.integrity.map_or(0, |i| i.key_len)
     }
 
+    /// Whether it may be used with keys that live longer than the SA's state, as manual ones do. Modes
+    /// that count must not: under one key they must never see a nonce again (RFC 8221 3, RFC 4106 2, RFC 3686 2.1).
+    #[must_use]
+    pub fn allows_manual_keys(&self) -> bool {
+        // They alone have part of their nonce from the key material.
+        self.encryption.salt_len == 0
+    }
+
     /// Octets of ICV at the end of each packet.
     #[must_use]
     pub fn icv_len(&self) -> usize {

@@ -77,13 +77,20 @@ impl ReplayWindow {
         Self { state: Mutex::new(state), size, esn }
     }
 
-    /// Number of packets it covers.
+    /// No window: every sequence number is taken, as RFC 4303 3.3.3 wants it for manual keys.
+    #[must_use]
+    pub fn off() -> Self {
+        let state = State { top: 0, ring: Box::new([]) };
+        Self { state: Mutex::new(state), size: 0, esn: false }
+    }
+
+    /// Number of packets it covers; 0 when it is off.
     #[must_use]
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// The highest sequence number committed; 0 if none.
+    /// The highest sequence number committed, or the last when the window is off; 0 if none.
     #[must_use]
     pub fn top(&self) -> u64 {
         self.lock().state.top
@@ -120,6 +127,10 @@ impl Locked<'_> {
         let sequence = checked.sequence;
         self.look(sequence)?;
         let state = &mut *self.state;
+        if self.size == 0 {
+            state.top = sequence;
+            return Ok(());
+        }
         let mask = state.ring.len() as u64 - 1;
         let word = sequence / 64;
         if sequence > state.top {
@@ -136,6 +147,9 @@ impl Locked<'_> {
 
     fn look(&self, sequence: u64) -> Result<(), Refused> {
         let State { top, ref ring } = *self.state;
+        if self.size == 0 {
+            return Ok(());
+        }
         if sequence == 0 {
             return Err(Refused::Duplicate);
         }
@@ -176,6 +190,16 @@ mod tests {
         let sequence = checked.sequence();
         window.lock().commit(checked)?;
         Ok(sequence)
+    }
+
+    #[test]
+    fn without_a_window_every_packet_is_taken() {
+        let window = ReplayWindow::off();
+        for field in [5, 5, 0, 1, u32::MAX, 0, 5] {
+            assert_eq!(receive(&window, field), Ok(u64::from(field)));
+            assert_eq!(window.top(), u64::from(field));
+        }
+        assert_eq!(window.size(), 0);
     }
 
     /// What RFC 4303 3.4.3 says, with a set of everything ever received.

@@ -40,6 +40,16 @@ pub enum SaEvent {
     },
 }
 
+impl SaEvent {
+    /// Which pair it is of.
+    #[must_use]
+    pub fn pair(&self) -> u64 {
+        match *self {
+            Self::SoftLimit { pair, .. } | Self::HardLimit { pair, .. } => pair,
+        }
+    }
+}
+
 /// What an SA can run out of by use. (The daemon looks after time.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -110,6 +120,9 @@ pub fn pair(
     }
     if inbound.session != outbound.session {
         return not_a_pair("session");
+    }
+    if inbound.anti_replay != outbound.anti_replay {
+        return not_a_pair("anti_replay");
     }
     for spec in [inbound, outbound] {
         if spec.spi <= 255 {
@@ -278,7 +291,7 @@ impl InboundSa {
         }
         .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
         let hot = InboundHot {
-            window: ReplayWindow::new(window, spec.esn),
+            window: if spec.anti_replay { ReplayWindow::new(window, spec.esn) } else { ReplayWindow::off() },
             volume: Volume::new(spec.lifetime.kbytes),
             last_use: AtomicU64::new(0),
         };
@@ -345,7 +358,9 @@ impl OutboundSa {
             last_use: AtomicU64::new(0),
         };
         // One short of the last ESN, so that the end of a range of them is a u64 as well.
-        let last_sequence = if spec.esn { u64::MAX - 1 } else { u64::from(u32::MAX) };
+        // Where nobody looks for replays they begin again after the last (RFC 4303 3.3.3): packets carry the low half.
+        let endless = spec.esn || !spec.anti_replay;
+        let last_sequence = if endless { u64::MAX - 1 } else { u64::from(u32::MAX) };
         let path_mtu = AtomicU32::new(u32::from(DEFAULT_PATH_MTU));
         let remote = SocketAddr::new(spec.remote, spec.encapsulation.map_or(0, |e| e.remote_port));
         let remote = ArcSwap::from_pointee(remote);

@@ -136,6 +136,7 @@ impl Agreement {
             suite: self.suite,
             keymat: self.keymat(toward_far),
             esn: self.esn,
+            anti_replay: true,
             selector: selector.clone(),
             encapsulation: self.encapsulation,
             lifetime: Lifetime { seconds: 28_800, kbytes: self.kbytes },
@@ -194,6 +195,7 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
             lifetime: outbound.lifetime,
         }],
         start: StartMode::Traffic,
+        manual: None,
         line: 1,
     })
 }

@@ -133,6 +133,9 @@ pub struct TunnelStep {
     pub outcome: Outcome,
     /// Transforms, most preferred first: `ESP_AES128_HMAC_SHA1/28800/0 (aes128-sha1)`.
     pub transforms: Vec<String>,
+    /// Its keys are in the configuration: nothing is negotiated, by no policy.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub manual_keys: bool,
     /// The IKE policy for the peer; without one negotiations fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ike_policy: Option<IkeStep>,
@@ -276,6 +279,7 @@ impl Spd {
 
     fn tunnel_step(&self, tunnel: &TunnelPolicy, tuple: &FiveTuple, direction: Direction) -> TunnelStep {
         let config = self.config();
+        let negotiated = tunnel.manual.is_none();
         TunnelStep {
             name: tunnel.name.to_string(),
             tsource: tunnel.tsource,
@@ -283,8 +287,9 @@ impl Spd {
             selector: tunnel.selector.to_string(),
             outcome: compare(&tunnel.selector, tuple, direction).1,
             transforms: tunnel.transforms.iter().map(spell).collect(),
-            ike_policy: config.ike_policy(tunnel.tdestination).map(|p| ike_step(p)),
-            auth_record: config.auth_record(tunnel.tdestination).map(|a| auth_step(a, tunnel)),
+            manual_keys: !negotiated,
+            ike_policy: config.ike_policy(tunnel.tdestination).filter(|_| negotiated).map(|p| ike_step(p)),
+            auth_record: config.auth_record(tunnel.tdestination).filter(|_| negotiated).map(|a| auth_step(a, tunnel)),
         }
     }
 }
@@ -397,6 +402,7 @@ fn summary(e: &Explanation) -> Vec<String> {
     if let Some(t) = e.tunnel.as_ref().filter(|_| e.action == Action::Secure) {
         let peer = t.tdestination;
         out.push(match (&t.ike_policy, &t.auth_record) {
+            _ if t.manual_keys => "its keys are in the configuration: nothing is negotiated".to_owned(),
             (None, _) => format!("no IKE policy is for {peer}: negotiations fail; add [[ike]] with that remote"),
             (_, None) => {
                 format!("no authentication record is for {peer}: negotiations fail; add [[auth]] with that remote")

@@ -74,6 +74,9 @@ pub struct SaSpec {
     pub keymat: Secret,
     /// 64-bit sequence numbers.
     pub esn: bool,
+    /// Whether the receiver refuses replayed packets. Without that, which is for manual keys, the
+    /// sender's sequence numbers begin again after the last (RFC 4303 3.3.3).
+    pub anti_replay: bool,
     /// What the SA may carry.
     pub selector: Selector,
     /// UDP encapsulation, if NAT traversal asks for it.

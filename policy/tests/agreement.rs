@@ -88,6 +88,7 @@ fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
                 selector,
                 transforms: Vec::new(),
                 start: StartMode::Traffic,
+                manual: None,
                 line: 1,
             })
         };

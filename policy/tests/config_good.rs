@@ -456,3 +456,36 @@ fn the_model_never_prints_a_key() {
     let printed = format!("{config:?}");
     assert!(!printed.contains("0123456789abcdef") && !printed.contains("30313233"), "{printed}");
 }
+
+/// The keys in the order of the key material, nothing negotiated, and nothing shown.
+#[test]
+fn manual_keys_need_no_ike_policy_and_are_not_shown() {
+    let text = |encryption: &str| {
+        format!(
+            "[[host]]\nname = \"m\"\nsource = \"10.78.1.0/24\"\ndestination = \"10.78.2.0/24\"\ntunnel = \"m\"\n\
+             [[tunnel]]\nname = \"m\"\ntsource = \"10.77.0.1\"\ntdestination = \"10.77.0.2\"\n\
+             source = \"10.78.1.0/24\"\ndestination = \"10.78.2.0/24\"\n\
+             in = \"ESP/0x103/{}/{encryption}\"\nout = \"esp/2500001/0x{}/0x{}\"\n",
+            "a1".repeat(20),
+            "b1".repeat(20),
+            "b0".repeat(16)
+        )
+    };
+    let read = |text: &str| Config::parse(text, "c").map_err(|e| e.iter().map(ToString::to_string).collect::<String>());
+    let checked = read(&text(&"a0".repeat(16))).unwrap();
+    assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+    let tunnel = &checked.config.tunnels[0];
+    let keys = tunnel.manual.as_ref().unwrap();
+    assert_eq!((keys.inbound.spi, keys.outbound.spi, keys.anti_replay), (0x103, 2_500_001, false));
+    assert_eq!(keys.inbound.keymat.expose(), [[0xa0; 16].as_slice(), &[0xa1; 20]].concat());
+    assert_eq!(keys.outbound.keymat.expose(), [[0xb0; 16].as_slice(), &[0xb1; 20]].concat());
+    assert_eq!(checked.config.negotiated().count(), 0);
+    assert_eq!(checked.config.tunnels_to(tunnel.tdestination).count(), 0);
+    let shown = format!("{:?}", checked.config).to_lowercase();
+    for secret in ["a0a0", "a1a1", "b0b0", "b1b1", "160, 160", "161, 161"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    // Another key is another SA.
+    let other = read(&text(&"c0".repeat(16))).unwrap();
+    assert!(tunnel.has_same_sas(tunnel) && !tunnel.has_same_sas(&other.config.tunnels[0]));
+}

@@ -154,3 +154,18 @@ fn the_inner_mtu_follows_the_path() {
     sa.set_path_mtu(1400);
     assert_eq!(sa.inner_mtu(), 1346);
 }
+
+#[test]
+fn without_anti_replay_sequence_numbers_begin_again_after_the_last() {
+    let (inbound, outbound) = Agreement::new(suite("aes128-sha1")).specs(true);
+    let manual = |spec: &SaSpec| SaSpec { anti_replay: false, ..spec.clone() };
+    assert!(pair(&manual(&inbound), &outbound, 0, &[0; 16], 64).is_err());
+    let (inbound, outbound) = pair(&manual(&inbound), &manual(&outbound), 0, &[0; 16], 64).unwrap();
+    assert_eq!(inbound.window().size(), 0);
+    outbound.set_sequence(u64::from(u32::MAX) - 1);
+    let mut events = Vec::new();
+    let taken = outbound.take_sequences(4, &mut |e| events.push(e));
+    // As packets carry them.
+    assert_eq!(taken.map(|sequence| sequence as u32).collect::<Vec<_>>(), [u32::MAX, 0, 1, 2]);
+    assert_eq!(events, []);
+}

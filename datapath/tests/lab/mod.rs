@@ -243,6 +243,7 @@ impl Side {
                 suite,
                 keymat: Secret::new(keymat),
                 esn: false,
+                anti_replay: true,
                 selector: tunnel.selector.clone(),
                 encapsulation: layout.udp.then_some(UdpEncapsulation { local_port: 4500, remote_port: 4500 }),
                 lifetime: Lifetime { seconds: 28_800, kbytes: 0 },

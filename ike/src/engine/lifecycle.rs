@@ -391,7 +391,7 @@ impl Engine {
         self.tunnels.values_mut().for_each(|tunnel| tunnel.cleared = false);
         self.reload_tunnels(now, &old, &config, entropy);
         self.reload_peers(now, &old, &config, entropy);
-        for policy in config.tunnels.iter().filter(|t| t.start == StartMode::Boot) {
+        for policy in config.negotiated().filter(|t| t.start == StartMode::Boot) {
             let timer = Timer::Tunnel(Arc::clone(&policy.name));
             let idle = self.tunnels.get(&policy.name).is_some_and(|t| !t.wanted && t.attempt.is_none());
             if idle && self.current_pair(&policy.name).is_none() && !self.stopping {
@@ -416,7 +416,7 @@ impl Engine {
                 self.drop_tunnel(now, &name, entropy);
             }
         }
-        for policy in &config.tunnels {
+        for policy in config.negotiated() {
             self.tunnels.entry(Arc::clone(&policy.name)).or_insert_with(|| Tunnel::new(Arc::clone(policy)));
         }
     }

@@ -364,7 +364,7 @@ impl Engine {
             discarded: BTreeMap::new(),
             output: VecDeque::new(),
         };
-        for policy in &config.tunnels {
+        for policy in config.negotiated() {
             engine.tunnels.insert(Arc::clone(&policy.name), Tunnel::new(Arc::clone(policy)));
             if policy.start == StartMode::Boot {
                 engine.timers.set(Timer::Tunnel(Arc::clone(&policy.name)), now);

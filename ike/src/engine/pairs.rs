@@ -191,6 +191,7 @@ impl Engine {
             suite: pair.suite,
             keymat,
             esn: pair.esn,
+            anti_replay: true,
             selector: pair.selector.clone(),
             encapsulation,
             lifetime: pair.lifetime,

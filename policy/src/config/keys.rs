@@ -58,19 +58,27 @@ pub(super) const HOST: Section = Section {
         "flags",
         "cache_share",
     ],
-    elsewhere: &[("in", NO_MANUAL_KEYS), ("out", NO_MANUAL_KEYS)],
+    elsewhere: &[("in", KEYS_OF_TUNNEL), ("out", KEYS_OF_TUNNEL)],
 };
 
 pub(super) const TUNNEL: Section = Section {
     name: "tunnel",
     repeated: true,
-    keys: &["name", "tsource", "tdestination", "source", "destination", "protocol", "mode", "action", "start"],
-    elsewhere: &[
-        ("in", NO_MANUAL_KEYS),
-        ("out", NO_MANUAL_KEYS),
-        ("icmp_type", NO_ICMP_IN_TUNNEL),
-        ("icmp_code", NO_ICMP_IN_TUNNEL),
+    keys: &[
+        "name",
+        "tsource",
+        "tdestination",
+        "source",
+        "destination",
+        "protocol",
+        "mode",
+        "action",
+        "start",
+        "in",
+        "out",
+        "anti_replay",
     ],
+    elsewhere: &[("icmp_type", NO_ICMP_IN_TUNNEL), ("icmp_code", NO_ICMP_IN_TUNNEL)],
 };
 
 pub(super) const IKE: Section = Section {
@@ -143,18 +151,21 @@ pub(super) fn belongs(key: &str) -> Option<String> {
 pub(super) const SECTIONS: [&Section; 7] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS];
 
 const NO_FLAGS: &str = "remove it: there are no flags in this version";
-const NO_MANUAL_KEYS: &str = "there are no manual keys in this version: negotiate them with [[ike]] and [[auth]]";
+const KEYS_OF_TUNNEL: &str =
+    "write the manual keys in a [[tunnel]], with mode = \"transport\" where that is meant, and name that here";
 const NO_ICMP_IN_TUNNEL: &str =
     "the proxy IDs of IKEv1 cannot carry it (RFC 2407 4.6.2); select by type and code in the [[host]] policy";
 
-/// The keys whose values are secrets.
+/// The key of a pre-shared key, and that of what opens the file of a private one.
 pub(super) const PRESHARED: &str = "preshared";
 pub(super) const PASSPHRASE: &str = "passphrase";
 
+/// The keys whose values are secrets, or have them inside.
+const SECRET: [&str; 4] = [PRESHARED, PASSPHRASE, "in", "out"];
+
 /// Whether the value of a key may be shown: only when the key is known, and not a secret one.
 pub(super) fn is_public(key: &str) -> bool {
-    let secret = |k: &str| k == PRESHARED || k == PASSPHRASE;
-    let known = |k: &str| !secret(k) && SECTIONS.iter().any(|s| s.name == k || s.keys.contains(&k));
+    let known = |k: &str| !SECRET.contains(&k) && SECTIONS.iter().any(|s| s.name == k || s.keys.contains(&k));
     key.split('.').all(|part| known(part.trim()))
 }
 
@@ -181,5 +192,6 @@ mod tests {
         assert!(is_public("source") && is_public("startup.mtu"));
         assert!(!is_public(PASSPHRASE) && !is_public("auth.passphrase") && is_public("auth.certificate"));
         assert!(!is_public(PRESHARED) && !is_public("auth.preshared") && !is_public("preshraed") && !is_public(""));
+        assert!(!is_public("in") && !is_public("tunnel.out"));
     }
 }

@@ -8,7 +8,7 @@
 //! | step | where |
 //! |---|---|
 //! | TOML to tables, syntax errors | here |
-//! | one object each | `startup`, `host`, `tunnel`, `ike`, `auth` with `identity` |
+//! | one object each | `startup`, `host`, `tunnel` with `manual` keys, `ike`, `auth` with `identity` |
 //! | values | `address`, `names`, `selectors`, `priority` |
 //! | names between objects, the sorted model | `resolve` |
 //! | what is legal but probably not meant | `advice`; `order`: policies that others take the packets of |
@@ -22,6 +22,7 @@ mod host;
 mod identity;
 mod ike;
 mod keys;
+mod manual;
 pub mod model;
 pub mod names;
 mod nearest;

@@ -161,17 +161,41 @@ pub struct TunnelPolicy {
     pub transforms: Vec<EspTransform>,
     /// When we start the negotiation.
     pub start: StartMode,
+    /// Keys of the one transform: then nothing is negotiated.
+    pub manual: Option<ManualKeys>,
     /// Line of the object in the file.
     pub line: usize,
 }
 
 impl TunnelPolicy {
-    /// Whether SAs negotiated for `other` serve this policy: same end points, mode, selector and transforms.
+    /// Whether SAs negotiated for `other` serve this policy: same end points, mode, selector, transforms and
+    /// manual keys.
     #[must_use]
     pub fn has_same_sas(&self, other: &Self) -> bool {
-        (self.tsource, self.tdestination, self.mode, &self.selector, &self.transforms)
-            == (other.tsource, other.tdestination, other.mode, &other.selector, &other.transforms)
+        (self.tsource, self.tdestination, self.mode, &self.selector, &self.transforms, &self.manual)
+            == (other.tsource, other.tdestination, other.mode, &other.selector, &other.transforms, &other.manual)
     }
+}
+
+/// The SAs of a tunnel whose keys are in the configuration. They have no lifetimes, and nobody replaces them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManualKeys {
+    /// What we receive with.
+    pub inbound: ManualSa,
+    /// What we send with.
+    pub outbound: ManualSa,
+    /// Whether replayed packets are refused. A peer that begins again is then not heard until it has caught up
+    /// with its sequence numbers, hence RFC 4303 3.3.3 advises against it.
+    pub anti_replay: bool,
+}
+
+/// One direction of [`ManualKeys`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManualSa {
+    /// SPI: the receiver's.
+    pub spi: u32,
+    /// In the order of [`crypto::packet::sealer`].
+    pub keymat: Secret,
 }
 
 /// When a tunnel is negotiated.
@@ -423,8 +447,13 @@ impl Config {
         users.peek().is_none() || users.any(|h| !h.exclusive)
     }
 
-    /// The tunnel policies whose peer is at `peer`, in the order of the file.
+    /// The tunnel policies without manual keys, in the order of the file.
+    pub fn negotiated(&self) -> impl Iterator<Item = &Arc<TunnelPolicy>> {
+        self.tunnels.iter().filter(|t| t.manual.is_none())
+    }
+
+    /// Those of them whose peer is at `peer`.
     pub fn tunnels_to(&self, peer: IpAddr) -> impl Iterator<Item = &Arc<TunnelPolicy>> {
-        self.tunnels.iter().filter(move |t| t.tdestination == peer)
+        self.negotiated().filter(move |t| t.tdestination == peer)
     }
 }

@@ -6,6 +6,7 @@ use super::advice;
 use super::auth::AuthEntry;
 use super::host::{Action, HostEntry};
 use super::ike::IkeEntry;
+use super::manual;
 use super::model::{AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, StartMode, TunnelPolicy};
 use super::nearest::did_you_mean;
 use super::object::quoted;
@@ -44,6 +45,8 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
     }
     same_proxy_ids(&entries.tunnels, report);
     nothing_to_begin(&entries, report);
+    not_exclusive(&entries, report);
+    manual::unique(entries.tunnels.iter().filter_map(|t| Some((&*t.label, t.manual_spi.as_ref()?))), report);
     // Advice compares objects with each other: of wrong ones it would only say nonsense.
     if report.has_errors() {
         return None;
@@ -119,6 +122,28 @@ fn unknown_tunnels(entries: &Entries, report: &mut Report<'_>) {
                 ),
             };
             report.error(named.at, &host.label, message).suggest_if(did_you_mean(&named.value, names.iter().copied()));
+        }
+    }
+}
+
+/// HP-UX: no session has manual keys of its own.
+fn not_exclusive(entries: &Entries, report: &mut Report<'_>) {
+    let manual = entries.tunnels.iter().filter_map(|t| t.policy.as_deref()).filter(|t| t.manual.is_some());
+    let manual: HashSet<&str> = manual.map(|t| &*t.name).collect();
+    for host in entries.hosts.iter().filter(|h| h.exclusive) {
+        if let Action::Tunnel(named) = &host.action
+            && manual.contains(&*named.value)
+        {
+            report
+                .error(
+                    named.at,
+                    &host.label,
+                    format!(
+                        "the policy is EXCLUSIVE, but tunnel {} has manual keys, one SA pair for all sessions",
+                        quoted(&named.value)
+                    ),
+                )
+                .suggest("remove the flag, or let the tunnel negotiate its keys");
         }
     }
 }
@@ -223,7 +248,7 @@ impl Peers {
     }
 }
 
-/// Every tunnel can be negotiated: there is an IKE policy and a key for its peer.
+/// Every tunnel without manual keys can be negotiated: there is an IKE policy and a key for its peer.
 fn negotiable<'e>(
     tunnel: &TunnelEntry,
     ikes: &Peers,
@@ -232,7 +257,7 @@ fn negotiable<'e>(
     entries: &[AuthEntry],
     report: &mut Report<'_>,
 ) {
-    let Some(policy) = &tunnel.policy else { return };
+    let Some(policy) = tunnel.policy.as_ref().filter(|p| p.manual.is_none()) else { return };
     let peer = policy.tdestination;
     if ikes.of(peer).next().is_none() {
         report

@@ -1,6 +1,7 @@
 //! `[[tunnel]]`.
 
 use super::address;
+use super::manual;
 use super::model::{StartMode, Startup, TunnelPolicy};
 use super::object::Object;
 use super::selectors;
@@ -21,6 +22,8 @@ pub(super) struct TunnelEntry {
     pub(super) name: Option<Located<String>>,
     /// Where the peer's address stands.
     pub(super) peer_at: Span,
+    /// The inbound SPI of manual keys.
+    pub(super) manual_spi: Option<Located<u32>>,
     /// `None`: wrong, and reported.
     pub(super) policy: Option<Arc<TunnelPolicy>>,
 }
@@ -46,6 +49,8 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
         (_, _, selector) => selector,
     };
     let transforms = transforms(&mut object, startup);
+    let manual = manual::read(&mut object, transforms.as_deref(), selector.as_ref(), startup);
+    let (manual_spi, manual) = manual.map_or((None, Some(None)), |given| (given.spi, given.keys.map(Some)));
     let modes = [("traffic", StartMode::Traffic), ("boot", StartMode::Boot), ("respond", StartMode::Respond)];
     let start = match object.one_of("start", &modes) {
         Some(mode) => Some(mode.value),
@@ -64,10 +69,11 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
             selector: selector?,
             transforms: transforms?,
             start: start?,
+            manual: manual?,
             line,
         }))
     })();
-    TunnelEntry { label: object.label, header: object.header, name, peer_at, policy }
+    TunnelEntry { label: object.label, header: object.header, name, peer_at, manual_spi, policy }
 }
 
 fn end_point(object: &mut Object<'_, '_, '_>, key: &str, what: &str) -> Option<Located<IpAddr>> {
@@ -186,10 +192,18 @@ pub(super) fn of_host(
             selector,
             transforms: transforms?,
             start: StartMode::Traffic,
+            manual: None,
             line,
         }))
     })();
-    TunnelEntry { label: object.label.clone(), header: object.header, name: name.cloned(), peer_at: at, policy }
+    TunnelEntry {
+        label: object.label.clone(),
+        header: object.header,
+        name: name.cloned(),
+        peer_at: at,
+        manual_spi: None,
+        policy,
+    }
 }
 
 /// Transport mode is for packets between the end points themselves (RFC 4301 4.1): a side

@@ -66,6 +66,7 @@ pub(crate) fn tunnel(name: &str, peer: &str, selector: Selector) -> Arc<TunnelPo
         selector,
         transforms: Vec::new(),
         start: StartMode::Traffic,
+        manual: None,
         line: 1,
     })
 }

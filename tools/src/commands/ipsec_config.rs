@@ -238,7 +238,15 @@ fn tunnel(policy: &TunnelPolicy, out: &mut dyn Write) -> io::Result<()> {
     let start = from_model::start_name(policy.start);
     let mode = from_model::mode_name(policy.mode).to_lowercase();
     let (selector, transforms) = (&policy.selector, transforms.join(", "));
-    writeln!(out, "tunnel   {name}: {from} to {to}, {mode} mode, {selector}, {transforms}, start {start}")
+    write!(out, "tunnel   {name}: {from} to {to}, {mode} mode, {selector}, ")?;
+    match (&policy.manual, policy.transforms.as_slice()) {
+        (Some(keys), [transform]) => {
+            let (inbound, outbound) = (keys.inbound.spi, keys.outbound.spi);
+            let names = format!("{} ({})", transform.suite.hpux(), transform.keyword());
+            writeln!(out, "{names}, manual keys, SPI {inbound:#x} in, {outbound:#x} out")
+        }
+        _ => writeln!(out, "{transforms}, start {start}"),
+    }
 }
 
 fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {

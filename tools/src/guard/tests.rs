@@ -38,6 +38,7 @@ fn tunnel(local: &str, remote: &str) -> Arc<TunnelPolicy> {
         selector: Selector::between(range(local), range(remote)),
         transforms: Vec::<EspTransform>::new(),
         start: StartMode::Traffic,
+        manual: None,
         line: 1,
     })
 }

@@ -4,6 +4,7 @@
 use super::export::KeyExport;
 use super::ike_ports::{Arrivals, IkePorts};
 use super::judge::{Judge, Question, Task};
+use super::manual::{self, Manual};
 use super::network::Network;
 use super::reports;
 use super::startup::StartError;
@@ -72,7 +73,7 @@ pub(super) struct Daemon {
     /// Once it runs.
     judge: Option<Judge>,
     pub(super) clock: Clock,
-    entropy: SystemEntropy,
+    pub(super) entropy: SystemEntropy,
     pub(super) engine: Engine,
     pub(super) datapath: Datapath,
     pub(super) shared: Arc<Shared>,
@@ -80,6 +81,8 @@ pub(super) struct Daemon {
     pub(super) export: Option<KeyExport>,
     pub(super) tun_mtu: u16,
     pub(super) waiting: Waiting,
+    /// The SAs whose keys are in the configuration.
+    pub(super) manual: Manual,
     /// When packets last began a negotiation, by tunnel.
     attempts: HashMap<Arc<str>, Timestamp>,
     /// When negotiations for sessions failed, of late.
@@ -110,6 +113,7 @@ impl Daemon {
             audit: parts.audit,
             export: parts.export,
             waiting: Waiting::default(),
+            manual: Manual::default(),
             attempts: HashMap::new(),
             failed_sessions: HashMap::new(),
             ike_ports: parts.ike_ports,
@@ -141,6 +145,7 @@ impl Daemon {
             tunnels: self.config.tunnels.len(),
         });
         self.tell_of_the_cache();
+        self.install_manual_keys();
         tracing::info!("ready; control socket {socket}");
         notify_service_manager("READY=1");
         let mut now = self.clock.now();
@@ -219,6 +224,7 @@ impl Daemon {
             Event::Acquire { tunnel, session: None, .. } => self.acquire(tunnel),
             Event::Acquire { tunnel, session: Some(session), .. } => self.acquire_session(tunnel, session),
             Event::Ike(d) => self.datagram(d.local, d.remote, &d.message),
+            Event::Sa(event) if manual::is_manual(event.pair()) => self.manual_limit(event),
             Event::Sa(SaEvent::SoftLimit { pair, .. }) => self.command(Command::Rekey { pair }),
             Event::Sa(SaEvent::HardLimit { pair, .. }) => self.command(Command::Expired { pair }),
             Event::Cache(event) => self.say(&PolicyEvent::of_limit(event, &self.config)),
@@ -400,7 +406,7 @@ impl Daemon {
         }
     }
 
-    fn exported(&mut self, write: impl FnOnce(&KeyExport) -> std::io::Result<()>) {
+    pub(super) fn exported(&mut self, write: impl FnOnce(&KeyExport) -> std::io::Result<()>) {
         if let Some(Err(e)) = self.export.as_ref().map(write) {
             tracing::error!("cannot export keys: {e}; no more are exported until the next reload");
             self.export = None;

@@ -9,6 +9,7 @@ mod export;
 mod huge_pages;
 mod ike_ports;
 mod judge;
+mod manual;
 mod network;
 mod reports;
 mod requests;

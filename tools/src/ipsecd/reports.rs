@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use super::huge_pages;
+use super::manual::Pair;
 use super::network::Network;
 use crate::control::server::{RecordStream, Responder};
 use crate::control::{Refusal, RefusalKind};
@@ -16,7 +17,7 @@ use crate::report::{
 };
 use crate::wall_clock::Date;
 use datapath::sessions::Lane;
-use ike::report::{IsakmpReport, PairReport, PairState};
+use ike::report::IsakmpReport;
 use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
 use policy::config::{AuthRecord, HostAction};
 use policy::counters::Counter;
@@ -113,8 +114,11 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         spd_soft: thousands(limits.soft),
         spd_hard: thousands(limits.hard),
         isakmp_sas: count(daemon.engine.isakmp_sas().iter().filter(|s| s.established.is_some()).count()),
-        ipsec_sas: count(2 * daemon.engine.pairs().len()),
-        tunnels_up: count(daemon.engine.tunnels().iter().filter(|t| t.state == ike::report::TunnelState::Up).count()),
+        ipsec_sas: count(2 * daemon.pairs().len()),
+        tunnels_up: count(
+            daemon.engine.tunnels().iter().filter(|t| t.state == ike::report::TunnelState::Up).count()
+                + daemon.manual.pairs(&daemon.shared).len(),
+        ),
         tunnels_configured: count(daemon.config.tunnels.len()),
         cleartext_leaks: counters.counter(Counter::ClearTextLeaks),
         counters: counters.iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_string(), n)).collect(),
@@ -240,7 +244,7 @@ fn hosts(daemon: &Daemon, interfaces: &[Interface], scope: HostScope) -> Vec<Rec
 /// The sessions with SA pairs of their own, and these, by host policy.
 fn sessions_by_policy(daemon: &Daemon) -> HashMap<&str, (HashSet<Session>, Vec<SaPair>)> {
     let mut by_policy: HashMap<&str, (HashSet<Session>, Vec<SaPair>)> = HashMap::new();
-    for pair in daemon.engine.pairs() {
+    for pair in daemon.pairs() {
         let Some(session) = pair.session else { continue };
         let Some((policy, _)) = session.policy(&daemon.config) else { continue };
         let (sessions, pairs) = by_policy.entry(&policy.name).or_default();
@@ -250,7 +254,7 @@ fn sessions_by_policy(daemon: &Daemon) -> HashMap<&str, (HashSet<Session>, Vec<S
     by_policy
 }
 
-fn sa_pair(pair: &PairReport) -> SaPair {
+fn sa_pair(pair: &Pair) -> SaPair {
     SaPair {
         sa_type: from_model::protocol_name(pair.protocol).into(),
         transform: TransformNames::of(pair.protocol, pair.suite),
@@ -263,24 +267,29 @@ fn tunnels(daemon: &Daemon) -> impl Iterator<Item = TunnelReport> {
     let now = daemon.clock.now();
     let spd = daemon.shared.spd.load_full();
     let mut known: HashMap<String, _> = daemon.engine.tunnels().into_iter().map(|t| (t.name.to_string(), t)).collect();
-    let mut pairs = daemon.engine.pairs();
+    let mut pairs = daemon.pairs();
     pairs.sort_by_key(|p| std::cmp::Reverse(p.created));
     from_model::tunnels(&daemon.config).into_iter().map(move |mut report| {
-        let Some(state) = known.remove(&report.name) else { return report };
-        report.state = Some(match state.state {
-            ike::report::TunnelState::Down => TunnelState::Down,
-            ike::report::TunnelState::Negotiating => TunnelState::Negotiating,
-            ike::report::TunnelState::Up => TunnelState::Up,
+        let of_tunnel = || pairs.iter().filter(|p| *p.tunnel == *report.name && p.session.is_none());
+        // One with manual keys is not the engine's.
+        let state = known.remove(&report.name);
+        report.state = Some(match &state {
+            Some(state) => match state.state {
+                ike::report::TunnelState::Down => TunnelState::Down,
+                ike::report::TunnelState::Negotiating => TunnelState::Negotiating,
+                ike::report::TunnelState::Up => TunnelState::Up,
+            },
+            None if of_tunnel().next().is_some() => TunnelState::Up,
+            None => TunnelState::Down,
         });
-        report.last_error = state.last_error.map(|(at, text)| {
+        report.last_error = state.and_then(|state| state.last_error).map(|(at, text)| {
             let age = now.since(at);
             let date = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
             TunnelError { text, date: Date::of(date).rfc3339(), age_seconds: age.as_secs() }
         });
         let index = spd.tunnel_index(&report.name);
         report.packets_held = index.map(|i| daemon.datapath.held(i));
-        report.sa_pairs =
-            pairs.iter().filter(|p| *p.tunnel == *report.name && p.session.is_none()).map(sa_pair).collect();
+        report.sa_pairs = of_tunnel().map(sa_pair).collect();
         report
     })
 }
@@ -363,14 +372,14 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
     let now = daemon.clock.now();
     let mut number = 0;
     let mut records = Vec::new();
-    for pair in daemon.engine.pairs() {
-        let Some(sas) = daemon.shared.pair(pair.pair) else { continue };
-        let (here, there) = (pair.local.ip(), pair.remote.ip());
+    for pair in daemon.pairs() {
+        let Some(sas) = daemon.shared.pair(pair.id) else { continue };
+        let (here, there) = (pair.local, pair.remote);
         let udp = sas.outbound.spec().encapsulation.map(|e| (e.local_port, sas.outbound.remote().port()));
         let common = IpsecSa {
             sequence_number: 0,
             spi: 0,
-            state: state(&pair),
+            state: pair.state,
             sa_type: from_model::protocol_name(pair.protocol).into(),
             direction: Direction::Outbound,
             mode: from_model::mode_name(sas.inbound.spec().mode).into(),
@@ -381,8 +390,8 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
             pfs: pair.pfs.map(|g| g.keyword.into()),
             selector: Some(SelectorReport::from(&pair.selector)),
             tunnel: Some(pair.tunnel.to_string()),
-            pair: Some(pair.pair),
-            esn: pair.esn,
+            pair: Some(pair.id),
+            esn: sas.inbound.spec().esn,
             replay_window: None,
             last_sequence: None,
             lifetime: life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires),
@@ -412,7 +421,7 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
             src: there,
             dst: here,
             udp_encapsulation: udp.map(|(local, remote)| (remote, local)),
-            replay_window: Some(sas.inbound.window().size()),
+            replay_window: Some(sas.inbound.window().size()).filter(|size| *size > 0),
             last_sequence: Some(sas.inbound.window().top()),
             packets: Some(sas.inbound.packets()),
             bytes: Some(sas.inbound.octets()),
@@ -425,19 +434,11 @@ fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
     records
 }
 
-fn state(pair: &PairReport) -> SaState {
-    match pair.state {
-        PairState::Larval => SaState::Larval,
-        PairState::Mature => SaState::Mature,
-        PairState::Dying => SaState::Dying,
-    }
-}
-
 /// The pair in use of each tunnel that is up, by name, and of each session.
-fn current_pairs(daemon: &Daemon) -> HashMap<Lane, PairReport> {
+fn current_pairs(daemon: &Daemon) -> HashMap<Lane, Pair> {
     let spd = daemon.shared.spd.load();
-    let current = daemon.engine.pairs().into_iter().filter(|p| p.state == PairState::Mature);
-    let lane = |p: &PairReport| Some(Lane { tunnel: spd.tunnel_index(&p.tunnel)?, session: p.session });
+    let current = daemon.pairs().into_iter().filter(|p| p.state == SaState::Mature);
+    let lane = |p: &Pair| Some(Lane { tunnel: spd.tunnel_index(&p.tunnel)?, session: p.session });
     current.filter_map(|p| Some((lane(&p)?, p))).collect()
 }
 
@@ -446,7 +447,7 @@ struct CacheWalk {
     policies: Arc<Spd>,
     shared: Arc<datapath::Shared>,
     now: Timestamp,
-    current: HashMap<Lane, PairReport>,
+    current: HashMap<Lane, Pair>,
     /// Of host policies, by cookie.
     names: HashMap<u32, String>,
 }

@@ -90,6 +90,12 @@ fn negotiate(daemon: &mut Daemon, tunnel: &str, responder: Responder, command: C
         responder.refuse(Refusal::new(RefusalKind::NotFound, text).next(next));
         return;
     };
+    if policy.manual.is_some() {
+        let text = format!("tunnel `{tunnel}` has manual keys: there is nothing to negotiate");
+        let next = "Change `in` and `out` at both ends, and reload.";
+        responder.refuse(Refusal::new(RefusalKind::Invalid, text).next(next));
+        return;
+    }
     daemon.waiting.add(Arc::clone(&policy.name), responder);
     daemon.command(command);
 }
@@ -186,9 +192,13 @@ impl Daemon {
         }
         // The engine deletes the SAs of tunnels that are gone, or not the same any more.
         tracing::debug!("{} pairs without a tunnel", orphans.len());
+        self.remove_manual_keys(&orphans);
         self.command(Command::Reload { config: Arc::clone(&config) });
         self.config = config;
         self.config_loaded = crate::wall_clock::Date::now();
+        // First those that go: they may have an SPI that is manual now.
+        self.do_what_the_engine_wants();
+        self.install_manual_keys();
         self.say(&PolicyEvent::PoliciesInForce {
             epoch: self.shared.spd.load().epoch(),
             hosts: self.config.hosts.len(),

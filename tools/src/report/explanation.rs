@@ -78,6 +78,9 @@ fn tunnel(out: &mut dyn Write, step: &TunnelStep) -> io::Result<()> {
     row(out, &[("Tunnel Destination IP Addr", is(step.tdestination))])?;
     row(out, &[("Selector", is(&step.selector))])?;
     row(out, &[("Transforms", list(&step.transforms))])?;
+    if step.manual_keys {
+        return row(out, &[("Keys", is("manual: nothing is negotiated"))]);
+    }
     banner(out, "IKE Policy Rule")?;
     match &step.ike_policy {
         Some(ike) => {

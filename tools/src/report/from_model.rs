@@ -49,6 +49,7 @@ pub fn host_policy(config: &Config, policy: &HostPolicy, id: u32, direction: Dir
         action: match &policy.action {
             HostAction::Pass => PolicyAction::Pass,
             HostAction::Discard => PolicyAction::Discard,
+            HostAction::Tunnel(t) if t.manual.is_some() => PolicyAction::ManualKeySa,
             HostAction::Tunnel(_) => PolicyAction::DynamicKeySa,
         },
         flags: if policy.exclusive { vec!["EXCLUSIVE".into()] } else { Vec::new() },
@@ -105,6 +106,7 @@ pub fn tunnels(config: &Config) -> Vec<TunnelReport> {
 /// One tunnel policy, with the IKE policy and the authentication record that its peer leads to.
 #[must_use]
 pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
+    let negotiated = policy.manual.is_none();
     TunnelReport {
         name: policy.name.to_string(),
         tsource: policy.tsource,
@@ -112,15 +114,15 @@ pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
         selector: SelectorReport::from(&policy.selector),
         proposals: proposals(policy),
         pfs: policy.transforms.first().and_then(|t| t.pfs).map(|g| g.keyword.to_string()),
-        start: start_name(policy.start).into(),
+        start: if policy.manual.is_some() { "manual" } else { start_name(policy.start) }.into(),
         state: None,
         state_seconds: None,
         last_error: None,
         packets_held: None,
         rekeys: None,
         sa_pairs: Vec::new(),
-        ike_policy: config.ike_policy(policy.tdestination).map(|p| p.name.clone()),
-        auth_record: config.auth_record(policy.tdestination).map(|a| a.name.clone()),
+        ike_policy: config.ike_policy(policy.tdestination).filter(|_| negotiated).map(|p| p.name.clone()),
+        auth_record: config.auth_record(policy.tdestination).filter(|_| negotiated).map(|a| a.name.clone()),
         line: Some(policy.line),
     }
 }
@@ -154,7 +156,11 @@ pub const fn start_name(mode: StartMode) -> &'static str {
 }
 
 fn proposals(policy: &TunnelPolicy) -> Vec<TransformNames> {
-    policy.transforms.iter().map(TransformNames::from).collect()
+    match policy.manual {
+        // Manual keys have no lifetimes.
+        Some(_) => policy.transforms.iter().map(|t| TransformNames::of(t.protocol, t.suite)).collect(),
+        None => policy.transforms.iter().map(TransformNames::from).collect(),
+    }
 }
 
 /// Every IKE policy, in search order.

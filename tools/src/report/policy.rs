@@ -189,7 +189,7 @@ pub struct TunnelReport {
     /// Group of perfect forward secrecy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pfs: Option<String>,
-    /// When it is negotiated: `traffic`, `boot`, `respond`.
+    /// When it is negotiated: `traffic`, `boot`, `respond`; `manual` when its keys are in the configuration.
     pub start: String,
     /// Where it stands; absent for a configuration that is not running.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -145,6 +145,7 @@ pub fn protect(selector: &Selector) -> HostAction {
         selector: Selector::between(selector.local, selector.remote),
         transforms: Vec::new(),
         start: StartMode::Traffic,
+        manual: None,
         line: 1,
     }))
 }
