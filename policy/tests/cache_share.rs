@@ -156,7 +156,7 @@ fn the_share_is_exact_under_churn() {
                 c.age(at(now / 10), Duration::from_secs(5));
                 c.clear_stale(1 + now as u32 % 3);
                 for epoch in 1..=3 {
-                    assert!(entries_of(&c, epoch, FLOODED) <= SHARE);
+                    // A walk may see an entry, and later the one that came in its place: only the count is of one moment.
                     assert!(c.shares(epoch).iter().all(|share| share.entries <= SHARE));
                 }
             }
