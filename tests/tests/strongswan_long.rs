@@ -130,6 +130,7 @@ fn families(name: &str, outer: fn(&Host) -> std::net::IpAddr, inner6: bool) {
     let mut connection = Connection::new(b, a, case);
     let mut tunnel = Tunnel::new(a, b, case);
     (connection.local, connection.remote) = (outer(b), outer(a));
+    (connection.local_id, connection.remote_id) = (outer(b).to_string(), outer(a).to_string());
     (tunnel.local, tunnel.remote) = (outer(a), outer(b));
     let inner = if inner6 { Host::inner6 } else { Host::inner };
     if inner6 {
