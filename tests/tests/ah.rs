@@ -120,7 +120,7 @@ fn with_strongswan() {
     swan.rekey_child();
     let succeeded = || {
         let (ours, theirs) = (at_a.pairs("to_b"), swan.pairs());
-        ours.iter().any(|pair| !before.contains(pair)) && ours.iter().all(|(i, o)| theirs.contains(&(*o, *i)))
+        ours.iter().any(|pair @ (i, o)| !before.contains(pair) && theirs.contains(&(*o, *i)))
     };
     wait::until_true("the successor", 30, succeeded);
     let all = at_a.pairs("to_b");
