@@ -71,11 +71,6 @@ pub(crate) fn esp_notification(spi: u32, kind: NotifyKind) -> Notification {
     Notification { doi: DOI_IPSEC, protocol: ProtocolId::ESP, spi: spi.to_be_bytes().to_vec(), kind, data: Vec::new() }
 }
 
-/// ESP SAs of ours that are gone: our inbound SPIs.
-pub(crate) fn esp_delete(spis: &[u32]) -> Payload {
-    delete(SaProtocol::Esp, spis)
-}
-
 /// SAs of ours that are gone: our inbound SPIs.
 pub(crate) fn delete(protocol: SaProtocol, spis: &[u32]) -> Payload {
     Payload::Delete(Delete {

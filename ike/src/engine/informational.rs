@@ -11,7 +11,9 @@ use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
 use policy::config::AuthMethod;
+use policy::sa::SaProtocol;
 use policy::time::Timestamp;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// Pauses after which a delete is repeated: nothing tells that it arrived.
@@ -322,7 +324,14 @@ impl Engine {
     fn outbound_gone(&mut self, now: Timestamp, isakmp: u64, spi: u32, reason: &str, entropy: &mut dyn Entropy) {
         if let Some(pair) = self.pair_by_outbound_spi(isakmp, spi) {
             self.remove_pair(now, pair, reason, false, entropy);
+            return;
         }
+        let Some((local, remote)) = self.isakmp.get(&isakmp).map(|sa| (sa.setup.local.ip(), sa.setup.remote.ip()))
+        else {
+            return;
+        };
+        let same_peer = self.isakmp.values_mut().filter(|sa| sa.is_between(local, remote));
+        same_peer.flat_map(|sa| sa.exchanges.values_mut()).for_each(|exchange| exchange.forestall(spi));
     }
 
     /// ESP came in under an SPI of no SA: its sender must have missed a delete.
@@ -344,8 +353,17 @@ impl Engine {
         if let Some(id) = newest {
             self.unknown_spis.push_back((now, peer, spi));
             // An authenticated delete is believed by every peer; a notification by few.
-            self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
+            let protocols =
+                self.config.tunnels_to(peer).flat_map(|t| t.transforms.iter().map(|x| x.protocol)).collect();
+            self.send_informational(now, id, deletes(&protocols, spi), false, entropy);
         }
+    }
+
+    /// Has the peer forget the SA that it may have made of an offer for a tunnel of which nothing comes: which
+    /// of the protocols that we offered it chose, we do not know.
+    pub(super) fn withdrawal(&self, tunnel: &str, spi: u32) -> Vec<Payload> {
+        let transforms = self.tunnels.get(tunnel).map(|t| &t.policy.transforms);
+        deletes(&transforms.into_iter().flatten().map(|t| t.protocol).collect(), spi)
     }
 
     /// Something was sent towards a NAT that keeps our mapping (RFC 3948 4).
@@ -370,6 +388,11 @@ impl Engine {
             self.timers.set(timer, now + Duration::from_secs(u64::from(seconds)));
         }
     }
+}
+
+/// Deletes of an SA of ours under each of these protocols.
+fn deletes(protocols: &BTreeSet<SaProtocol>, spi: u32) -> Vec<Payload> {
+    protocols.iter().map(|protocol| informational::delete(*protocol, &[spi])).collect()
 }
 
 /// What an error notification means for a main mode of ours.

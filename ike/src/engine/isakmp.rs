@@ -2,7 +2,7 @@
 //! under it.
 
 use crate::failure::{Exchange, Failure, Place, Role};
-use crate::main_mode::{MainMode, Setup};
+use crate::main_mode::{Established, MainMode, Setup};
 use crate::quick_mode::QuickMode;
 use crate::report::IsakmpReport;
 use crate::retransmit::{Answer, Request};
@@ -70,6 +70,9 @@ pub(super) const WORN: usize = 16_384;
 pub(super) const WORN_OUT: usize = WORN + 1024;
 /// More are not remembered: nothing new is accepted or sent.
 const MESSAGE_IDS: usize = WORN_OUT + 64;
+
+/// Unknown SPIs remembered per quick mode that the peer deletes before it is done.
+const EARLY_DELETES: usize = 16;
 
 /// A limit of the volume of an ISAKMP SA's lifetime (RFC 2409 appendix A, life type kilobytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +148,8 @@ pub(super) struct Quick {
     pub(super) commit: bool,
     /// Best explanation so far, should it fail.
     pub(super) hint: Option<Failure>,
+    /// SPIs that the peer has deleted and we do not know, while we wait for its answer: it may be of one.
+    pub(super) deleted: Vec<u32>,
 }
 
 /// R-U-THERE on its way (RFC 3706).
@@ -154,6 +159,34 @@ pub(super) struct Probe {
 }
 
 impl Quick {
+    /// One of which nothing has been sent or received.
+    pub(super) fn new(state: QuickMode, role: Role, tunnel: &Arc<str>) -> Self {
+        Self {
+            state,
+            role,
+            tunnel: Arc::clone(tunnel),
+            request: None,
+            last_received: None,
+            reply: None,
+            pair: None,
+            commit: false,
+            hint: None,
+            deleted: Vec::new(),
+        }
+    }
+
+    /// The peer has deleted an SA that we do not know: perhaps the one of an answer that is still on its way.
+    pub(super) fn forestall(&mut self, spi: u32) {
+        if matches!(self.state, QuickMode::InitiatorSent(_)) && self.deleted.len() < EARLY_DELETES {
+            self.deleted.push(spi);
+        }
+    }
+
+    /// Whether the peer has deleted this SA of its already.
+    pub(super) fn is_forestalled(&self, spi: u32) -> bool {
+        self.deleted.contains(&spi)
+    }
+
     /// The SPI of ours that is offered in it and belongs to no pair yet.
     pub(super) fn offered_spi(&self) -> Option<u32> {
         match &self.state {
@@ -192,6 +225,11 @@ impl IsakmpSa {
             suspected: None,
             probe: None,
         }
+    }
+
+    /// What it was established with, and one of its quick modes.
+    pub(super) fn exchange(&mut self, message_id: u32) -> Option<(&Established, &mut Quick)> {
+        Some((self.state.established()?, self.exchanges.get_mut(&message_id)?))
     }
 
     /// Where a main mode failure is.

@@ -448,7 +448,8 @@ impl Engine {
             if let Some(spi) = spi {
                 self.inbound_spis.release(spi);
                 // The peer may have answered already.
-                self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
+                let content = self.withdrawal(name, spi);
+                self.send_informational(now, id, content, true, entropy);
             }
         }
         if waited {

@@ -24,6 +24,7 @@ mod tunnels;
 pub use isakmp::Discarded;
 
 use crate::failure::slashed;
+use crate::main_mode::Established;
 use crate::main_mode::table::StateName;
 use crate::report::{IsakmpReport, PairReport, TunnelReport};
 use crate::schedule::Schedule;
@@ -32,7 +33,7 @@ use crate::wire::{Cookie, Header, Message};
 use anti_clogging::AntiClogging;
 use crypto::table::Signature;
 use crypto::{Entropy, Secret};
-use isakmp::IsakmpSa;
+use isakmp::{IsakmpSa, Quick};
 use newcomers::Newcomers;
 use pairs::Pair;
 use policy::audit::{AuditEvent, Entity, Level, number};
@@ -501,6 +502,11 @@ impl Engine {
 
     fn discard(&mut self, reason: Discarded) {
         *self.discarded.entry(reason).or_default() += 1;
+    }
+
+    /// A quick mode under an established ISAKMP SA.
+    fn exchange(&mut self, id: u64, message_id: u32) -> Option<(&Established, &mut Quick)> {
+        self.isakmp.get_mut(&id)?.exchange(message_id)
     }
 
     fn id(&mut self) -> u64 {

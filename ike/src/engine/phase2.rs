@@ -62,15 +62,8 @@ impl Engine {
         sa.exchanges.insert(
             message_id,
             Quick {
-                state: QuickMode::InitiatorSent(Box::new(state)),
-                role: Role::Initiator,
-                tunnel: Arc::clone(&tunnel.name),
                 request: Some(request),
-                last_received: None,
-                reply: None,
-                pair: None,
-                commit: false,
-                hint: None,
+                ..Quick::new(QuickMode::InitiatorSent(Box::new(state)), Role::Initiator, &tunnel.name)
             },
         );
         if let Some(tunnel) = self.tunnels.get_mut(&tunnel.name) {
@@ -189,18 +182,16 @@ impl Engine {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.quick_modes += 1;
         sa.answered += 1;
+        let state = QuickMode::ResponderSent(Box::new(state)).after(StateName::Start);
         sa.exchanges.insert(
             message_id,
             Quick {
-                state: QuickMode::ResponderSent(Box::new(state)).after(StateName::Start),
-                role: Role::Responder,
-                tunnel: Arc::clone(&tunnel.name),
                 request: Some(request),
                 last_received: Some(datagram.payload.to_vec()),
                 reply: Some(Answer::new(reply.clone(), now)),
                 pair,
                 commit: message.header.flags.commit,
-                hint: None,
+                ..Quick::new(state, Role::Responder, &tunnel.name)
             },
         );
         if let Some(tunnel) = self.tunnels.get_mut(&tunnel.name) {
@@ -316,23 +307,29 @@ impl Engine {
         entropy: &mut dyn Entropy,
     ) {
         let message_id = message.header.message_id;
+        let Some((established, exchange)) = self.exchange(id, message_id) else { return };
+        let before = exchange.state.name();
+        let QuickMode::InitiatorSent(state) = &exchange.state else { return };
+        let Ok(authentic) = state.authenticate(&established.keys, message) else {
+            self.discard(Discarded::NotAuthentic);
+            return;
+        };
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let Some(established) = sa.state.established() else { return };
         let Some(mut exchange) = sa.exchanges.remove(&message_id) else { return };
-        let before = exchange.state.name();
-        let QuickMode::InitiatorSent(state) = exchange.state else { return };
-        let authentic = match state.authenticate(&established.keys, message) {
-            Ok(authentic) => authentic,
-            Err(_) => {
-                exchange.state = QuickMode::InitiatorSent(state);
-                sa.exchanges.insert(message_id, exchange);
-                self.discard(Discarded::NotAuthentic);
-                return;
-            }
+        let QuickMode::InitiatorSent(state) = std::mem::replace(&mut exchange.state, QuickMode::Finished) else {
+            return;
         };
         let (spi, tunnel) = (state.spi, Arc::clone(&exchange.tunnel));
         let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
         match state.finish(&under, &authentic) {
+            // Its delete has overtaken its answer: the peer holds no such SA, and waits for nothing.
+            Ok((negotiated, _)) if exchange.is_forestalled(negotiated.agreed.spi) => {
+                self.timers.cancel(&Timer::QuickMode(id, message_id));
+                self.inbound_spis.release(spi);
+                self.heard(now, id, datagram);
+                self.attempt_lost(now, &tunnel, entropy);
+            }
             Ok((negotiated, reply)) => {
                 exchange.state = QuickMode::Finished.after(before);
                 exchange.request = None;
@@ -355,7 +352,8 @@ impl Engine {
                 let reason = event.text.clone();
                 self.output.push_back(Output::Audit(event));
                 // The responder holds a pair by now: it must not wait for message 3.
-                self.send_informational(now, id, vec![informational::esp_delete(&[spi])], true, entropy);
+                let content = self.withdrawal(&tunnel, spi);
+                self.send_informational(now, id, content, true, entropy);
                 self.tunnel_failed(now, &tunnel, reason, entropy);
                 self.tear_down(now, id, entropy);
             }
@@ -365,10 +363,7 @@ impl Engine {
     /// Message 3: the initiator has the pair, so we may encrypt with it.
     fn quick_mode_third(&mut self, now: Timestamp, id: u64, datagram: &Datagram<'_>, message: &Message) {
         let message_id = message.header.message_id;
-        let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let (Some(established), Some(exchange)) = (sa.state.established(), sa.exchanges.get_mut(&message_id)) else {
-            return;
-        };
+        let Some((established, exchange)) = self.exchange(id, message_id) else { return };
         let QuickMode::ResponderSent(state) = &exchange.state else { return };
         if state.confirm(&established.keys, message).is_err() {
             self.discard(Discarded::NotAuthentic);
@@ -390,7 +385,7 @@ impl Engine {
 
     /// Both sides have a pair; with `commit` the peer will say when it is ready for it (RFC 2408 3.1).
     fn confirmed(&mut self, now: Timestamp, id: u64, message_id: u32, pair: u64, commit: bool) {
-        if let Some(exchange) = self.isakmp.get_mut(&id).and_then(|sa| sa.exchanges.get_mut(&message_id)) {
+        if let Some((_, exchange)) = self.exchange(id, message_id) {
             (exchange.pair, exchange.commit) = (Some(pair), commit);
         }
         self.pair_active(now, pair, commit);
@@ -398,7 +393,7 @@ impl Engine {
 
     /// CONNECTED has come under the message ID of a quick mode: its pair may be used.
     pub(super) fn connected(&mut self, id: u64, message_id: u32) {
-        let exchange = self.isakmp.get_mut(&id).and_then(|sa| sa.exchanges.get_mut(&message_id));
+        let exchange = self.exchange(id, message_id).map(|(_, exchange)| exchange);
         let Some(exchange) = exchange.filter(|x| x.commit && matches!(x.state, QuickMode::Finished)) else { return };
         exchange.commit = false;
         if let Some(pair) = exchange.pair {
@@ -416,21 +411,19 @@ impl Engine {
         entropy: &mut dyn Entropy,
     ) {
         let message_id = message.header.message_id;
-        let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let (Some(established), Some(exchange)) = (sa.state.established(), sa.exchanges.get_mut(&message_id)) else {
-            return;
-        };
+        let Some((established, exchange)) = self.exchange(id, message_id) else { return };
         let QuickMode::Abandoned(abandoned) = &exchange.state else { return };
         if exchange.last_received.is_some() || !abandoned.is_answered_by(&established.keys, message) {
             self.discard(Discarded::NotAuthentic);
             return;
         }
         exchange.last_received = Some(datagram.payload.to_vec());
-        let spi = abandoned.spi();
+        let (spi, tunnel) = (abandoned.spi(), Arc::clone(&exchange.tunnel));
         self.heard(now, id, datagram);
         self.discard(Discarded::Collision);
-        let told = self.send_informational(now, id, vec![informational::esp_delete(&[spi])], false, entropy);
-        if let Some(exchange) = self.isakmp.get_mut(&id).and_then(|sa| sa.exchanges.get_mut(&message_id)) {
+        let content = self.withdrawal(&tunnel, spi);
+        let told = self.send_informational(now, id, content, false, entropy);
+        if let Some((_, exchange)) = self.exchange(id, message_id) {
             exchange.reply = told.map(|told| Answer::new(told, now));
         }
     }
@@ -455,18 +448,13 @@ impl Engine {
         let reply = self.send_informational(now, id, vec![Payload::Notification(notification)], false, entropy);
         self.use_message_id(now, id, message_id);
         if let Some(sa) = self.isakmp.get_mut(&id) {
+            let name = tunnel.map_or_else(|| "".into(), |t| Arc::clone(&t.name));
             sa.exchanges.insert(
                 message_id,
                 Quick {
-                    state: QuickMode::Finished,
-                    role: Role::Responder,
-                    tunnel: tunnel.map_or_else(|| "".into(), |t| Arc::clone(&t.name)),
-                    request: None,
                     last_received: Some(datagram.payload.to_vec()),
                     reply: reply.map(|reply| Answer::new(reply, now)),
-                    pair: None,
-                    commit: false,
-                    hint: None,
+                    ..Quick::new(QuickMode::Finished, Role::Responder, &name)
                 },
             );
             self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);

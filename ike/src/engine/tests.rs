@@ -371,3 +371,26 @@ fn an_initiator_is_told_of_a_shorter_lifetime() {
         assert_eq!(lifetime.seconds, 3600);
     }
 }
+
+#[test]
+fn a_withdrawal_names_every_protocol_that_was_offered() {
+    for (offered, protocols) in [
+        (&["aes128-sha1"][..], &[ProtocolId::ESP][..]),
+        (&["ah-sha256"], &[ProtocolId::AH]),
+        (&["aes128-sha1", "ah-sha256", "aes256-sha1"], &[ProtocolId::ESP, ProtocolId::AH]),
+    ] {
+        let mut two = Two::up();
+        let tunnel = two.hosts[0].engine.tunnels.get_mut("t").unwrap();
+        let mut policy = (*tunnel.policy).clone();
+        policy.transforms = offered.iter().map(|text| policy::transform::EspTransform::parse(text).unwrap()).collect();
+        tunnel.policy = Arc::new(policy);
+        let named = two.hosts[0].engine.withdrawal("t", 0x1234).into_iter().map(|payload| match payload {
+            Payload::Delete(delete) => {
+                assert_eq!((delete.spi_len, delete.spis), (4, vec![vec![0, 0, 0x12, 0x34]]));
+                delete.protocol
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(named.collect::<Vec<_>>(), protocols);
+    }
+}
