@@ -9,6 +9,7 @@ use keys::Credentials;
 use keys::credentials::Statement;
 use policy::config::IdentityPattern;
 use policy::trust::{Claim, Distrust, Refusal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -46,8 +47,8 @@ impl Judge {
     /// Starts the thread; answers come out of the receiver, as commands to the engine.
     pub(super) fn start() -> std::io::Result<(Self, mpsc::Receiver<Command>)> {
         let (ask, questions) = bounded(QUESTIONS);
-        let (answer, answers) = mpsc::channel(QUESTIONS);
-        std::thread::Builder::new().name("judge".into()).spawn(move || work(&questions, &answer))?;
+        let (commands, answers) = mpsc::channel(QUESTIONS);
+        std::thread::Builder::new().name("judge".into()).spawn(move || work(&questions, &commands, answer))?;
         Ok((Self(ask), answers))
     }
 
@@ -65,9 +66,14 @@ impl Judge {
     }
 }
 
-fn work(questions: &Receiver<Question>, answers: &mpsc::Sender<Command>) {
+/// A question that makes a parser panic is answered with a refusal: what a stranger sends must not end the thread.
+fn work(questions: &Receiver<Question>, answers: &mpsc::Sender<Command>, answer: impl Fn(&Question) -> Command) {
     for question in questions {
-        if answers.blocking_send(answer(&question)).is_err() {
+        let answered = catch_unwind(AssertUnwindSafe(|| answer(&question)));
+        let command = answered.unwrap_or_else(|_| {
+            refuse(&question, "ipsecd failed to read what it was to judge", "a fault of ipsecd: report it with its log")
+        });
+        if answers.blocking_send(command).is_err() {
             return;
         }
     }
@@ -108,5 +114,36 @@ fn refuse(question: &Question, reason: &str, remedy: &str) -> Command {
                 remedy: remedy.to_owned(),
             }),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    #[test]
+    fn a_question_that_panics_is_refused_and_the_next_is_answered() {
+        let (ask, questions) = bounded(QUESTIONS);
+        let (commands, mut answers) = mpsc::channel(QUESTIONS);
+        let method = Signature::from_keyword("rsasig").unwrap();
+        for token in [1, 2] {
+            let task = Task::Sign { method, hash: Secret::new(vec![0; 20]) };
+            ask.send(Question { token, credentials: None, task }).unwrap();
+        }
+        drop(ask);
+        let first = AtomicBool::new(true);
+        work(&questions, &commands, |question| {
+            assert!(!first.swap(false, Relaxed), "as a parser might");
+            answer(question)
+        });
+        let mut refused = || match answers.try_recv() {
+            Ok(Command::Signed { token, signed: Err(reason) }) => (token, reason),
+            other => panic!("{other:?}"),
+        };
+        let (token, reason) = refused();
+        assert!(token == 1 && reason.contains("failed to read"), "{token} {reason}");
+        let (token, reason) = refused();
+        assert!(token == 2 && reason.contains("no certificates any more"), "{token} {reason}");
     }
 }
