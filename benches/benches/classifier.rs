@@ -11,12 +11,11 @@ use benches::rule_sets::{KINDS, RuleSet};
 use core::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use policy::classifier::{Classifier, Rule};
-use policy::config::{Config, DefaultAction, HostAction, HostPolicy, Startup};
+use policy::config::{Config, DefaultAction, HostAction};
 use policy::five_tuple::{Direction, FiveTuple};
 use policy::spd::SharedSpd;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
@@ -45,29 +44,11 @@ fn timed(trace: &[FiveTuple], packets: u64, decide: impl Fn(&FiveTuple) -> Optio
 }
 
 fn config(set: &RuleSet) -> Config {
-    let host = |(n, selector): (u32, &policy::selector::Selector)| {
-        Arc::new(HostPolicy {
-            name: format!("h{n}"),
-            priority: n,
-            cookie: n + 1,
-            selectors: vec![selector.clone()],
-            interface: None,
-            action: HostAction::Discard,
-            exclusive: false,
-            cache_share: None,
-            line: 1,
-        })
-    };
-    Config {
-        startup: Startup::default(),
-        hosts: (1..).zip(&set.selectors).map(host).collect(),
-        default_action: DefaultAction::Pass,
-        default_cache_share: None,
-        tunnels: Vec::new(),
-        ikes: Vec::new(),
-        auths: Vec::new(),
-        bypass: Vec::new(),
+    let mut config = Config::without_hosts(DefaultAction::Pass);
+    for selector in &set.selectors {
+        config.add_host(vec![selector.clone()], HostAction::Discard);
     }
+    config
 }
 
 fn classifier(c: &mut Criterion) {

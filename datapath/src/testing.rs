@@ -7,7 +7,7 @@ use crypto::table::{ENCRYPTIONS, INTEGRITIES, Status};
 use crypto::{Entropy, EspSuite, Secret};
 use etherparse::PacketBuilder;
 use policy::cache::HashKey;
-use policy::config::{Config, DefaultAction, DfPolicy, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::config::{Config, DefaultAction, DfPolicy, HostAction, StartMode, Startup, TunnelPolicy};
 use policy::five_tuple::Direction;
 use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec};
 use policy::selector::{AddressRange, Selector};
@@ -166,16 +166,8 @@ impl Agreement {
 
 /// A configuration without policies; what no policy matches passes.
 pub(crate) fn empty_config() -> Config {
-    Config {
-        startup: Startup { hold_queue: 8, spd_soft: 10, spd_hard: 20, df: DfPolicy::Copy, ..Startup::default() },
-        hosts: Vec::new(),
-        default_action: DefaultAction::Pass,
-        default_cache_share: None,
-        tunnels: Vec::new(),
-        ikes: Vec::new(),
-        auths: Vec::new(),
-        bypass: Vec::new(),
-    }
+    let startup = Startup { hold_queue: 8, spd_soft: 10, spd_hard: 20, df: DfPolicy::Copy, ..Startup::default() };
+    Config { startup, ..Config::without_hosts(DefaultAction::Pass) }
 }
 
 /// A tunnel policy as one side of an agreement has it.
@@ -200,29 +192,12 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
     })
 }
 
-/// Adds a host policy behind those that are there.
-pub(crate) fn add_host(config: &mut Config, selectors: Vec<Selector>, action: HostAction) {
-    let n = config.hosts.len() as u32 + 1;
-    config.hosts.push(Arc::new(HostPolicy {
-        name: format!("h{n}"),
-        priority: n * 10,
-        cookie: n + 1,
-        selectors,
-        interface: None,
-        action,
-        exclusive: false,
-        cache_share: None,
-        line: 1,
-    }));
-}
-
 /// The configuration of one side of an agreement: its tunnel, and a host policy
 /// for all that the tunnel may carry.
 pub(crate) fn tunnel_config(agreement: &Agreement, near: bool) -> Config {
     let mut config = empty_config();
     let tunnel = tunnel_policy(agreement, near);
-    config.tunnels.push(Arc::clone(&tunnel));
-    add_host(&mut config, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+    config.add_host(vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
     config
 }
 

@@ -14,7 +14,7 @@ use crate::event::{Event, IkeDatagram};
 use crate::packet::Packet;
 use crate::shared::Shared;
 use crate::testing::{
-    Agreement, REMOTE_V4, add_host, all_suites, empty_config, shared, suite, tunnel_config, tunnel_policy, udp_packet,
+    Agreement, REMOTE_V4, all_suites, empty_config, shared, suite, tunnel_config, tunnel_policy, udp_packet,
 };
 use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, TunnelPolicy};
 use policy::counters::{Counter, DropReason, Totals};
@@ -267,8 +267,8 @@ fn a_packet_that_changes_its_tunnel_queues_behind_those_that_wait_there() {
     config.tunnels = tunnels.to_vec();
     let mut only_tcp = everything();
     only_tcp[0].protocol = Some(6);
-    add_host(&mut config, only_tcp, HostAction::Tunnel(Arc::clone(&tunnels[1])));
-    add_host(&mut config, everything(), HostAction::Tunnel(Arc::clone(&tunnels[0])));
+    config.add_host(only_tcp, HostAction::Tunnel(Arc::clone(&tunnels[1])));
+    config.add_host(everything(), HostAction::Tunnel(Arc::clone(&tunnels[0])));
     let mut a = Host::new(&config);
     let udp = udp_packet(true, 100);
     let mut tcp = Vec::new();
@@ -278,7 +278,7 @@ fn a_packet_that_changes_its_tunnel_queues_behind_those_that_wait_there() {
     assert_eq!((a.shared.held(0), a.shared.held(1)), (1, 1));
 
     config.hosts.clear();
-    add_host(&mut config, everything(), HostAction::Tunnel(Arc::clone(&tunnels[0])));
+    config.add_host(everything(), HostAction::Tunnel(Arc::clone(&tunnels[0])));
     a.shared.replace_policies(&config, |_| {});
     a.establish(&wide("x"), true);
     a.outbound.release(1, now(), &mut a.out);
@@ -329,7 +329,7 @@ fn a_tunnel_that_only_the_peer_starts_drops() {
     let tunnel = Arc::new(TunnelPolicy { start: StartMode::Respond, ..TunnelPolicy::clone(&config.tunnels[0]) });
     config.tunnels = vec![Arc::clone(&tunnel)];
     config.hosts.clear();
-    add_host(&mut config, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+    config.add_host(vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
     let mut a = Host::new(&config);
     a.send(&some_packets(true, 2));
     assert_eq!((a.events(), a.drops(DropReason::NoSa)), (vec![], 2));
@@ -340,7 +340,7 @@ fn each_decision_has_its_way() {
     let network = |n: u8| AddressRange::prefix(IpAddr::from([10, n, 0, 0]), 16).unwrap();
     let mut config = empty_config();
     let everything_of = |n| vec![Selector::between(AddressRange::ANY_V4, network(n))];
-    add_host(&mut config, everything_of(2), HostAction::Discard);
+    config.add_host(everything_of(2), HostAction::Discard);
     config.bypass.push(AddressRange::single(IpAddr::from([10, 1, 0, 9])));
     let to = |source: [u8; 4], destination: [u8; 4]| {
         let mut packet = Vec::new();
@@ -391,7 +391,7 @@ fn waiting_packets_follow_new_policies() {
     let mut a = Host::new(&config);
     a.send(&packets);
     let mut discard = empty_config();
-    add_host(&mut discard, config.hosts[0].selectors.clone(), HostAction::Discard);
+    discard.add_host(config.hosts[0].selectors.clone(), HostAction::Discard);
     a.shared.replace_policies(&discard, |_| {});
     a.outbound.policies_replaced(now(), &mut a.out);
     assert_eq!((a.drops(DropReason::PolicyDiscard), a.outbound.held()), (2, 0));
@@ -434,7 +434,7 @@ fn a_tunnel_that_changes_does_not_use_its_old_sas() {
         let tunnel = Arc::new(tunnel);
         let mut config = empty_config();
         config.tunnels.push(Arc::clone(&tunnel));
-        add_host(&mut config, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+        config.add_host(vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
         assert_eq!(a.shared.replace_policies(&config, |_| {}), [1]);
         // The daemon has not deleted the old pair yet.
         a.send(&some_packets(true, 2));
@@ -654,7 +654,7 @@ fn packets_of_two_tunnels_in_one_batch_each_take_theirs() {
     let mut config = tunnel_config(&v4, true);
     let tunnel = tunnel_policy(&v6, true);
     config.tunnels.push(Arc::clone(&tunnel));
-    add_host(&mut config, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+    config.add_host(vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
     let mut a = Host::new(&config);
     a.establish(&v4, true);
     a.establish(&v6, true);

@@ -15,6 +15,7 @@
 
 mod address;
 mod advice;
+mod assembled;
 mod auth;
 mod cube;
 mod diagnostic;

@@ -6,7 +6,7 @@ use crypto::{Entropy, Secret};
 use policy::cache::{CacheKey, HashKey};
 use policy::config::{
     AuthMethod, AuthRecord, Config, DefaultAction, Dpd, HostAction, HostPolicy, IkePolicy, NatTraversal,
-    QuickModeFailure, StartMode, Startup, TunnelPolicy,
+    QuickModeFailure, StartMode, TunnelPolicy,
 };
 use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::sa::Lifetime;
@@ -72,55 +72,31 @@ pub(crate) fn tunnel(name: &str, peer: &str, selector: Selector) -> Arc<TunnelPo
 }
 
 /// Builds configurations; host policies in search order.
-#[derive(Default)]
-pub(crate) struct Rules {
-    hosts: Vec<Arc<HostPolicy>>,
-    tunnels: Vec<Arc<TunnelPolicy>>,
-    bypass: Vec<AddressRange>,
-    ikes: Vec<Arc<IkePolicy>>,
-    auths: Vec<Arc<AuthRecord>>,
-    discard_by_default: bool,
-}
+pub(crate) struct Rules(Config);
 
 impl Rules {
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self(Config::without_hosts(DefaultAction::Pass))
     }
 
     pub(crate) fn host(mut self, name: &str, selectors: Vec<Selector>, action: HostAction) -> Self {
-        let n = self.hosts.len() as u32 + 1;
-        if let HostAction::Tunnel(t) = &action
-            && !self.tunnels.iter().any(|x| x.name == t.name)
-        {
-            self.tunnels.push(Arc::clone(t));
-        }
-        let host = HostPolicy {
-            name: name.to_owned(),
-            priority: n * 10,
-            cookie: n + 1,
-            selectors,
-            interface: None,
-            action,
-            exclusive: false,
-            cache_share: None,
-            line: n as usize * 7,
-        };
-        self.hosts.push(Arc::new(host));
+        self.0.add_host(selectors, action);
+        self.change_last(|host| (host.name, host.line) = (name.to_owned(), host.line * 7))
+    }
+
+    fn change_last(mut self, change: impl FnOnce(&mut HostPolicy)) -> Self {
+        change(Arc::make_mut(self.0.hosts.last_mut().expect("a host policy")));
         self
     }
 
     /// The last host policy is for one interface alone.
-    pub(crate) fn on(mut self, interface: Option<Attachment>) -> Self {
-        let host = self.hosts.pop().expect("a host policy");
-        self.hosts.push(Arc::new(HostPolicy { interface, ..HostPolicy::clone(&host) }));
-        self
+    pub(crate) fn on(self, interface: Option<Attachment>) -> Self {
+        self.change_last(|host| host.interface = interface)
     }
 
     /// Each session of the last host policy has an SA pair of its own.
-    pub(crate) fn exclusive(mut self) -> Self {
-        let host = self.hosts.pop().expect("a host policy");
-        self.hosts.push(Arc::new(HostPolicy { exclusive: true, ..HostPolicy::clone(&host) }));
-        self
+    pub(crate) fn exclusive(self) -> Self {
+        self.change_last(|host| host.exclusive = true)
     }
 
     pub(crate) fn pass(self, name: &str, selector: Selector) -> Self {
@@ -136,12 +112,12 @@ impl Rules {
     }
 
     pub(crate) fn bypass(mut self, address: &str) -> Self {
-        self.bypass.push(range(address));
+        self.0.bypass.push(range(address));
         self
     }
 
     pub(crate) fn peer(mut self, remote: &str, key: Option<&[u8]>) -> Self {
-        self.ikes.push(Arc::new(IkePolicy {
+        self.0.ikes.push(Arc::new(IkePolicy {
             name: format!("ike-{remote}"),
             remote: range(remote),
             priority: 10,
@@ -155,7 +131,7 @@ impl Rules {
             quick_mode_failure: QuickModeFailure::Keep,
             line: 1,
         }));
-        self.auths.push(Arc::new(AuthRecord {
+        self.0.auths.push(Arc::new(AuthRecord {
             name: format!("auth-{remote}"),
             remote: range(remote),
             methods: key.iter().map(|_| AuthMethod::PreSharedKey).collect(),
@@ -171,21 +147,12 @@ impl Rules {
     }
 
     pub(crate) fn discard_by_default(mut self) -> Self {
-        self.discard_by_default = true;
+        self.0.default_action = DefaultAction::Discard;
         self
     }
 
     pub(crate) fn config(self) -> Config {
-        Config {
-            startup: Startup::default(),
-            hosts: self.hosts,
-            default_action: if self.discard_by_default { DefaultAction::Discard } else { DefaultAction::Pass },
-            default_cache_share: None,
-            tunnels: self.tunnels,
-            ikes: self.ikes,
-            auths: self.auths,
-            bypass: self.bypass,
-        }
+        self.0
     }
 }
 

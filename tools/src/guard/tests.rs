@@ -2,7 +2,7 @@
 //! dropped, whatever the packet looks like, and nothing else is.
 
 use super::*;
-use policy::config::{DefaultAction, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::config::{DefaultAction, HostAction, HostPolicy, StartMode, TunnelPolicy};
 use policy::five_tuple::{Attachment, FiveTuple, Ports};
 use policy::selector::{AddressRange, PortSelector, Selector};
 use policy::spd::{Decision, Spd};
@@ -44,38 +44,11 @@ fn tunnel(local: &str, remote: &str) -> Arc<TunnelPolicy> {
 }
 
 fn config(hosts: Vec<(Vec<Selector>, HostAction)>, bypass: Vec<AddressRange>, default_action: DefaultAction) -> Config {
-    let mut tunnels = Vec::new();
-    let hosts = hosts
-        .into_iter()
-        .zip(1..)
-        .map(|((selectors, action), n)| {
-            if let HostAction::Tunnel(t) = &action {
-                tunnels.push(Arc::clone(t));
-            }
-            let name = format!("h{n}");
-            Arc::new(HostPolicy {
-                name,
-                priority: n * 10,
-                cookie: n + 1,
-                selectors,
-                interface: None,
-                action,
-                exclusive: false,
-                cache_share: None,
-                line: 1,
-            })
-        })
-        .collect();
-    Config {
-        startup: Startup::default(),
-        hosts,
-        default_action,
-        default_cache_share: None,
-        tunnels,
-        ikes: Vec::new(),
-        auths: Vec::new(),
-        bypass,
+    let mut config = Config { bypass, ..Config::without_hosts(default_action) };
+    for (selectors, action) in hosts {
+        config.add_host(selectors, action);
     }
+    config
 }
 
 /// What the kernel sees of a packet.

@@ -8,7 +8,7 @@
     reason = "each test file includes it and uses a part"
 )]
 
-use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, Startup, TunnelPolicy};
+use policy::config::{Config, DefaultAction, HostAction, StartMode, TunnelPolicy};
 use policy::selector::{AddressRange, Selector};
 use std::future::Future;
 use std::io;
@@ -152,31 +152,9 @@ pub fn protect(selector: &Selector) -> HostAction {
 
 /// A configuration of these host policies, named `h1`, `h2` and so on.
 pub fn config(hosts: Vec<(Selector, HostAction)>, default_action: DefaultAction) -> Config {
-    let tunnels =
-        hosts.iter().filter_map(|(_, a)| if let HostAction::Tunnel(t) = a { Some(Arc::clone(t)) } else { None });
-    let tunnels = tunnels.collect();
-    let hosts = hosts.into_iter().zip(1..).map(|((selector, action), n)| {
-        let (name, selectors) = (format!("h{n}"), vec![selector]);
-        Arc::new(HostPolicy {
-            name,
-            priority: n * 10,
-            cookie: n + 1,
-            selectors,
-            interface: None,
-            action,
-            exclusive: false,
-            cache_share: None,
-            line: 1,
-        })
-    });
-    Config {
-        startup: Startup::default(),
-        hosts: hosts.collect(),
-        default_action,
-        default_cache_share: None,
-        tunnels,
-        ikes: Vec::new(),
-        auths: Vec::new(),
-        bypass: Vec::new(),
+    let mut config = Config::without_hosts(default_action);
+    for (selector, action) in hosts {
+        config.add_host(vec![selector], action);
     }
+    config
 }

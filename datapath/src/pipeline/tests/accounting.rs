@@ -77,7 +77,7 @@ fn config_of(policies: &[(Selector, u8)], default_action: DefaultAction) -> Conf
             1 => HostAction::Discard,
             n => HostAction::Tunnel(Arc::clone(&tunnels[usize::from(*n) - 2])),
         };
-        add_host(&mut config, vec![selector.clone()], action);
+        config.add_host(vec![selector.clone()], action);
     }
     config
 }

@@ -39,7 +39,7 @@ fn by_port(agreement: &Agreement, near: bool) -> Config {
     let mut config = tunnel_config(agreement, near);
     config.hosts.clear();
     let tunnel = Arc::clone(&config.tunnels[0]);
-    add_host(&mut config, vec![web(&tunnel.selector, near)], HostAction::Tunnel(tunnel));
+    config.add_host(vec![web(&tunnel.selector, near)], HostAction::Tunnel(tunnel));
     config
 }
 
@@ -110,8 +110,8 @@ fn inbound_the_first_fragment_shows_whether_the_tunnel_is_right() {
     let mut config = empty_config();
     let tunnels = [tunnel_policy(&web_peer, false), tunnel_policy(&rest, false)];
     config.tunnels = tunnels.to_vec();
-    add_host(&mut config, vec![web(&tunnels[0].selector, false)], HostAction::Tunnel(Arc::clone(&tunnels[0])));
-    add_host(&mut config, vec![tunnels[1].selector.clone()], HostAction::Tunnel(Arc::clone(&tunnels[1])));
+    config.add_host(vec![web(&tunnels[0].selector, false)], HostAction::Tunnel(Arc::clone(&tunnels[0])));
+    config.add_host(vec![tunnels[1].selector.clone()], HostAction::Tunnel(Arc::clone(&tunnels[1])));
     let mut b = Host::new(&config);
     for agreement in [&web_peer, &rest] {
         b.establish(agreement, false);
@@ -142,7 +142,7 @@ fn an_sa_that_looks_at_ports_carries_the_packet_whole() {
             let tunnel = Arc::new(TunnelPolicy { selector: narrow.clone(), ..TunnelPolicy::clone(&config.tunnels[0]) });
             config.tunnels = vec![Arc::clone(&tunnel)];
             config.hosts.clear();
-            add_host(&mut config, vec![narrow.clone()], HostAction::Tunnel(tunnel));
+            config.add_host(vec![narrow.clone()], HostAction::Tunnel(tunnel));
             let host = Host::new(&config);
             let (mut inbound, mut outbound) = agreement.specs(near);
             (inbound.selector, outbound.selector) = (narrow.clone(), narrow);

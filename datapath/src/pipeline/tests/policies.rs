@@ -38,8 +38,8 @@ fn nested() -> Config {
     let narrow = tunnel_policy(&named("narrow", 2), true);
     let narrow = Arc::new(TunnelPolicy { selector: of_network([10, 2, 1, 0]), ..TunnelPolicy::clone(&narrow) });
     config.tunnels = vec![Arc::clone(&wide), Arc::clone(&narrow)];
-    add_host(&mut config, vec![narrow.selector.clone()], HostAction::Tunnel(narrow));
-    add_host(&mut config, vec![wide.selector.clone()], HostAction::Tunnel(wide));
+    config.add_host(vec![narrow.selector.clone()], HostAction::Tunnel(narrow));
+    config.add_host(vec![wide.selector.clone()], HostAction::Tunnel(wide));
     config
 }
 
@@ -82,8 +82,8 @@ fn what_a_policy_before_the_tunnel_says_holds_inbound_too() {
         config.tunnels.push(Arc::clone(&tunnel));
         let telnet = PortSelector::Ports { local: (0, u16::MAX), remote: (23, 23) };
         let first = Selector { protocol: Some(17), ports: telnet, ..everything() };
-        add_host(&mut config, vec![first], action);
-        add_host(&mut config, vec![everything()], HostAction::Tunnel(tunnel));
+        config.add_host(vec![first], action);
+        config.add_host(vec![everything()], HostAction::Tunnel(tunnel));
         let mut near = Host::new(&config);
         near.establish(&gcm(), true);
         let mut far = Host::of(&gcm(), false, true);
@@ -102,7 +102,7 @@ fn bypassed_addresses_and_what_no_policy_covers_do_not_come_out_of_a_tunnel() {
     let mut half = tunnel_config(&gcm(), true);
     half.hosts.clear();
     let tunnel = Arc::clone(&half.tunnels[0]);
-    add_host(&mut half, vec![of_network([10, 2, 0, 0])], HostAction::Tunnel(tunnel));
+    half.add_host(vec![of_network([10, 2, 0, 0])], HostAction::Tunnel(tunnel));
     for (config, source) in [(config, REMOTE_V4), (half, [10, 2, 7, 7])] {
         let mut near = Host::new(&config);
         near.establish(&gcm(), true);
@@ -131,7 +131,7 @@ fn new_policies_hold_for_the_next_packet_of_an_old_sa() {
     config.hosts.clear();
     let moved = Arc::new(moved);
     config.tunnels = vec![Arc::clone(&moved)];
-    add_host(&mut config, vec![everything()], HostAction::Tunnel(moved));
+    config.add_host(vec![everything()], HostAction::Tunnel(moved));
     near.shared.replace_policies(&config, |_| {});
     assert_eq!((deliver(&mut near), near.drops(DropReason::WrongTunnel)), (0, 1));
     // The tunnel is gone.

@@ -118,7 +118,7 @@ fn the_pair_of_a_session_is_for_nothing_else_and_nothing_else_for_it() {
     let mut confused = exclusive(true);
     confused.hosts.clear();
     let tunnel = Arc::clone(&confused.tunnels[0]);
-    add_host(&mut confused, vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
+    confused.add_host(vec![tunnel.selector.clone()], HostAction::Tunnel(tunnel));
     let mut confused = Host::new(&confused);
     let (inbound, outbound) = Agreement { seed: 2, ..gcm() }.specs(true);
     confused.shared.install_pair(&inbound, &outbound, &[3; 16]).unwrap();
