@@ -3,6 +3,7 @@
 use crate::sa::SaEvent;
 use policy::five_tuple::FiveTuple;
 use policy::limits::LimitEvent;
+use policy::sa::SaProtocol;
 use policy::session::Session;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,10 +27,20 @@ pub enum Event {
     UnknownSpi {
         /// The SPI.
         spi: u32,
+        /// ESP or AH.
+        protocol: SaProtocol,
         /// Where it was sent.
         local: IpAddr,
-        /// From where it says it comes.
-        remote: IpAddr,
+        /// From where it says it comes; port 0 unless it came in UDP.
+        remote: SocketAddr,
+    },
+    /// An authentic packet, newer than all before it, came in UDP from another port than
+    /// the one its peer was at: a NAT has moved it. Told once a second and SA until it is followed.
+    PeerMoved {
+        /// Number of the SA pair.
+        pair: u64,
+        /// Where it came from.
+        remote: SocketAddr,
     },
     /// An IKE message on the port that ESP in UDP shares (RFC 3948 2.2).
     Ike(IkeDatagram),

@@ -114,6 +114,12 @@ pub struct Locked<'a> {
 }
 
 impl Locked<'_> {
+    /// As [`ReplayWindow::top`].
+    #[must_use]
+    pub fn top(&self) -> u64 {
+        self.state.top
+    }
+
     /// Checks the sequence number field of a packet that is not yet authenticated.
     pub fn check(&self, field: u32) -> Result<ReplayChecked, Refused> {
         let sequence = if self.esn { self.infer(field)? } else { u64::from(field) };

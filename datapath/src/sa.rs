@@ -133,7 +133,8 @@ pub fn pair(
         }
     }
     let told = Arc::new(Told::default());
-    Ok((InboundSa::new(inbound, tunnel, window, Arc::clone(&told))?, OutboundSa::new(outbound, iv_key, told)?))
+    let outbound = OutboundSa::new(outbound, iv_key, Arc::clone(&told))?;
+    Ok((InboundSa::new(inbound, tunnel, window, told, Arc::clone(&outbound.remote))?, outbound))
 }
 
 /// Which events of a pair have been told.
@@ -271,9 +272,16 @@ pub struct InboundSa {
     hot: InboundHot,
     opener: Box<dyn Opener>,
     told: Arc<Told>,
+    /// Where the outbound SA of its pair sends.
+    remote: Arc<ArcSwap<SocketAddr>>,
+    /// When the daemon was last told that its peer is elsewhere.
+    moved: AtomicU64,
     tunnel: u32,
     spec: SaSpec,
 }
+
+/// A peer that is elsewhere is told of once in this time, in microseconds.
+const MOVED_PAUSE: u64 = 1_000_000;
 
 /// What every packet writes: on lines that nothing read-only shares.
 #[repr(align(128))]
@@ -284,7 +292,13 @@ struct InboundHot {
 }
 
 impl InboundSa {
-    fn new(spec: &SaSpec, tunnel: u32, window: u32, told: Arc<Told>) -> Result<Self, SaError> {
+    fn new(
+        spec: &SaSpec,
+        tunnel: u32,
+        window: u32,
+        told: Arc<Told>,
+        remote: Arc<ArcSwap<SocketAddr>>,
+    ) -> Result<Self, SaError> {
         let opener = match spec.protocol {
             SaProtocol::Esp => crypto::packet::opener(spec.suite, &spec.keymat, spec.esn),
             SaProtocol::Ah => Ah::of(spec).map(|ah| Box::new(ah) as Box<dyn Opener>),
@@ -295,7 +309,7 @@ impl InboundSa {
             volume: Volume::new(spec.lifetime.kbytes),
             last_use: AtomicU64::new(0),
         };
-        Ok(Self { hot, opener, told, tunnel, spec: without_keys(spec) })
+        Ok(Self { hot, opener, told, remote, moved: AtomicU64::new(0), tunnel, spec: without_keys(spec) })
     }
 
     volume!();
@@ -305,6 +319,17 @@ impl InboundSa {
     #[must_use]
     pub fn tunnel(&self) -> u32 {
         self.tunnel
+    }
+
+    /// Whether `remote`, where its newest authentic packet came from, is not where its peer was, and
+    /// that is to be told now.
+    pub(crate) fn is_elsewhere(&self, remote: SocketAddr, now: Timestamp) -> bool {
+        if **self.remote.load() == remote {
+            return false;
+        }
+        let last = self.moved.load(Relaxed);
+        let due = last == 0 || now.as_micros().saturating_sub(last) >= MOVED_PAUSE;
+        due && self.moved.compare_exchange(last, now.as_micros().max(1), Relaxed, Relaxed).is_ok()
     }
 
     /// Its replay window.
@@ -326,7 +351,7 @@ pub struct OutboundSa {
     told: Arc<Told>,
     last_sequence: u64,
     path_mtu: AtomicU32,
-    remote: ArcSwap<SocketAddr>,
+    remote: Arc<ArcSwap<SocketAddr>>,
     spec: SaSpec,
 }
 
@@ -363,7 +388,7 @@ impl OutboundSa {
         let last_sequence = if endless { u64::MAX - 1 } else { u64::from(u32::MAX) };
         let path_mtu = AtomicU32::new(u32::from(DEFAULT_PATH_MTU));
         let remote = SocketAddr::new(spec.remote, spec.encapsulation.map_or(0, |e| e.remote_port));
-        let remote = ArcSwap::from_pointee(remote);
+        let remote = Arc::new(ArcSwap::from_pointee(remote));
         Ok(Self { hot, sealer, told, last_sequence, path_mtu, remote, spec: without_keys(spec) })
     }
 

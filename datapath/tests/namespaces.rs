@@ -268,7 +268,8 @@ fn unknown_spis_are_heard_of() {
     let socket = udp(&a, a.inner(layout));
     socket.send_to(b"x", SocketAddr::new(b.inner(layout), 7000)).unwrap();
     let (local, remote) = (outer(true, 2), outer(true, 1));
-    assert_eq!(b.events.recv_timeout(PATIENCE).unwrap(), Event::UnknownSpi { spi: 0x1001, local, remote });
+    let (protocol, remote) = (policy::sa::SaProtocol::Esp, SocketAddr::new(remote, 0));
+    assert_eq!(b.events.recv_timeout(PATIENCE).unwrap(), Event::UnknownSpi { spi: 0x1001, protocol, local, remote });
 }
 
 #[test]

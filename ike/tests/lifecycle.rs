@@ -259,7 +259,7 @@ fn an_unknown_spi_is_answered_with_a_delete() {
     w.seconds(20);
     w.wire = support::lossless();
     assert_eq!(w.a().pairs.len(), 1);
-    let peer = w.a().address;
+    let peer = (w.a().address, 0).into();
     w.command(1, Command::UnknownSpi { peer, spi: out });
     w.command(1, Command::UnknownSpi { peer, spi: out });
     w.seconds(1);
@@ -272,7 +272,7 @@ fn an_unknown_spi_is_answered_with_a_delete() {
 fn an_spi_of_the_peer_is_not_deleted_for_a_forged_packet() {
     let mut w = up(&a(), &b());
     // Whoever watches the wire knows the SPI that A sends under, and sends A a packet with it.
-    let (peer, spi) = (w.b().address, w.a().current().unwrap().outbound.spi);
+    let (peer, spi) = ((w.b().address, 0).into(), w.a().current().unwrap().outbound.spi);
     let before = w.sent.len();
     w.command(0, Command::UnknownSpi { peer, spi });
     w.seconds(5);

@@ -16,12 +16,14 @@ use crypto::packet::OpenJob;
 use policy::counters::DropReason;
 use policy::five_tuple::Direction;
 use policy::sa::{Mode, SaProtocol};
+use std::net::SocketAddr;
 
 /// An ESP packet whose sequence number may be new.
 #[derive(Debug)]
 pub struct Candidate {
     packet: Packet,
     outer: Outer,
+    from: SocketAddr,
     checked: ReplayChecked,
 }
 
@@ -30,6 +32,7 @@ pub struct Candidate {
 pub struct Authenticated {
     packet: Packet,
     outer: Outer,
+    from: SocketAddr,
     checked: ReplayChecked,
 }
 
@@ -49,11 +52,11 @@ fn reason(refused: Refused) -> DropReason {
 }
 
 /// Checks lengths and sequence numbers of a batch of ESP packets, each with
-/// what its outer header says; refused ones go to `dropped`, and all do
+/// what its outer header says and where it came from; refused ones go to `dropped`, and all do
 /// when the SA has expired.
 pub fn check(
     sa: &InboundSa,
-    packets: impl Iterator<Item = (Packet, Outer)>,
+    packets: impl Iterator<Item = (Packet, Outer, SocketAddr)>,
     candidates: &mut Vec<Candidate>,
     dropped: &mut impl FnMut(Packet, DropReason),
 ) {
@@ -64,7 +67,7 @@ pub fn check(
     };
     let (expired, protocol) = (sa.is_expired(), sa.spec().protocol);
     let window = sa.window().lock();
-    for (packet, outer) in packets {
+    for (packet, outer, from) in packets {
         if expired {
             dropped(packet, DropReason::SaExpired);
             continue;
@@ -79,7 +82,7 @@ pub fn check(
         match field {
             None => dropped(packet, DropReason::BadLength),
             Some(field) => match window.check(field) {
-                Ok(checked) => candidates.push(Candidate { packet, outer, checked }),
+                Ok(checked) => candidates.push(Candidate { packet, outer, from, checked }),
                 Err(refused) => dropped(packet, reason(refused)),
             },
         }
@@ -100,29 +103,38 @@ pub fn authenticate(
     sa.opener().open(&mut jobs);
     let authentic: Vec<bool> = jobs.iter().map(|j| j.authentic).collect();
     for (candidate, authentic) in candidates.drain(..).zip(authentic) {
-        let Candidate { packet, outer, checked } = candidate;
+        let Candidate { packet, outer, from, checked } = candidate;
         if authentic {
-            authenticated.push(Authenticated { packet, outer, checked });
+            authenticated.push(Authenticated { packet, outer, from, checked });
         } else {
             dropped(packet, DropReason::AuthenticationFailed);
         }
     }
 }
 
-/// Enters a batch in the replay window.
+/// Enters a batch in the replay window. Returns where the newest of all packets so far came from, if it is
+/// in this batch: one that was held up says nothing of where its sender is by now.
 pub fn commit(
     sa: &InboundSa,
     authenticated: &mut Vec<Authenticated>,
     fresh: &mut Vec<Fresh>,
     dropped: &mut impl FnMut(Packet, DropReason),
-) {
+) -> Option<SocketAddr> {
+    let mut newest = None;
     let mut window = sa.window().lock();
-    for Authenticated { packet, outer, checked } in authenticated.drain(..) {
+    for Authenticated { packet, outer, from, checked } in authenticated.drain(..) {
+        let top = window.top();
         match window.commit(checked) {
-            Ok(()) => fresh.push(Fresh { packet, outer }),
+            Ok(()) => {
+                if window.top() > top {
+                    newest = Some(from);
+                }
+                fresh.push(Fresh { packet, outer });
+            }
             Err(refused) => dropped(packet, reason(refused)),
         }
     }
+    newest
 }
 
 impl Fresh {

@@ -11,6 +11,7 @@ use policy::counters::DropReason;
 use policy::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 fn inner(octets: &[u8]) -> Inner {
@@ -52,9 +53,11 @@ fn open_all(sa: &InboundSa, packets: impl IntoIterator<Item = (Packet, Outer)>) 
     let (mut candidates, mut authenticated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
     let mut refused = Vec::new();
     let mut dropped = |_, reason| refused.push(Err(reason));
-    check(sa, packets.into_iter(), &mut candidates, &mut dropped);
+    let from = SocketAddr::new(sa.spec().remote, 0);
+    let packets = packets.into_iter().map(|(packet, outer)| (packet, outer, from));
+    check(sa, packets, &mut candidates, &mut dropped);
     authenticate(sa, &mut candidates, &mut authenticated, &mut dropped);
-    commit(sa, &mut authenticated, &mut fresh, &mut dropped);
+    let _ = commit(sa, &mut authenticated, &mut fresh, &mut dropped);
     let mut fates: Vec<_> = fresh
         .into_iter()
         .map(|f| f.into_inner(sa).map(|(p, _)| p.as_slice().to_vec()).map_err(|(_, reason)| reason))

@@ -233,7 +233,8 @@ impl Inbound {
         let mut mismatched = Vec::new();
         let expected = run.filter_map(|arrival| {
             if arrival.encapsulated == encapsulated && arrival.protocol == protocol {
-                Some((arrival.packet, Outer { traffic_class: arrival.traffic_class, hop_limit: arrival.hop_limit }))
+                let outer = Outer { traffic_class: arrival.traffic_class, hop_limit: arrival.hop_limit };
+                Some((arrival.packet, outer, arrival.remote))
             } else {
                 mismatched.push(arrival.packet);
                 None
@@ -244,7 +245,12 @@ impl Inbound {
             dropped(packet, DropReason::EncapsulationMismatch);
         }
         authenticate(sa, &mut self.candidates, &mut self.authenticated, &mut dropped);
-        commit(sa, &mut self.authenticated, &mut self.fresh, &mut dropped);
+        let newest = commit(sa, &mut self.authenticated, &mut self.fresh, &mut dropped);
+        if let Some(remote) = newest.filter(|_| encapsulated)
+            && sa.is_elsewhere(remote, now)
+        {
+            out.events.push(Event::PeerMoved { pair: sa.spec().pair, remote });
+        }
         let (inner, keys) = (&mut self.inner, &mut self.keys);
         let mut to_decide = |packet, headers: Headers| {
             inner.push(packet);
@@ -321,8 +327,8 @@ impl Inbound {
     fn unknown_spi(&mut self, spi: u32, run: impl Iterator<Item = Arrival>, now: Timestamp, out: &mut InboundOutput) {
         for arrival in run {
             if self.unknown_spis.allow(now) {
-                let (local, remote) = (arrival.local.ip(), arrival.remote.ip());
-                out.events.push(Event::UnknownSpi { spi, local, remote });
+                let Arrival { protocol, remote, .. } = arrival;
+                out.events.push(Event::UnknownSpi { spi, protocol, local: arrival.local.ip(), remote });
             }
             self.drop_packet(arrival.packet, DropReason::UnknownSpi);
         }

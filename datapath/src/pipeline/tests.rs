@@ -591,8 +591,9 @@ fn unknown_spis_are_told_once_a_second() {
     a.send(&some_packets(true, 5));
     let wire = a.on_the_wire();
     assert!(b.receive(wire).is_empty());
-    let (local, remote) = (IpAddr::from([192, 0, 2, 2]), IpAddr::from([192, 0, 2, 1]));
-    assert_eq!(b.events(), [Event::UnknownSpi { spi: 0x1001, local, remote }]);
+    let (local, remote) = (IpAddr::from([192, 0, 2, 2]), SocketAddr::from(([192, 0, 2, 1], 0)));
+    let protocol = policy::sa::SaProtocol::Esp;
+    assert_eq!(b.events(), [Event::UnknownSpi { spi: 0x1001, protocol, local, remote }]);
     assert_eq!(b.drops(DropReason::UnknownSpi), 5);
 }
 
@@ -608,6 +609,36 @@ fn a_peer_that_a_nat_moved_is_followed() {
     assert_eq!(a.on_the_wire()[0].local, moved);
     let raw = Host::of(&gcm(), true, true);
     assert!(!raw.shared.pair(1).unwrap().outbound.move_remote(moved), "ESP without UDP has no NAT to pass");
+}
+
+/// Who forges, replays or holds up packets must not have others sent where he likes.
+#[test]
+fn only_the_newest_authentic_packet_tells_where_a_peer_is() {
+    let agreement = Agreement { encapsulation: Some(NAT), ..gcm() };
+    let (mut a, mut b) = (Host::of(&agreement, true, true), Host::of(&agreement, false, true));
+    a.send(&some_packets(true, 6));
+    let wire = a.on_the_wire();
+    let known = b.shared.pair(1).unwrap().outbound.remote();
+    let from = |n: usize, port: u16| Arrival { remote: SocketAddr::new(known.ip(), port), ..copy(&wire[n]) };
+    let told = |b: &mut Host, arrival: Arrival| {
+        b.receive(vec![arrival]);
+        b.events()
+    };
+    assert_eq!(told(&mut b, from(0, known.port())), []);
+    let mut forged = from(5, 999);
+    *forged.packet.as_mut_slice().last_mut().unwrap() ^= 1;
+    assert_eq!(told(&mut b, forged), [], "forged");
+    assert_eq!(told(&mut b, from(0, 999)), [], "replayed");
+    assert_eq!(told(&mut b, from(2, known.port())), []);
+    assert_eq!(told(&mut b, from(1, 999)), [], "held up");
+    assert_eq!((b.drops(DropReason::AuthenticationFailed), b.drops(DropReason::Replayed)), (1, 1));
+    let moved = SocketAddr::new(known.ip(), 1027);
+    assert_eq!(told(&mut b, from(3, 1027)), [Event::PeerMoved { pair: 1, remote: moved }]);
+    assert_eq!(b.shared.pair(1).unwrap().outbound.remote(), known, "the daemon decides");
+    assert_eq!(told(&mut b, from(4, 1027)), [], "told once in a second");
+    assert!(b.shared.pair(1).unwrap().outbound.move_remote(moved));
+    assert_eq!(told(&mut b, from(5, 1027)), []);
+    assert_eq!(b.totals().counter(Counter::Received), 6);
 }
 
 /// What would be left if a defect put a wrong entry into the cache.

@@ -14,7 +14,7 @@ use policy::config::AuthMethod;
 use policy::sa::SaProtocol;
 use policy::time::Timestamp;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Pauses after which a delete is repeated: nothing tells that it arrived.
 const FAREWELLS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -284,9 +284,8 @@ impl Engine {
 
     fn pair_by_outbound_spi(&self, isakmp: u64, spi: u32) -> Option<u64> {
         let sa = self.isakmp.get(&isakmp)?;
-        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
-        let same_peer = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (local, remote);
-        self.pairs.values().filter(same_peer).find(|p| p.outbound_spi == spi).map(|p| p.id)
+        let peer = sa.peer()?;
+        self.pairs.values().filter(|p| p.peer().is(&peer)).find(|p| p.outbound_spi == spi).map(|p| p.id)
     }
 
     /// SAs of the peer are gone.
@@ -300,12 +299,12 @@ impl Engine {
                 }
             }
             (ProtocolId::ISAKMP, 16) => {
-                let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+                let Some(peer) = sa.peer() else { return };
                 // Of this SA, or of another one with the same peer.
                 let named: Vec<_> = self
                     .isakmp
                     .values()
-                    .filter(|sa| sa.is_between(local, remote) && sa.state.established().is_some())
+                    .filter(|sa| sa.is_with(&peer))
                     .filter(|sa| delete.spis.contains(&sa.setup.cookies.spi()))
                     .map(|sa| sa.id)
                     .collect();
@@ -326,16 +325,15 @@ impl Engine {
             self.remove_pair(now, pair, reason, false, entropy);
             return;
         }
-        let Some((local, remote)) = self.isakmp.get(&isakmp).map(|sa| (sa.setup.local.ip(), sa.setup.remote.ip()))
-        else {
-            return;
-        };
-        let same_peer = self.isakmp.values_mut().filter(|sa| sa.is_between(local, remote));
+        let Some(peer) = self.isakmp.get(&isakmp).and_then(|sa| sa.peer()) else { return };
+        let same_peer: BTreeSet<_> = self.isakmp.values().filter(|sa| sa.is_with(&peer)).map(|sa| sa.id).collect();
+        let same_peer = self.isakmp.values_mut().filter(|sa| same_peer.contains(&sa.id));
         same_peer.flat_map(|sa| sa.exchanges.values_mut()).for_each(|exchange| exchange.forestall(spi));
     }
 
     /// ESP came in under an SPI of no SA: its sender must have missed a delete.
-    pub(super) fn unknown_spi(&mut self, now: Timestamp, peer: IpAddr, spi: u32, entropy: &mut dyn Entropy) {
+    pub(super) fn unknown_spi(&mut self, now: Timestamp, from: SocketAddr, spi: u32, entropy: &mut dyn Entropy) {
+        let peer = from.ip();
         while self.unknown_spis.front().is_some_and(|(at, ..)| now.since(*at) >= UNKNOWN_SPI_PAUSE) {
             self.unknown_spis.pop_front();
         }
@@ -348,7 +346,11 @@ impl Engine {
         if self.pairs.values().any(|p| p.remote.ip() == peer && p.outbound_spi == spi) {
             return;
         }
-        let with_peer = |sa: &&super::IsakmpSa| sa.setup.remote.ip() == peer && sa.state.established().is_some();
+        // Behind a NAT the port tells who it is.
+        let sender = |sa: &super::IsakmpSa, translated: bool| !translated || sa.setup.remote == from;
+        let with_peer = |sa: &&super::IsakmpSa| {
+            sa.setup.remote.ip() == peer && sa.state.established().is_some_and(|e| sender(sa, e.nat.remote))
+        };
         let newest = self.isakmp.values().filter(with_peer).map(|sa| sa.id).next_back();
         if let Some(id) = newest {
             self.unknown_spis.push_back((now, peer, spi));

@@ -35,6 +35,8 @@ pub enum Discarded {
     Refused,
     /// The peer's quick mode lost against ours for the same tunnel.
     Collision,
+    /// The peer asks for what somebody else behind the same NAT has, who is being asked whether he is there.
+    Contested,
     /// A session is to have a pair of its own, and there are as many as may be.
     SessionLimit,
     /// We are shutting down.
@@ -56,6 +58,7 @@ impl fmt::Display for Discarded {
             Self::HalfOpenLimit => "half_open_limit",
             Self::Refused => "refused",
             Self::Collision => "collision",
+            Self::Contested => "contested",
             Self::SessionLimit => "session_limit",
             Self::Stopping => "stopping",
             Self::TooShortToAnswer => "too_short_to_answer",
@@ -156,6 +159,8 @@ pub(super) struct Quick {
 pub(super) struct Probe {
     pub(super) sequence: u32,
     pub(super) sent: u32,
+    /// Times it is sent at most.
+    pub(super) most: u32,
 }
 
 impl Quick {

@@ -6,7 +6,7 @@ use super::pairs::{GRACE, GRACE_OF_THE_OTHER, soft_limit};
 use super::sessions::after_reload;
 use super::source::Source;
 use super::tunnels::{Attempt, Tunnel};
-use super::{Datagram, Engine, Output, Timer};
+use super::{Engine, Output, Timer};
 use crate::failure::Role;
 use crate::informational;
 use crate::proposal::{OfferedLifetime, shorter_lifetime};
@@ -16,10 +16,10 @@ use crate::wire::{Attribute, Notification, Payload};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
-use policy::config::{AuthRecord, Config, IkePolicy, StartMode};
+use policy::config::{AuthRecord, Config, Identity, IkePolicy, StartMode};
 use policy::time::Timestamp;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// How long a responder waits for a sign that the initiator has the SA too.
@@ -118,11 +118,11 @@ impl Engine {
     fn supersede(&mut self, now: Timestamp, id: u64) {
         let Some(new) = self.isakmp.get(&id) else { return };
         let Some(who) = new.state.established() else { return };
-        let (local, remote) = (new.setup.local.ip(), new.setup.remote.ip());
+        let Some(peer) = new.peer() else { return };
         let others: Vec<_> = self
             .isakmp
             .values()
-            .filter(|sa| sa.id != id && !sa.retired && sa.is_between(local, remote))
+            .filter(|sa| sa.id != id && !sa.retired && sa.is_with(&peer))
             .filter(|sa| sa.state.established().is_some_and(|e| e.peer.identity() == who.peer.identity()))
             .map(|old| {
                 let crossing = old.role != new.role && old.established.is_some_and(|at| at > new.started);
@@ -149,31 +149,31 @@ impl Engine {
     /// A replaced ISAKMP SA has had its time.
     pub(super) fn isakmp_retire(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get(&id) else { return };
-        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         let busy = sa.exchanges.values().any(|x| x.request.is_some());
         if busy {
             self.timers.set(Timer::IsakmpRetire(id), now + GRACE);
-        } else if self.has_successor(id, local, remote) {
+        } else if self.has_successor(sa) {
             self.delete_isakmp(now, id, "replaced by a newer one", true, entropy);
         } else if let Some(sa) = self.isakmp.get_mut(&id) {
             sa.retired = false;
         }
     }
 
-    fn has_successor(&self, id: u64, local: IpAddr, remote: IpAddr) -> bool {
-        let other = |sa: &super::IsakmpSa| sa.id != id && !sa.retired && sa.state.established().is_some();
-        self.isakmp.values().any(|sa| other(sa) && sa.is_between(local, remote))
+    /// Whether there is another SA in use with its peer.
+    fn has_successor(&self, of: &super::IsakmpSa) -> bool {
+        let Some(peer) = of.peer() else { return false };
+        self.isakmp.values().any(|sa| sa.id != of.id && !sa.retired && sa.is_with(&peer))
     }
 
     /// An ISAKMP SA nears its end: negotiate its successor, if anything depends on it.
     pub(super) fn isakmp_soft(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get(&id) else { return };
         let (local, remote) = (sa.setup.local, sa.setup.remote);
-        if self.stopping || sa.retired || self.has_successor(id, local.ip(), remote.ip()) {
+        if self.stopping || sa.retired || self.has_successor(sa) {
             return;
         }
         let needed = self.tunnels.values().any(|t| {
-            (t.policy.tsource, t.policy.tdestination) == (local.ip(), remote.ip())
+            sa.peer().is_some_and(|peer| self.is_tunnel_of(t, &peer))
                 && (t.policy.start == StartMode::Boot || self.current_pair(&t.policy.name).is_some())
         });
         if needed {
@@ -185,14 +185,19 @@ impl Engine {
     pub(super) fn replace_isakmp(
         &mut self,
         now: Timestamp,
-        local: std::net::SocketAddr,
-        remote: std::net::SocketAddr,
+        local: SocketAddr,
+        remote: SocketAddr,
         entropy: &mut dyn Entropy,
     ) {
-        let under_way = self
-            .isakmp
-            .values()
-            .any(|sa| sa.role == Role::Initiator && sa.established.is_none() && sa.is_between(local.ip(), remote.ip()));
+        // Behind a NAT others have the address too; a negotiation that began at a well-known port has not met one yet.
+        let startup = &self.config.startup;
+        let plain = |port| port == startup.ike_port || port == startup.natt_port;
+        let to_peer = |there: SocketAddr| {
+            there.ip() == remote.ip() && (there.port() == remote.port() || plain(there.port()) && plain(remote.port()))
+        };
+        let ours = |sa: &&super::IsakmpSa| sa.role == Role::Initiator && sa.setup.local.ip() == local.ip();
+        let under_way =
+            self.isakmp.values().filter(ours).any(|sa| sa.established.is_none() && to_peer(sa.setup.remote));
         if !under_way {
             // A failure is reported where it happens; the old SA stays until its end.
             let _ = self.begin_main_mode(now, local, remote, entropy);
@@ -218,11 +223,10 @@ impl Engine {
     /// An ISAKMP SA ends. The pairs made under it live on.
     pub(super) fn isakmp_hard(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get(&id) else { return };
-        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         // Some peers take the pairs away with their last ISAKMP SA: they are
         // not told while there are pairs that need no telling.
-        let alone = !self.has_successor(id, local, remote);
-        let pairs = self.pairs.values().any(|p| (p.local.ip(), p.remote.ip()) == (local, remote));
+        let alone = !self.has_successor(sa);
+        let pairs = sa.peer().is_some_and(|peer| self.pairs.values().any(|p| p.peer().is(&peer)));
         self.delete_isakmp(now, id, "its lifetime is over", !(alone && pairs), entropy);
     }
 
@@ -264,9 +268,10 @@ impl Engine {
         let peer = sa.setup.remote.ip();
         self.audit(Level::Informative, 0, format!("ISAKMP SA with the peer {peer} removed: {reason}"));
         // A replaced SA that is the only one left is good again.
-        let (local, remote) = (sa.setup.local.ip(), peer);
-        if !self.has_successor(id, local, remote) {
-            let heir = self.isakmp.values_mut().rev().find(|other| other.retired && other.is_between(local, remote));
+        if !self.has_successor(&sa)
+            && let Some(peer) = sa.peer()
+        {
+            let heir = self.isakmp.values_mut().rev().find(|other| other.retired && other.is_with(&peer));
             if let Some(heir) = heir {
                 heir.retired = false;
                 self.timers.cancel(&Timer::IsakmpRetire(heir.id));
@@ -296,13 +301,16 @@ impl Engine {
         let Some(sa) = self.isakmp.get(&id) else { return };
         let Some(who) = sa.state.established().map(|e| e.peer.identity().clone()) else { return };
         let began = sa.started;
-        // Several peers may prove the same identity: one that restarts speaks for itself only.
-        let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
+        // Several peers may prove the same identity: one that restarts speaks for itself only. Behind a NAT the
+        // same private address is no proof that it is the same host: who has what he had is asked.
+        let (local, remote, port) = (sa.setup.local.ip(), sa.setup.remote.ip(), sa.setup.remote.port());
+        let ambiguous = matches!(who, Identity::Address(_)) && sa.peer().is_some_and(|peer| peer.is_translated());
+        let itself = |there: SocketAddr| there.ip() == remote && (!ambiguous || there.port() == port);
         let isakmp: Vec<_> = self
             .isakmp
             .values()
             .filter(|old| old.id != id && old.established.is_some_and(|at| at <= began))
-            .filter(|old| old.is_between(local, remote))
+            .filter(|old| old.setup.local.ip() == local && itself(old.setup.remote))
             .filter(|old| old.state.established().is_some_and(|e| *e.peer.identity() == who))
             .map(|old| old.id)
             .collect();
@@ -310,7 +318,7 @@ impl Engine {
             .pairs
             .values()
             .filter(|p| p.identity == who && p.created <= began)
-            .filter(|p| (p.local.ip(), p.remote.ip()) == (local, remote))
+            .filter(|p| p.local.ip() == local && itself(p.remote))
             .map(|p| p.id)
             .collect();
         for old in pairs {
@@ -319,26 +327,6 @@ impl Engine {
         for old in isakmp {
             self.isakmp_gone(now, old, "the peer has restarted (INITIAL-CONTACT)", entropy);
         }
-    }
-
-    /// A NAT may map the peer to another port: followed, as the message was authentic (RFC 3947 4).
-    pub(super) fn follow(&mut self, now: Timestamp, id: u64, datagram: &Datagram<'_>) {
-        let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let behind = sa.state.established().is_some_and(|e| e.nat.remote);
-        let before = sa.setup.remote;
-        let floated = datagram.local.port() == self.config.startup.natt_port;
-        if !behind || !floated || before.port() == datagram.remote.port() {
-            return;
-        }
-        (sa.setup.local, sa.setup.remote) = (datagram.local, datagram.remote);
-        let text = format!("the peer {} moved from port {} to {}", before.ip(), before.port(), datagram.remote.port());
-        self.audit(Level::Informative, 0, text);
-        for pair in self.pairs.values_mut().filter(|p| p.remote == before && p.nat.remote) {
-            pair.remote = datagram.remote;
-            pair.moved(datagram.remote.port());
-            self.output.push_back(Output::PeerMoved { pair: pair.id, remote: datagram.remote });
-        }
-        self.keep_alive(now, datagram.local, datagram.remote);
     }
 
     /// Deletes every SA with a peer, and tells it.

@@ -15,11 +15,14 @@ use crypto::Entropy;
 use policy::audit::Level;
 use policy::config::DpdAction;
 use policy::time::Timestamp;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Times a peer is asked, after pauses of 1, 2, 4, 8 and 16 seconds: 31 seconds in all.
 const PROBES: u32 = 5;
+/// Times if somebody else behind its NAT asks for what it has: 7 seconds, within which that one
+/// repeats its message.
+const PROBES_IF_CLAIMED: u32 = 3;
 /// A peer is asked because of a message that is not authenticated once in this time.
 const SUSPICION_PAUSE: Duration = Duration::from_secs(10);
 
@@ -45,9 +48,8 @@ impl Engine {
         let waits = if quiet < pause { pause - quiet } else { pause };
         self.timers.set(Timer::Dpd(id), now + waits);
         if quiet >= pause && sa.probe.is_none() && !sa.retired {
-            let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
-            let with_peer = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (local, remote);
-            let pairs = self.pairs.values().filter(with_peer).map(|p| p.id).collect();
+            let Some(peer) = sa.peer() else { return };
+            let pairs = self.pairs.values().filter(|p| p.peer().is(&peer)).map(|p| p.id).collect();
             self.output.push_back(Output::NeedActivity { token: id, pairs });
         }
     }
@@ -85,13 +87,19 @@ impl Engine {
         let Body::Clear(payloads) = &message.body else { return };
         let lost = [NotifyKind::INVALID_SPI, NotifyKind::INVALID_COOKIE];
         if Payloads(payloads).notifications().any(|n| lost.contains(&n.kind)) {
-            self.suspect_peer(now, datagram.local.ip(), datagram.remote.ip(), entropy);
+            self.suspect_peer(now, datagram.local.ip(), datagram.remote, entropy);
         }
     }
 
     /// Asks a peer whether it is there, unless it was heard or asked lately.
-    pub(super) fn suspect_peer(&mut self, now: Timestamp, local: IpAddr, remote: IpAddr, entropy: &mut dyn Entropy) {
-        let Some(id) = self.isakmp_with(local, remote) else { return };
+    pub(super) fn suspect_peer(
+        &mut self,
+        now: Timestamp,
+        local: IpAddr,
+        remote: SocketAddr,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(id) = self.isakmp_at(local, remote) else { return };
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let lately = |at: Timestamp| now.since(at) < SUSPICION_PAUSE;
         if !lately(sa.heard) && !sa.suspected.is_some_and(lately) {
@@ -100,12 +108,20 @@ impl Engine {
         }
     }
 
+    /// Asks the peer of an SA because somebody else claims what it has; it has less time than usual to answer.
+    pub(super) fn ask_whether_there(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        self.probe(now, id, entropy);
+        if let Some(probe) = self.isakmp.get_mut(&id).and_then(|sa| sa.probe.as_mut()) {
+            probe.most = PROBES_IF_CLAIMED;
+        }
+    }
+
     /// Begins to ask the peer of an SA.
     fn probe(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let first = (entropy.next_u64() >> 33) as u32;
         let Some(sa) = self.isakmp.get_mut(&id).filter(|sa| sa.probe.is_none()) else { return };
         if sa.state.established().is_some_and(|e| e.peer_dpd) {
-            sa.probe = Some(Probe { sequence: first, sent: 0 });
+            sa.probe = Some(Probe { sequence: first, sent: 0, most: PROBES });
             self.probe_due(now, id, entropy);
         }
     }
@@ -121,7 +137,7 @@ impl Engine {
     pub(super) fn probe_due(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let Some(probe) = sa.probe.as_mut() else { return };
-        if probe.sent == PROBES {
+        if probe.sent >= probe.most {
             self.unanswered(now, id, entropy);
             return;
         }
@@ -141,9 +157,10 @@ impl Engine {
             self.isakmp_gone(now, id, "its initiator never showed that it has it too", entropy);
             return;
         }
-        let (local, remote, heard) = (sa.setup.local.ip(), sa.setup.remote.ip(), sa.heard);
+        let Some(peer) = sa.peer() else { return };
+        let (remote, heard, asked) = (sa.setup.remote.ip(), sa.heard, sa.probe.as_ref().map_or(0, |p| p.sent));
         let (action, seconds) = (sa.setup.policy.dpd.action, now.since(heard).as_secs());
-        let others = self.isakmp.values().filter(|other| other.id != id && other.is_between(local, remote));
+        let others = self.isakmp.values().filter(|other| other.id != id && other.is_with(&peer));
         if others.filter(|other| other.established.is_some()).any(|other| other.heard > heard) {
             self.delete_isakmp(now, id, "the peer does not answer under it, but under another one", true, entropy);
             return;
@@ -153,36 +170,30 @@ impl Engine {
             0,
             format!(
                 "the peer {remote} is dead: it has not been heard for {seconds} s and did not answer R-U-THERE \
-                 {PROBES} times; its SAs are deleted, and dpd_action is {action}: {}",
+                 {asked} times; its SAs are deleted, and dpd_action is {action}: {}",
                 action.meaning()
             ),
         );
-        self.peer_dead(now, local, remote, action, entropy);
+        self.peer_dead(now, id, action, entropy);
     }
 
     /// Deletes all SAs with a peer that is dead, telling it should it hear us after all, and does
     /// with its tunnels what the policy says.
-    fn peer_dead(
-        &mut self,
-        now: Timestamp,
-        local: IpAddr,
-        remote: IpAddr,
-        action: DpdAction,
-        entropy: &mut dyn Entropy,
-    ) {
-        let of_peer = |t: &super::Tunnel| (t.policy.tsource, t.policy.tdestination) == (local, remote);
+    fn peer_dead(&mut self, now: Timestamp, id: u64, action: DpdAction, entropy: &mut dyn Entropy) {
+        let Some(peer) = self.isakmp.get(&id).and_then(|sa| sa.peer()) else { return };
+        let of_peer = |t: &super::Tunnel| self.is_tunnel_of(t, &peer);
         let names: Vec<Arc<str>> =
             self.tunnels.iter().filter(|(_, t)| of_peer(t)).map(|(n, _)| Arc::clone(n)).collect();
+        let pairs: Vec<_> = self.pairs.values().filter(|p| p.peer().is(&peer)).map(|p| p.id).collect();
+        let isakmp: Vec<_> = self.isakmp.values().filter(|sa| sa.is_with(&peer)).map(|sa| sa.id).collect();
         let had_pair: Vec<_> = names.iter().filter(|n| self.current_pair(n).is_some()).cloned().collect();
         if action == DpdAction::Clear {
             names.iter().for_each(|name| self.clear_tunnel(name));
         }
-        let with_peer = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (local, remote);
-        for pair in self.pairs.values().filter(with_peer).map(|p| p.id).collect::<Vec<_>>() {
+        for pair in pairs {
             self.remove_pair(now, pair, "the peer is dead", true, entropy);
         }
-        let established = |sa: &&super::IsakmpSa| sa.is_between(local, remote) && sa.established.is_some();
-        for id in self.isakmp.values().filter(established).map(|sa| sa.id).collect::<Vec<_>>() {
+        for id in isakmp {
             self.delete_isakmp(now, id, "the peer is dead", true, entropy);
         }
         if action == DpdAction::Restart {

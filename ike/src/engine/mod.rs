@@ -11,6 +11,7 @@ mod lifecycle;
 mod liveness;
 mod newcomers;
 mod pairs;
+mod peers;
 mod phase1;
 mod phase2;
 mod refusals;
@@ -122,6 +123,14 @@ pub enum Command {
         /// The pair.
         pair: u64,
     },
+    /// An authentic packet of a pair, newer than all before it, came from elsewhere than
+    /// where the peer was.
+    PeerMoved {
+        /// The pair.
+        pair: u64,
+        /// Where it came from.
+        remote: SocketAddr,
+    },
     /// Negotiate new ISAKMP SAs in place of those with this peer.
     RekeyPeer {
         /// Its address.
@@ -130,8 +139,8 @@ pub enum Command {
     /// An ESP packet came in under an SPI that no SA has: tell its sender, if
     /// an ISAKMP SA with it allows to do so credibly.
     UnknownSpi {
-        /// The sender's address.
-        peer: IpAddr,
+        /// The sender's address, and its port if the packet came in UDP.
+        peer: SocketAddr,
         /// The SPI.
         spi: u32,
     },
@@ -445,6 +454,7 @@ impl Engine {
             Command::Activity { token, received, sent } => self.activity(now, token, received, sent, entropy),
             Command::Rekey { pair } => self.pair_soft(now, pair, entropy),
             Command::Expired { pair } => self.pair_hard(now, pair, entropy),
+            Command::PeerMoved { pair, remote } => self.pair_moved(now, pair, remote),
             Command::RekeyPeer { peer } => self.rekey_peer(now, peer, entropy),
             Command::UnknownSpi { peer, spi } => self.unknown_spi(now, peer, spi, entropy),
             Command::Reload { config } => self.reload(now, config, entropy),

@@ -77,10 +77,16 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    /// Whether its ESP goes in UDP.
+    pub(super) fn is_encapsulated(&self) -> bool {
+        self.encapsulation.is_some()
+    }
+
     /// The peer's NAT maps it to another port.
-    pub(super) fn moved(&mut self, port: u16) {
+    pub(super) fn moved(&mut self, remote: SocketAddr) {
+        self.remote = remote;
         if let Some(encapsulation) = &mut self.encapsulation {
-            encapsulation.remote_port = port;
+            encapsulation.remote_port = remote.port();
         }
     }
 
@@ -329,7 +335,7 @@ impl Engine {
             outbound_spi: pair.outbound_spi,
             reason: reason.into(),
         });
-        if tell && let Some(isakmp) = self.isakmp_with(pair.local.ip(), pair.remote.ip()) {
+        if tell && let Some(isakmp) = self.isakmp_with_peer(&pair.peer()) {
             let content = vec![informational::delete(pair.protocol, &[pair.inbound_spi])];
             self.send_informational(now, isakmp, content, true, entropy);
         }
@@ -371,12 +377,6 @@ impl Engine {
         if self.tunnels.get(&pair.tunnel).is_some_and(|t| t.attempt == Some(attempt)) {
             self.attempt_lost(now, &pair.tunnel, entropy);
         }
-    }
-
-    /// An established ISAKMP SA between two addresses, the newest.
-    pub(super) fn isakmp_with(&self, local: std::net::IpAddr, remote: std::net::IpAddr) -> Option<u64> {
-        let established = |sa: &&super::IsakmpSa| sa.is_between(local, remote) && sa.state.established().is_some();
-        self.isakmp.values().filter(established).max_by_key(|sa| (!sa.suspect, !sa.retired, sa.id)).map(|sa| sa.id)
     }
 }
 

@@ -146,6 +146,14 @@ impl Engine {
             self.replace_isakmp(now, local, remote, entropy);
             return;
         }
+        match self.contest(now, id, &tunnel, entropy) {
+            Ok(()) => {}
+            Err(None) => return,
+            Err(Some(failure)) => {
+                self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+                return;
+            }
+        }
         if !self.gives_way(now, &tunnel, &asked) {
             self.discard(Discarded::Collision);
             return;

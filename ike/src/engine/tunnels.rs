@@ -174,7 +174,9 @@ impl Engine {
 
     /// The newest ISAKMP SA under which a quick mode for this tunnel may begin.
     fn usable_isakmp(&self, policy: &TunnelPolicy) -> Option<u64> {
-        let between = |sa: &&super::IsakmpSa| sa.is_between(policy.tsource, policy.tdestination);
+        let between = |sa: &&super::IsakmpSa| {
+            sa.is_between(policy.tsource, policy.tdestination) && self.may_serve(sa, &policy.name)
+        };
         self.isakmp.values().filter(between).filter(|sa| sa.is_usable()).map(|sa| sa.id).next_back()
     }
 
@@ -199,12 +201,14 @@ impl Engine {
             .isakmp
             .values()
             .rev()
-            .filter(|sa| sa.is_between(policy.tsource, policy.tdestination))
+            .filter(|sa| sa.is_between(policy.tsource, policy.tdestination) && self.may_serve(sa, &policy.name))
             .find(|sa| sa.state.established().is_some_and(|e| e.nat.remote))
             .map(|sa| (sa.setup.local, sa.setup.remote));
         let pair = || {
             let between = |p: &&super::Pair| (p.local.ip(), p.remote.ip()) == (policy.tsource, policy.tdestination);
-            self.pairs.values().rev().filter(between).find(|p| p.nat.remote).map(|p| (p.local, p.remote))
+            let translated = || self.pairs.values().rev().filter(between).filter(|p| p.nat.remote);
+            let own = translated().find(|p| *p.tunnel == *policy.name);
+            own.or_else(|| translated().next()).map(|p| (p.local, p.remote))
         };
         isakmp.or_else(pair).unwrap_or_else(|| {
             let port = self.config.startup.ike_port;
@@ -227,7 +231,11 @@ impl Engine {
             // Not more than the SA may protect: the others go on waiting for theirs.
             let mine = self.tunnels.get(&name).is_some_and(|t| t.attempt == Some(Attempt::Phase1(isakmp)));
             let usable = self.isakmp.get(&isakmp).is_some_and(super::IsakmpSa::is_usable);
-            if mine || usable {
+            let serves = self.isakmp.get(&isakmp).is_some_and(|sa| self.may_serve(sa, &name));
+            if mine && !serves {
+                // Somebody else behind the same NAT has answered.
+                self.attempt_lost(now, &name, entropy);
+            } else if mine || usable {
                 if let Some(tunnel) = self.tunnels.get_mut(&name) {
                     tunnel.attempt = None;
                 }

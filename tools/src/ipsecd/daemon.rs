@@ -25,7 +25,7 @@ use keys::PresharedKeys;
 use policy::audit::{AuditEvent, PolicyEvent};
 use policy::config::Config;
 use policy::counters::DropReason;
-use policy::sa::SaSpec;
+use policy::sa::{SaProtocol, SaSpec};
 use policy::session::Session;
 use policy::time::Timestamp;
 use std::collections::HashMap;
@@ -228,8 +228,10 @@ impl Daemon {
             Event::Sa(SaEvent::SoftLimit { pair, .. }) => self.command(Command::Rekey { pair }),
             Event::Sa(SaEvent::HardLimit { pair, .. }) => self.command(Command::Expired { pair }),
             Event::Cache(event) => self.say(&PolicyEvent::of_limit(event, &self.config)),
-            Event::UnknownSpi { spi, local, remote } => {
-                self.say(&PolicyEvent::NoSpi { spi, source: remote, destination: local, protocol: 50 });
+            Event::PeerMoved { pair, remote } => self.command(Command::PeerMoved { pair, remote }),
+            Event::UnknownSpi { spi, protocol, local, remote } => {
+                let protocol = if protocol == SaProtocol::Ah { 51 } else { 50 };
+                self.say(&PolicyEvent::NoSpi { spi, source: remote.ip(), destination: local, protocol });
                 self.command(Command::UnknownSpi { peer: remote, spi });
             }
             Event::SendFailed { remote, error } => tracing::debug!("IKE datagram to {remote}: {error}"),
