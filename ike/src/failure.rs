@@ -50,7 +50,11 @@ impl fmt::Display for Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exchange {
     Main,
-    Quick { message_id: u32 },
+    Quick {
+        message_id: u32,
+    },
+    /// A transaction exchange between the two, or several.
+    Transaction,
 }
 
 /// One failure. Its text is complete but for addresses and role, which the
@@ -139,10 +143,12 @@ impl Failure {
                 (ikmpd::MAIN_MODE_FAILED, "Main Mode processing failed".into())
             }
             (Kind::Spent | Kind::Other, Exchange::Quick { .. }) => (NONE, "Quick Mode processing failed".into()),
+            (_, Exchange::Transaction) => (NONE, "User authentication failed".into()),
         };
         let name = match place.exchange {
             Exchange::Main => "main mode",
             Exchange::Quick { .. } => "quick mode",
+            Exchange::Transaction => "XAUTH",
         };
         let text = format!(
             "{words}: {name} with {remote} as {}, {}: {}; {}",

@@ -46,6 +46,7 @@ mod quick_mode;
 pub mod report;
 mod retransmit;
 mod schedule;
+mod transaction;
 mod vendor;
 pub mod wire;
 

@@ -7,6 +7,7 @@
 use crate::keys::IsakmpKeys;
 use crate::wire::numbers::PayloadKind;
 use crate::wire::{DecodeError, Flags, Header, Payload, decode_chain, encode_chain, first_kind};
+use zeroize::Zeroizing;
 
 /// The IV for the next message of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(crate) struct Iv(pub(crate) Vec<u8>);
 pub(crate) struct Opened {
     pub(crate) payloads: Vec<Payload>,
     /// The payloads' octets, without padding.
-    octets: Vec<u8>,
+    octets: Zeroizing<Vec<u8>>,
     /// IV for the next message, if this one is accepted.
     pub(crate) next_iv: Iv,
 }
@@ -67,7 +68,7 @@ pub(crate) enum OpenError {
 /// When nothing sensible comes out; the exchange stays as it was.
 pub(crate) fn open(keys: &IsakmpKeys, iv: &Iv, first: PayloadKind, ciphertext: &[u8]) -> Result<Opened, OpenError> {
     let block = keys.cipher().block_len();
-    let mut octets = ciphertext.to_vec();
+    let mut octets = Zeroizing::new(ciphertext.to_vec());
     if octets.is_empty() || !octets.len().is_multiple_of(block) {
         return Err(OpenError::Length(octets.len()));
     }

@@ -98,6 +98,10 @@ pub struct IsakmpReport {
     pub quick_modes: u32,
     /// Another SA replaces it.
     pub retiring: bool,
+    /// The peer's user, once XAUTH has shown who he is.
+    pub user: Option<String>,
+    /// Whether quick modes may begin: phase 1 is done, and XAUTH where it is asked for.
+    pub admitted: bool,
 }
 
 /// How far a pair is.

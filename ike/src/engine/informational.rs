@@ -309,7 +309,9 @@ impl Engine {
                     .map(|sa| sa.id)
                     .collect();
                 for gone in named {
-                    self.isakmp_gone(now, gone, "deleted by the peer", entropy);
+                    if !self.deleted_before_admission(now, gone, entropy) {
+                        self.isakmp_gone(now, gone, "deleted by the peer", entropy);
+                    }
                 }
             }
             (protocol, _) => {

@@ -1,6 +1,8 @@
 //! One ISAKMP SA, from its first message to its deletion, with the exchanges
 //! under it.
 
+use super::transaction::Transactions;
+use super::xauth::Admission;
 use crate::failure::{Exchange, Failure, Place, Role};
 use crate::main_mode::{Established, MainMode, Setup};
 use crate::quick_mode::QuickMode;
@@ -135,6 +137,11 @@ pub(super) struct IsakmpSa {
     /// When something that is not authentic last had the peer asked.
     pub(super) suspected: Option<Timestamp>,
     pub(super) probe: Option<Probe>,
+    /// What comes between phase 1 and quick mode.
+    pub(super) admission: Admission,
+    /// The peer's user, once he is believed.
+    pub(super) user: Option<String>,
+    pub(super) transactions: Transactions,
 }
 
 /// One quick mode.
@@ -229,6 +236,9 @@ impl IsakmpSa {
             heard: now,
             suspected: None,
             probe: None,
+            admission: Admission::default(),
+            user: None,
+            transactions: Transactions::default(),
         }
     }
 
@@ -252,10 +262,19 @@ impl IsakmpSa {
         self.setup.local.ip() == local && self.setup.remote.ip() == remote
     }
 
+    /// Whether it is being negotiated: by us, or up to the admission of a user on either side.
+    pub(super) fn is_under_way(&self) -> bool {
+        match self.state.established() {
+            Some(_) => !self.admission.is_complete(),
+            None => self.role == Role::Initiator,
+        }
+    }
+
     /// Whether a new quick mode of ours may begin under it.
     pub(super) fn is_usable(&self) -> bool {
         let limit = self.setup.policy.max_quick_modes;
         self.state.established().is_some()
+            && self.admission.is_complete()
             && !self.retired
             && !self.suspect
             && (limit == 0 || self.quick_modes < limit)
@@ -313,6 +332,8 @@ impl IsakmpSa {
             nat: established.map(|e| e.nat).unwrap_or_default(),
             quick_modes: self.quick_modes,
             retiring: self.retired,
+            user: self.user.clone(),
+            admitted: self.admission.lets_in(),
         }
     }
 }

@@ -81,6 +81,11 @@ impl Engine {
             self.initial_contact(now, id, entropy);
         }
         self.tell_lifetime(now, id, entropy);
+        self.begin_admission(now, id, entropy);
+    }
+
+    /// Quick modes may begin.
+    pub(super) fn isakmp_ready(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         self.supersede(now, id);
         self.pursue_waiting(now, id, entropy);
     }
@@ -162,7 +167,8 @@ impl Engine {
     /// Whether there is another SA in use with its peer.
     fn has_successor(&self, of: &super::IsakmpSa) -> bool {
         let Some(peer) = of.peer() else { return false };
-        self.isakmp.values().any(|sa| sa.id != of.id && !sa.retired && sa.is_with(&peer))
+        let other = |sa: &&super::IsakmpSa| sa.id != of.id && !sa.retired && sa.admission.is_complete();
+        self.isakmp.values().filter(other).any(|sa| sa.is_with(&peer))
     }
 
     /// An ISAKMP SA nears its end: negotiate its successor, if anything depends on it.
@@ -195,9 +201,8 @@ impl Engine {
         let to_peer = |there: SocketAddr| {
             there.ip() == remote.ip() && (there.port() == remote.port() || plain(there.port()) && plain(remote.port()))
         };
-        let ours = |sa: &&super::IsakmpSa| sa.role == Role::Initiator && sa.setup.local.ip() == local.ip();
-        let under_way =
-            self.isakmp.values().filter(ours).any(|sa| sa.established.is_none() && to_peer(sa.setup.remote));
+        let ours = |sa: &&super::IsakmpSa| sa.is_under_way() && sa.setup.local.ip() == local.ip();
+        let under_way = self.isakmp.values().filter(ours).any(|sa| to_peer(sa.setup.remote));
         if !under_way {
             // A failure is reported where it happens; the old SA stays until its end.
             let _ = self.begin_main_mode(now, local, remote, entropy);
@@ -491,5 +496,5 @@ fn same_ike(a: &IkePolicy, b: &IkePolicy) -> bool {
 
 fn same_auth(a: &AuthRecord, b: &AuthRecord) -> bool {
     (&a.methods, &a.preshared, &a.local_id, &a.remote_id) == (&b.methods, &b.preshared, &b.local_id, &b.remote_id)
-        && (&a.certificates, &a.authorities) == (&b.certificates, &b.authorities)
+        && (&a.certificates, &a.authorities, &a.xauth) == (&b.certificates, &b.authorities, &b.xauth)
 }

@@ -20,7 +20,9 @@ mod signatures;
 mod source;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod tunnels;
+mod xauth;
 
 pub use isakmp::Discarded;
 
@@ -103,6 +105,20 @@ pub enum Command {
         token: u64,
         /// Whether the peer is believed.
         verdict: Result<Trusted, Refusal>,
+    },
+    /// The answer to [`Output::NeedPassword`].
+    Password {
+        /// As in the question.
+        token: u64,
+        /// `None`: there is none.
+        password: Option<Secret>,
+    },
+    /// The answer to [`Output::CheckUser`].
+    UserChecked {
+        /// As in the question.
+        token: u64,
+        /// Whether it is his password; or why that cannot be told, as a clause.
+        verdict: Result<bool, String>,
     },
     /// The answer to [`Output::NeedActivity`].
     Activity {
@@ -212,6 +228,26 @@ pub enum Output {
         /// Who it must be.
         expected: IdentityPattern,
     },
+    /// Answer with [`Command::Password`], in time: the peer waits.
+    NeedPassword {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Name of the authentication record, whose user it is.
+        auth_record: String,
+        /// Who asks.
+        peer: IpAddr,
+    },
+    /// See whether a user is who he says, and answer with [`Command::UserChecked`], in time: the peer waits.
+    CheckUser {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Name of the authentication record.
+        auth_record: String,
+        /// Who he says he is.
+        user: String,
+        /// The password he gives.
+        password: Secret,
+    },
     /// Answer with [`Command::Activity`]: when did these pairs last carry packets? Nobody waits.
     NeedActivity {
         /// To be repeated in the answer.
@@ -293,6 +329,10 @@ enum Timer {
     IsakmpRetire(u64),
     /// Has the initiator of an ISAKMP SA shown that it has it too?
     Confirmation(u64),
+    /// The peer of an ISAKMP SA is to answer a transaction exchange.
+    Transaction(u64),
+    /// What stands before the quick modes of an ISAKMP SA takes too long.
+    Admission(u64),
     /// Has the peer of an ISAKMP SA been heard lately?
     Dpd(u64),
     /// The peer of an ISAKMP SA was asked whether it is there.
@@ -394,6 +434,7 @@ impl Engine {
             ExchangeType::MAIN_MODE,
             ExchangeType::QUICK_MODE,
             ExchangeType::INFORMATIONAL,
+            ExchangeType::TRANSACTION,
             ExchangeType::NEW_GROUP_MODE,
         ];
         if !known.contains(&exchange) {
@@ -404,6 +445,7 @@ impl Engine {
             match exchange {
                 ExchangeType::MAIN_MODE => self.main_mode_message(now, id, &datagram, &message, entropy),
                 ExchangeType::QUICK_MODE => self.quick_mode_message(now, id, &datagram, &message, entropy),
+                ExchangeType::TRANSACTION => self.transaction_message(now, id, &datagram, &message, entropy),
                 ExchangeType::NEW_GROUP_MODE => self.new_group_message(now, id, &datagram, &message, entropy),
                 _ => self.informational_message(now, id, &datagram, &message, entropy),
             }
@@ -427,6 +469,8 @@ impl Engine {
                 Timer::IsakmpHard(id) => self.isakmp_hard(now, id, entropy),
                 Timer::IsakmpRetire(id) => self.isakmp_retire(now, id, entropy),
                 Timer::Confirmation(id) => self.confirmation_due(now, id, entropy),
+                Timer::Transaction(id) => self.transaction_due(now, id, entropy),
+                Timer::Admission(id) => self.admission_due(now, id, entropy),
                 Timer::Dpd(id) => self.dpd_due(now, id),
                 Timer::Probe(id) => self.probe_due(now, id, entropy),
                 Timer::Keepalive(local, remote) => self.keepalive(now, local, remote),
@@ -451,6 +495,8 @@ impl Engine {
             Command::Secret { token, secret } => self.secret(now, token, secret, entropy),
             Command::Signed { token, signed } => self.signed(now, token, signed, entropy),
             Command::Judged { token, verdict } => self.judged(now, token, verdict, entropy),
+            Command::Password { token, password } => self.password(now, token, password, entropy),
+            Command::UserChecked { token, verdict } => self.user_checked(now, token, verdict, entropy),
             Command::Activity { token, received, sent } => self.activity(now, token, received, sent, entropy),
             Command::Rekey { pair } => self.pair_soft(now, pair, entropy),
             Command::Expired { pair } => self.pair_hard(now, pair, entropy),

@@ -312,7 +312,8 @@ impl Engine {
 /// What an answer to proposals depends on, by name: the policy, and the methods that a record leaves of it.
 fn chooser(policy: &IkePolicy, auth: &AuthRecord) -> String {
     let methods = auth.methods_under(policy);
-    methods.iter().fold(policy.name.clone(), |name, method| format!("{name} {method}"))
+    let name = auth.xauth.as_ref().map_or_else(|| policy.name.clone(), |xauth| format!("{} {xauth}", policy.name));
+    methods.iter().fold(name, |name, method| format!("{name} {method}"))
 }
 
 fn place(path: &Path) -> Place {

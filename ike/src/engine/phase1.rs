@@ -6,7 +6,7 @@ use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Role, slashed};
 use crate::keys::Cookies;
 use crate::main_mode::table::StateName;
-use crate::main_mode::{Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop, Want};
+use crate::main_mode::{Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop, Want, asked};
 use crate::proposal::{listed, phase1};
 use crate::retransmit::{Answer, GIVE_UP, Request};
 use crate::wire::{Body, Cookie, Message};
@@ -44,7 +44,7 @@ impl Engine {
             let detail = no_method(&policy, &auth);
             return Err(self.configuration_failure(local, remote, role, &detail, "align `auth` and `method`"));
         }
-        let Some(offer) = phase1::offer(&policy, &methods) else {
+        let Some(offer) = phase1::offer(&policy, &methods, asked(&auth, role)) else {
             let detail = format!("no proposal of ike policy `{}` exists in IKEv1", policy.name);
             return Err(self.configuration_failure(local, remote, role, &detail, "add one, as aes128-sha1-modp2048"));
         };
@@ -338,6 +338,8 @@ impl Engine {
             Timer::Confirmation,
             Timer::Dpd,
             Timer::Probe,
+            Timer::Transaction,
+            Timer::Admission,
         ];
         all.iter().for_each(|timer| self.timers.cancel(&timer(id)));
         for &message_id in exchanges.keys() {

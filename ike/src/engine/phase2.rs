@@ -211,6 +211,9 @@ impl Engine {
 
     /// The tunnel whose selector is the one that a peer asks for, or of the session that it asks for.
     fn tunnel_for(&mut self, id: u64, asked: &Asked) -> Result<Arc<TunnelPolicy>, Failure> {
+        if let Some(failure) = self.not_admitted(id) {
+            return Err(failure);
+        }
         let Some(sa) = self.isakmp.get(&id) else { return Err(not_established()) };
         let (local, remote) = (sa.setup.local.ip(), sa.setup.remote.ip());
         // RFC 2409 5.5: without IDs the selectors are the addresses of the peers.

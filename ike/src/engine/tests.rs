@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+mod xauth;
+
 /// Two hosts that hear each other at once, unless `lost` says otherwise.
 struct Two {
     now: Timestamp,

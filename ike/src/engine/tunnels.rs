@@ -184,7 +184,7 @@ impl Engine {
     fn negotiating_isakmp(&self, policy: &TunnelPolicy) -> Option<u64> {
         self.isakmp
             .values()
-            .filter(|sa| sa.role == Role::Initiator && sa.state.established().is_none())
+            .filter(|sa| sa.is_under_way())
             .filter(|sa| sa.is_between(policy.tsource, policy.tdestination))
             .find(|sa| {
                 let waiting = self.tunnels.values().filter(|t| t.attempt == Some(Attempt::Phase1(sa.id))).count();

@@ -8,6 +8,7 @@ use super::{
     ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
     says_initial_contact, traverses_nat, undecryptable, unusable, vendor_ids,
 };
+use crate::failure::Role;
 use crate::ids;
 use crate::keys::{IsakmpKeys, Said};
 use crate::nat;
@@ -84,7 +85,7 @@ impl SaSent {
         let Some(answer) = Payloads(payloads).sa() else {
             return Err(ignored(MainMode::InitiatorSaSent(self), malformed("a message 2 without SA")));
         };
-        let agreed = match phase1::verify(setup.acceptable(), answer) {
+        let agreed = match phase1::verify(setup.acceptable(Role::Initiator), answer) {
             Ok(agreed) => agreed,
             Err(mismatch) => return Err(ignored(MainMode::InitiatorSaSent(self), no_proposal(setup, &mismatch))),
         };

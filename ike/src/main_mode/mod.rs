@@ -12,18 +12,18 @@ pub(crate) use initiator::InitiatorAwaitingSecret;
 pub(crate) use responder::{first_message, preview};
 pub(crate) use signatures::{Judgement, Signed, Want};
 
-use crate::failure::{Failure, Fault, Kind};
+use crate::failure::{Failure, Fault, Kind, Role};
 use crate::informational;
 use crate::keys::{Cookies, IsakmpKeys, Said};
 use crate::nat::NatState;
-use crate::proposal::phase1::{Acceptable, Agreed};
+use crate::proposal::phase1::{Acceptable, Agreed, Asked};
 use crate::protection::{self, Iv};
 use crate::vendor::{self, Announced, NatSupport};
 use crate::wire::numbers::{ExchangeType, NotifyKind, PayloadKind, X509_SIGNATURE};
 use crate::wire::select;
 use crate::wire::{Body, Flags, Header, Message, Payload, Payloads, SecurityAssociation};
 use crypto::{Entropy, Secret};
-use policy::config::{AuthMethod, AuthRecord, Identity, IdentityPattern, IkePolicy, NatTraversal};
+use policy::config::{AuthMethod, AuthRecord, Identity, IdentityPattern, IkePolicy, NatTraversal, Xauth};
 use policy::sa::Lifetime;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,9 +57,21 @@ impl Setup {
         self.auth.remote_id.clone().unwrap_or(IdentityPattern::Exactly(Identity::Address(self.remote.ip())))
     }
 
-    /// What we may agree to.
-    fn acceptable(&self) -> Acceptable<'_> {
-        Acceptable { policy: &self.policy, methods: &self.methods, short_lifetimes: self.short_lifetimes }
+    /// What we may agree to in a role.
+    fn acceptable(&self, role: Role) -> Acceptable<'_> {
+        let asked = asked(&self.auth, role);
+        Acceptable { policy: &self.policy, methods: &self.methods, short_lifetimes: self.short_lifetimes, asked }
+    }
+}
+
+/// Whose user is to be asked by XAUTH, in a negotiation in which this is our role.
+pub(crate) fn asked(auth: &AuthRecord, role: Role) -> Asked {
+    match (&auth.xauth, role) {
+        (None, _) => Asked::Nobody,
+        (Some(Xauth::Client { .. }), Role::Initiator) | (Some(Xauth::Server { .. }), Role::Responder) => {
+            Asked::Initiator
+        }
+        (Some(_), _) => Asked::Responder,
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     header, ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
     says_initial_contact, traverses_nat, undecryptable, unusable, vendor_ids,
 };
-use crate::failure::Failure;
+use crate::failure::{Failure, Role};
 use crate::ids;
 use crate::informational;
 use crate::keys::{IsakmpKeys, Said};
@@ -84,7 +84,7 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let Some(offered) = Payloads(payloads).sa() else {
         return Err(failed(malformed("a message 1 without SA")));
     };
-    let agreed = match phase1::choose(setup.acceptable(), offered) {
+    let agreed = match phase1::choose(setup.acceptable(Role::Responder), offered) {
         Ok(agreed) => agreed,
         Err(mismatch) => {
             let message_id = informational::message_id(context.entropy);

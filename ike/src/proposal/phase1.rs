@@ -34,14 +34,41 @@ pub(crate) struct Acceptable<'a> {
     pub(crate) methods: &'a [AuthMethod],
     /// Lifetimes of less than a minute too.
     pub(crate) short_lifetimes: bool,
+    /// Whose user is asked who he is, which the method's number says.
+    pub(crate) asked: Asked,
+}
+
+/// Whose user XAUTH asks (draft-ietf-ipsec-isakmp-xauth-06 7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Nobody's.
+    Nobody,
+    /// The phase 1 initiator's.
+    Initiator,
+    /// The phase 1 responder's.
+    Responder,
+}
+
+/// The value of the Authentication Method attribute.
+fn number(method: AuthMethod, asked: Asked) -> u16 {
+    match (method, asked) {
+        (AuthMethod::PreSharedKey, Asked::Initiator) => authentication_method::XAUTH_INIT_PRE_SHARED_KEY,
+        (AuthMethod::PreSharedKey, Asked::Responder) => authentication_method::XAUTH_RESP_PRE_SHARED_KEY,
+        // The configuration takes no other signatures with it.
+        (AuthMethod::Signature(_), Asked::Initiator) => authentication_method::XAUTH_INIT_RSA,
+        (AuthMethod::Signature(_), Asked::Responder) => authentication_method::XAUTH_RESP_RSA,
+        (method, Asked::Nobody) => method.ikev1(),
+    }
 }
 
 /// The SA payload of message 1, the methods in order and with each the suites; `None` if no suite of the
 /// policy exists in IKEv1.
-pub(crate) fn offer(policy: &IkePolicy, methods: &[AuthMethod]) -> Option<SecurityAssociation> {
+pub(crate) fn offer(policy: &IkePolicy, methods: &[AuthMethod], asked: Asked) -> Option<SecurityAssociation> {
     let transforms: Vec<_> = methods
         .iter()
-        .flat_map(|method| policy.proposals.iter().filter_map(|suite| attributes(suite, *method, policy)))
+        .flat_map(|method| {
+            policy.proposals.iter().filter_map(|suite| attributes(suite, number(*method, asked), policy))
+        })
         .zip(1..=u8::MAX)
         .map(|(attributes, number)| Transform { number, id: KEY_IKE, attributes })
         .collect();
@@ -50,14 +77,14 @@ pub(crate) fn offer(policy: &IkePolicy, methods: &[AuthMethod]) -> Option<Securi
     })
 }
 
-fn attributes(suite: &IkeSuite, method: AuthMethod, policy: &IkePolicy) -> Option<Vec<Attribute>> {
+fn attributes(suite: &IkeSuite, method: u16, policy: &IkePolicy) -> Option<Vec<Attribute>> {
     let encryption = suite.encryption;
     let mut out = vec![Attribute::basic(class::ENCRYPTION, encryption.ikev1_phase1?)];
     if encryption.key_length_attribute {
         out.push(Attribute::basic(class::KEY_LENGTH, encryption.key_bits));
     }
     out.push(Attribute::basic(class::HASH, suite.hash.ikev1));
-    out.push(Attribute::basic(class::AUTHENTICATION, method.ikev1()));
+    out.push(Attribute::basic(class::AUTHENTICATION, method));
     out.push(Attribute::basic(class::GROUP, suite.group.number));
     write_lifetime(&mut out, policy.lifetime, class::LIFE_TYPE, class::LIFE_DURATION);
     Some(out)
@@ -181,7 +208,7 @@ impl Offered {
         if self.hash != Some(suite.hash.ikev1) {
             out.push(Field::new("hash", suite.hash, self.hash_name()));
         }
-        let method = method.ikev1();
+        let method = number(method, ours.asked);
         if self.authentication != Some(method) {
             let theirs = self.authentication.map_or("none".into(), authentication_method::name);
             out.push(Field::new("authentication method", authentication_method::name(method), theirs));
@@ -204,7 +231,7 @@ impl Offered {
     /// `aes256-sha256-modp2048`, with whatever else matters.
     fn describe(&self, ours: Acceptable<'_>) -> String {
         let mut out = format!("{}-{}-{}", self.encryption_name(), self.hash_name(), self.group_name());
-        if !ours.methods.iter().any(|method| self.authentication == Some(method.ikev1())) {
+        if !ours.methods.iter().any(|method| self.authentication == Some(number(*method, ours.asked))) {
             out.push_str(" with ");
             out.push_str(&self.authentication.map_or("no authentication".into(), authentication_method::name));
         }

@@ -7,6 +7,7 @@
 
 pub mod association;
 pub mod attribute;
+pub mod attributes;
 pub mod error;
 pub mod header;
 pub mod numbers;
@@ -15,6 +16,7 @@ pub(crate) mod select;
 
 pub use association::{Proposal, SecurityAssociation, Transform};
 pub use attribute::{Attribute, AttributeValue};
+pub use attributes::{Attributes, AttributesKind};
 pub use error::DecodeError;
 pub use header::{Cookie, Flags, HEADER_LEN, Header};
 pub use payload::{Delete, Identification, Notification, Payload};

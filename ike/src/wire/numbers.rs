@@ -34,6 +34,8 @@ numbers! {
         AGGRESSIVE = 4, "aggressive mode";
         /// Informational exchange.
         INFORMATIONAL = 5, "informational exchange";
+        /// Transaction exchange (draft-ietf-ipsec-isakmp-mode-cfg-05 3).
+        TRANSACTION = 6, "transaction exchange";
         /// Quick mode.
         QUICK_MODE = 32, "quick mode";
         /// New group mode.
@@ -72,6 +74,8 @@ numbers! {
         DELETE = 12, "D";
         /// Vendor ID.
         VENDOR_ID = 13, "VID";
+        /// Attributes of a transaction exchange (draft-ietf-ipsec-isakmp-mode-cfg-05 3.2).
+        ATTRIBUTES = 14, "ATTR";
         /// NAT discovery.
         NAT_D = 20, "NAT-D";
         /// NAT original address.
@@ -270,6 +274,14 @@ pub mod authentication_method {
 
     /// Pre-shared key.
     pub const PRE_SHARED_KEY: u16 = 1;
+    /// XAUTHInitPreShared (draft-ietf-ipsec-isakmp-xauth-06 7.2): and then the initiator's user.
+    pub const XAUTH_INIT_PRE_SHARED_KEY: u16 = 65001;
+    /// XAUTHRespPreShared: and then the responder's user.
+    pub const XAUTH_RESP_PRE_SHARED_KEY: u16 = 65002;
+    /// XAUTHInitRSA.
+    pub const XAUTH_INIT_RSA: u16 = 65005;
+    /// XAUTHRespRSA.
+    pub const XAUTH_RESP_RSA: u16 = 65006;
 
     /// The name of a method, or its number.
     #[must_use]
@@ -278,8 +290,12 @@ pub mod authentication_method {
             PRE_SHARED_KEY => "pre-shared key".into(),
             4 => "RSA encryption".into(),
             5 => "revised RSA encryption".into(),
-            65001 => "XAUTH with pre-shared key".into(),
-            65005 => "XAUTH with RSA signatures".into(),
+            XAUTH_INIT_PRE_SHARED_KEY => "pre-shared key and XAUTH of the initiator".into(),
+            XAUTH_RESP_PRE_SHARED_KEY => "pre-shared key and XAUTH of the responder".into(),
+            XAUTH_INIT_RSA => "RSA signatures and XAUTH of the initiator".into(),
+            XAUTH_RESP_RSA => "RSA signatures and XAUTH of the responder".into(),
+            64221 => "RSA signature of the responder and XAUTH of the initiator (hybrid)".into(),
+            64222 => "RSA signature of the initiator and XAUTH of the responder (hybrid)".into(),
             other => match Signature::from_ikev1(other) {
                 Some(row) => format!("{} signatures", row.hpux),
                 None => format!("method {other}"),

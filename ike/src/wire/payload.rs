@@ -1,6 +1,7 @@
 //! The payloads other than SA (RFC 2408 3.7 to 3.16, RFC 3947).
 
 use super::association::SecurityAssociation;
+use super::attributes::Attributes;
 use super::error::DecodeError;
 use super::numbers::{IdKind, NotifyKind, PayloadKind, ProtocolId};
 use nom::bytes::complete::take;
@@ -44,6 +45,8 @@ pub enum Payload {
     Delete(Delete),
     /// A vendor ID.
     VendorId(Vec<u8>),
+    /// Attributes that are asked for, told, set or taken note of.
+    Attributes(Attributes),
     /// A hash of an address and port (RFC 3947 3.2).
     NatDiscovery {
         /// With the payload type of the drafts.
@@ -137,6 +140,7 @@ impl Payload {
             Self::Notification(_) => PayloadKind::NOTIFICATION,
             Self::Delete(_) => PayloadKind::DELETE,
             Self::VendorId(_) => PayloadKind::VENDOR_ID,
+            Self::Attributes(_) => PayloadKind::ATTRIBUTES,
             Self::NatDiscovery { draft: false, .. } => PayloadKind::NAT_D,
             Self::NatDiscovery { draft: true, .. } => PayloadKind::NAT_D_DRAFT,
             Self::NatOriginalAddress { draft: false, .. } => PayloadKind::NAT_OA,
@@ -167,6 +171,7 @@ impl Payload {
             PayloadKind::NOTIFICATION => Self::Notification(Notification::parse(body)?),
             PayloadKind::DELETE => Self::Delete(Delete::parse(body)?),
             PayloadKind::VENDOR_ID => Self::VendorId(body.to_vec()),
+            PayloadKind::ATTRIBUTES => Self::Attributes(Attributes::parse(body)?),
             PayloadKind::NAT_D => Self::NatDiscovery { draft: false, hash: body.to_vec() },
             PayloadKind::NAT_D_DRAFT => Self::NatDiscovery { draft: true, hash: body.to_vec() },
             PayloadKind::NAT_OA | PayloadKind::NAT_OA_DRAFT => {
@@ -186,6 +191,7 @@ impl Payload {
         match self {
             Self::SecurityAssociation(sa) => out.extend_from_slice(&sa.body()),
             Self::Identification(id) => out.extend_from_slice(&id.body()),
+            Self::Attributes(attributes) => attributes.write(out),
             Self::KeyExchange(body)
             | Self::Hash(body)
             | Self::Signature(body)

@@ -1,6 +1,7 @@
 //! Picking payloads out of a message.
 
 use super::SecurityAssociation;
+use super::attributes::Attributes;
 use super::numbers::{PayloadKind, X509_SIGNATURE};
 use super::payload::{Delete, Identification, Notification, Payload};
 use crate::nat::Seen;
@@ -54,6 +55,10 @@ impl<'a> Payloads<'a> {
         self.0.iter().filter_map(|p| if let Payload::Delete(d) = p { Some(d) } else { None })
     }
 
+    pub(crate) fn attributes(self) -> Option<&'a Attributes> {
+        self.0.iter().find_map(|p| if let Payload::Attributes(a) = p { Some(a) } else { None })
+    }
+
     /// NAT-OAi and NAT-OAr.
     pub(crate) fn original_addresses(self) -> Option<Seen> {
         Seen::read(self.0)
@@ -68,13 +73,14 @@ impl<'a> Payloads<'a> {
 const PRIVATE_TYPES: u8 = 128;
 
 /// Payloads of which a message carries as many as its table says, no more and no fewer.
-const COUNTED: [PayloadKind; 6] = [
+const COUNTED: [PayloadKind; 7] = [
     PayloadKind::SECURITY_ASSOCIATION,
     PayloadKind::KEY_EXCHANGE,
     PayloadKind::IDENTIFICATION,
     PayloadKind::HASH,
     PayloadKind::SIGNATURE,
     PayloadKind::NONCE,
+    PayloadKind::ATTRIBUTES,
 ];
 
 /// Whether a message has exactly the payloads it must have, and of those it

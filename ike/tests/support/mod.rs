@@ -42,6 +42,10 @@ pub struct Host {
     pub pending_tokens: Vec<u64>,
     pub keepalives: usize,
     pub signer: Option<Signer>,
+    /// The password of our user.
+    pub password: Option<Secret>,
+    /// Users who may come in, with their passwords; `None`: nobody can tell.
+    pub users: Option<Vec<(&'static str, &'static str)>>,
     /// Questions for signatures and verdicts so far.
     pub asked: Vec<&'static str>,
     /// When its packet path last received and sent something.
@@ -178,6 +182,8 @@ impl Host {
             pending_tokens: Vec::new(),
             keepalives: 0,
             signer: None,
+            password: None,
+            users: None,
             asked: Vec::new(),
             activity: (None, None),
             activity_asked: 0,
@@ -292,6 +298,22 @@ impl World {
                     });
                     if signer.answers {
                         h.engine.handle_command(now, Command::Judged { token, verdict }, &mut h.entropy);
+                    }
+                }
+                Output::NeedPassword { token, .. } => {
+                    h.asked.push("password");
+                    if h.answers {
+                        let password = h.password.clone();
+                        h.engine.handle_command(now, Command::Password { token, password }, &mut h.entropy);
+                    }
+                }
+                Output::CheckUser { token, user, password, .. } => {
+                    h.asked.push("user");
+                    let is = |u: &&(&str, &str)| u.0 == user && u.1.as_bytes() == password.expose();
+                    let verdict = h.users.as_ref().ok_or_else(|| "its file is gone".to_owned());
+                    let verdict = verdict.map(|users| users.iter().any(|u| is(&u)));
+                    if h.answers {
+                        h.engine.handle_command(now, Command::UserChecked { token, verdict }, &mut h.entropy);
                     }
                 }
                 Output::NeedActivity { token, .. } => {

@@ -7,6 +7,7 @@ use super::keys::{PASSPHRASE, PRESHARED};
 use super::model::{AuthMethod, AuthRecord, CertificateFiles, RevocationPolicy};
 use super::object::{Object, quoted};
 use super::source::{Located, Span};
+use super::xauth;
 use crate::selector::AddressRange;
 use crypto::Secret;
 use crypto::table::Signature;
@@ -35,6 +36,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
     let local_id = identity::local(&mut object);
     let remote_id = identity::remote(&mut object);
     let exchange = exchange(&mut object);
+    let xauth = xauth::read(&mut object, methods.as_deref().unwrap_or_default());
     let line = object.line();
     let record = (|| {
         exchange?;
@@ -48,6 +50,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
             local_subject: local_id.as_ref().ok()?.subject,
             remote_id: remote_id.ok()?,
             authorities: Vec::new(),
+            xauth: xauth.ok()?,
             line,
         })
     })();
@@ -162,7 +165,7 @@ fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Re
     Ok(Some(files))
 }
 
-fn path(object: &mut Object<'_, '_, '_>, key: &str, text: Located<&str>) -> Option<PathBuf> {
+pub(super) fn path(object: &mut Object<'_, '_, '_>, key: &str, text: Located<&str>) -> Option<PathBuf> {
     if text.value.is_empty() || text.value.contains('\0') {
         object.error(text.at, format!("`{key}` is not a path; expected a file"));
         return None;
@@ -176,7 +179,7 @@ fn path(object: &mut Object<'_, '_, '_>, key: &str, text: Located<&str>) -> Opti
     Some(path)
 }
 
-fn one_path(object: &mut Object<'_, '_, '_>, key: &str) -> Result<PathBuf, Reported> {
+pub(super) fn one_path(object: &mut Object<'_, '_, '_>, key: &str) -> Result<PathBuf, Reported> {
     let text = object.string(key, "the path of a file").ok_or(Reported)?;
     path(object, key, text).ok_or(Reported)
 }

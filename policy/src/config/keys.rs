@@ -124,6 +124,12 @@ pub(super) const AUTH: Section = Section {
         "rtype",
         "rid",
         "exchange",
+        "xauth",
+        "user",
+        "password",
+        "password_file",
+        "users",
+        "tries",
     ],
     elsewhere: &[
         ("preshared_file", "write the key itself as `preshared`, and let only root read this file"),
@@ -159,9 +165,11 @@ const NO_ICMP_IN_TUNNEL: &str =
 /// The key of a pre-shared key, and that of what opens the file of a private one.
 pub(super) const PRESHARED: &str = "preshared";
 pub(super) const PASSPHRASE: &str = "passphrase";
+/// The key of a user's password.
+pub(super) const PASSWORD: &str = "password";
 
 /// The keys whose values are secrets, or have them inside.
-const SECRET: [&str; 4] = [PRESHARED, PASSPHRASE, "in", "out"];
+const SECRET: [&str; 5] = [PRESHARED, PASSPHRASE, PASSWORD, "in", "out"];
 
 /// Whether the value of a key may be shown: only when the key is known, and not a secret one.
 pub(super) fn is_public(key: &str) -> bool {
@@ -192,6 +200,7 @@ mod tests {
         assert!(is_public("source") && is_public("startup.mtu"));
         assert!(!is_public(PASSPHRASE) && !is_public("auth.passphrase") && is_public("auth.certificate"));
         assert!(!is_public(PRESHARED) && !is_public("auth.preshared") && !is_public("preshraed") && !is_public(""));
+        assert!(!is_public(PASSWORD) && is_public("auth.password_file"));
         assert!(!is_public("in") && !is_public("tunnel.out"));
     }
 }

@@ -8,7 +8,7 @@
 //! | step | where |
 //! |---|---|
 //! | TOML to tables, syntax errors | here |
-//! | one object each | `startup`, `host`, `tunnel` with `manual` keys, `ike`, `auth` with `identity` |
+//! | one object each | `startup`, `host`, `tunnel` with `manual` keys, `ike`, `auth` with `identity` and `xauth` |
 //! | values | `address`, `names`, `selectors`, `priority` |
 //! | names between objects, the sorted model | `resolve` |
 //! | what is legal but probably not meant | `advice`; `order`: policies that others take the packets of |
@@ -36,6 +36,7 @@ mod selectors;
 mod source;
 mod startup;
 mod tunnel;
+mod xauth;
 
 pub use crate::identity::{Identity, IdentityPattern};
 pub use diagnostic::{Diagnostic, Severity};

@@ -359,6 +359,8 @@ pub struct AuthRecord {
     pub remote_id: Option<IdentityPattern>,
     /// Encoded names of the authorities in the files, for certificate requests; empty until they are read.
     pub authorities: Vec<Vec<u8>>,
+    /// Whether one side's user has to prove who he is as well.
+    pub xauth: Option<Xauth>,
     /// Line of the object in the file.
     pub line: usize,
 }
@@ -369,6 +371,44 @@ impl AuthRecord {
     pub fn methods_under(&self, policy: &IkePolicy) -> Vec<AuthMethod> {
         let allowed = |m: &&AuthMethod| policy.methods.is_empty() || policy.methods.contains(m);
         self.methods.iter().filter(allowed).copied().collect()
+    }
+}
+
+/// Extended authentication (draft-ietf-ipsec-isakmp-xauth-06): after phase 1, before anything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Xauth {
+    /// We say who our user is.
+    Client {
+        /// The user's name.
+        user: String,
+        /// His password.
+        password: PasswordSource,
+    },
+    /// We ask who the peer's user is.
+    Server {
+        /// The file of users and their hashed passwords.
+        users: PathBuf,
+        /// How often a peer may try.
+        tries: u8,
+    },
+}
+
+/// Where a password is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// In the configuration.
+    Given(Secret),
+    /// In a file, up to the end of its first line.
+    File(PathBuf),
+}
+
+/// `client` or `server`.
+impl core::fmt::Display for Xauth {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Client { .. } => "client",
+            Self::Server { .. } => "server",
+        })
     }
 }
 

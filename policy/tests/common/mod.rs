@@ -141,6 +141,7 @@ impl Rules {
             local_subject: false,
             remote_id: None,
             authorities: Vec::new(),
+            xauth: None,
             line: 1,
         }));
         self
