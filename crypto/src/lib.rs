@@ -11,6 +11,7 @@ mod exchange;
 mod mac;
 mod message;
 pub mod packet;
+pub mod password;
 pub mod secret;
 mod signature;
 pub mod suite;

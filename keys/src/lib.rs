@@ -4,7 +4,7 @@
 //! `ike` never looks any of this up: it asks with an event and goes on when the
 //! answer comes, so that a slow source never holds a negotiation of somebody
 //! else. Pre-shared keys come from the configuration ([`preshared`]), certificates,
-//! private keys and CRLs from files ([`credentials`]), whose octets and the time of
+//! private keys and CRLs from files ([`credentials`]), users and their passwords from another ([`users`]), whose octets and the time of
 //! day are arguments here. CRLs are read from files only; to fetch them while a
 //! negotiation waits for its verdict would need nothing new of `ike`.
 #![forbid(unsafe_code)]
@@ -14,8 +14,10 @@ pub mod credentials;
 mod date;
 pub mod encoding;
 pub mod preshared;
+pub mod users;
 mod validation;
 
 pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use preshared::PresharedKeys;
+pub use users::Users;

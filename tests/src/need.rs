@@ -10,6 +10,8 @@ pub enum Need {
     Root,
     /// strongSwan's charon and swanctl.
     StrongSwan,
+    /// strongSwan's plugin for XAUTH.
+    Xauth,
     /// tcpdump.
     Capture,
     /// tshark.
@@ -26,6 +28,8 @@ pub enum Need {
 
 /// Path of charon in Debian.
 pub const CHARON: &str = "/usr/lib/ipsec/charon";
+
+const XAUTH: &str = "/usr/lib/ipsec/plugins/libstrongswan-xauth-generic.so";
 
 impl Need {
     /// Why it cannot be had, if so.
@@ -44,6 +48,8 @@ impl Need {
                 Some(format!("{CHARON} is not installed (Debian: strongswan-charon libcharon-extra-plugins)"))
             }
             Self::StrongSwan => program("swanctl", "strongswan-swanctl"),
+            Self::Xauth => (!Path::new(XAUTH).is_file())
+                .then(|| format!("{XAUTH} is not installed (Debian: libcharon-extauth-plugins)")),
             Self::Capture => program("tcpdump", "tcpdump"),
             Self::Tshark => program("tshark", "tshark"),
             Self::Scapy => {

@@ -16,7 +16,7 @@ use std::process::Command;
 
 /// Plugins of charon but for the one that does ESP. The order is that of preference.
 const PLUGINS: &str = "random nonce openssl aes sha1 sha2 md5 hmac kdf gcm ccm ctr gmp curve25519 drbg pem pkcs1 pkcs8 \
-                       x509 pubkey revocation constraints";
+                       x509 pubkey revocation constraints xauth-generic unity";
 
 /// What does charon's ESP.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub struct Connection {
     pub more: String,
     /// More lines of the child.
     pub more_child: String,
+    /// More at the end of the file: secrets, pools.
+    pub end: String,
 }
 
 impl Connection {
@@ -78,13 +80,14 @@ impl Connection {
             // Rekeying is done when a test says so.
             more: "rekey_time = 4h\n".into(),
             more_child: "rekey_time = 2h\n".into(),
+            end: String::new(),
         }
     }
 
     fn text(&self) -> String {
         let Self { local, remote, ike, esp, local_ts, remote_ts, preshared, local_auth, remote_auth, .. } = self;
         let (local_id, remote_id) = (&self.local_id, &self.remote_id);
-        let (more, more_child) = (&self.more, &self.more_child);
+        let (more, more_child, end) = (&self.more, &self.more_child, &self.end);
         let (protocol, esp) = esp.strip_prefix("ah-").map_or(("esp", &**esp), |ah| ("ah", ah));
         format!(
             "connections {{ lab {{
@@ -110,6 +113,7 @@ secrets {{ ike-lab {{
   id-b = {remote}
   secret = \"{preshared}\"
 }} }}
+{end}
 "
         )
     }

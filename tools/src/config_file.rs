@@ -1,7 +1,8 @@
 //! The configuration file, read and checked.
 
 use crate::credentials::{self, CredentialStore};
-use policy::config::{AuthRecord, Checked, Config, Diagnostic, Severity};
+use crate::user_store::{self, UserStore};
+use policy::config::{AuthRecord, Checked, Config, Diagnostic, PasswordSource, Severity, Xauth};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -41,7 +42,8 @@ pub fn read(path: &Path) -> Result<Checked, Unusable> {
     let name = path.display().to_string();
     let mut checked = Config::parse(&text, &name).map_err(Unusable::Invalid)?;
     let passphrase = |a: &AuthRecord| a.certificates.as_ref().is_some_and(|c| c.passphrase.is_some());
-    let secret = checked.config.auths.iter().any(|a| a.preshared.is_some() || passphrase(a));
+    let password = |a: &AuthRecord| matches!(&a.xauth, Some(Xauth::Client { password: PasswordSource::Given(_), .. }));
+    let secret = checked.config.auths.iter().any(|a| a.preshared.is_some() || passphrase(a) || password(a));
     if mode & 0o077 != 0 && secret {
         checked.warnings.insert(0, readable_keys(name, mode));
     }
@@ -55,19 +57,23 @@ pub struct Loaded {
     pub config: Config,
     /// Certificates and keys of its authentication records.
     pub credentials: CredentialStore,
+    /// Users who may come in, and passwords of ours.
+    pub users: UserStore,
     /// What is odd in it or in those files.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads and checks a file as [`read`], and the certificates, keys and CRLs that it names.
+/// Reads and checks a file as [`read`], and the certificates, keys, CRLs, users and passwords that it names.
 pub fn load(path: &Path) -> Result<Loaded, Unusable> {
     let Checked { mut config, mut warnings } = read(path)?;
     let (credentials, found) = credentials::load(&mut config, &path.display().to_string(), credentials::now());
     warnings.extend(found);
+    let (users, found) = user_store::load(&config, &path.display().to_string());
+    warnings.extend(found);
     if warnings.iter().any(|d| d.severity == Severity::Error) {
         return Err(Unusable::Invalid(warnings));
     }
-    Ok(Loaded { config, credentials, warnings })
+    Ok(Loaded { config, credentials, users, warnings })
 }
 
 fn readable_keys(file: String, mode: u32) -> Diagnostic {

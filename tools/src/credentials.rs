@@ -80,7 +80,7 @@ fn addresses(config: &Config, auth: &Arc<AuthRecord>) -> Vec<Identity> {
     addresses
 }
 
-fn diagnostic(file: &str, auth: &AuthRecord, severity: Severity, message: String) -> Diagnostic {
+pub(crate) fn diagnostic(file: &str, auth: &AuthRecord, severity: Severity, message: String) -> Diagnostic {
     Diagnostic {
         severity,
         file: file.to_owned(),
@@ -97,7 +97,7 @@ fn diagnostic(file: &str, auth: &AuthRecord, severity: Severity, message: String
 fn read(auth: &AuthRecord, options: &CertificateFiles) -> Result<Credentials, Vec<String>> {
     let mut faults = Vec::new();
     let mut open = |option: &str, path: &Path, longest: u64, secret: bool| {
-        octets(path, longest, secret)
+        octets(path, longest, secret.then_some("a private key"))
             .map_err(|what| faults.push(format!("`{option}` {}: {what}", path.display())))
             .unwrap_or_else(|()| Secret::new(Vec::new()))
     };
@@ -118,8 +118,8 @@ fn read(auth: &AuthRecord, options: &CertificateFiles) -> Result<Credentials, Ve
     Credentials::new(auth, options, files)
 }
 
-/// A whole file; one that holds a secret must be closed to others.
-fn octets(path: &Path, longest: u64, secret: bool) -> Result<Secret, String> {
+/// A whole file; one that holds a secret, which is named, must be closed to others.
+pub(crate) fn octets(path: &Path, longest: u64, secret: Option<&str>) -> Result<Secret, String> {
     let unreadable = |e: io::Error| format!("cannot read it: {e}");
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -128,10 +128,8 @@ fn octets(path: &Path, longest: u64, secret: bool) -> Result<Secret, String> {
     }
     let mode = metadata.mode() & 0o777;
     // A group that may read it is a common way to share a key among services.
-    if secret && mode & 0o027 != 0 {
-        return Err(format!(
-            "it holds a private key, and others can open or change it (mode {mode:04o}); chmod 600 it"
-        ));
+    if let Some(what) = secret.filter(|_| mode & 0o027 != 0) {
+        return Err(format!("it holds {what}, and others can open or change it (mode {mode:04o}); chmod 600 it"));
     }
     if metadata.len() > longest {
         return Err(format!("it has {} octets; expected at most {longest}", metadata.len()));

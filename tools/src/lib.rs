@@ -11,4 +11,5 @@ pub mod guard;
 pub mod ipsecd;
 pub mod net;
 pub mod report;
+pub mod user_store;
 pub mod wall_clock;

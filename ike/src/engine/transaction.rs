@@ -30,7 +30,6 @@ pub(super) struct Transactions {
 struct Asked {
     message_id: u32,
     kind: AttributesKind,
-    identifier: u16,
     about: About,
     iv: Iv,
     request: Request,
@@ -86,10 +85,8 @@ impl Engine {
                 self.discard(Discarded::NotAuthentic);
                 return;
             };
-            if authentic.attributes.identifier != asked.identifier {
-                self.discard(Discarded::Unexpected);
-                return;
-            }
+            // The answer should repeat the identifier (draft 3.2), but strongSwan's to XAUTH does not. What ties
+            // it to the question is the message ID, in its hash and its IV.
             let Some(Asked { about, .. }) = sa.transactions.asked.take() else { return };
             self.timers.cancel(&Timer::Transaction(id));
             self.heard(now, id, datagram);
@@ -161,7 +158,7 @@ impl Engine {
         // A cipher that fails here failed before: the SA would not exist.
         let Ok((datagram, iv)) = sealed else { return };
         let (request, due) = Request::new(datagram.clone(), now);
-        sa.transactions.asked = Some(Asked { message_id, kind, identifier, about, iv, request });
+        sa.transactions.asked = Some(Asked { message_id, kind, about, iv, request });
         self.timers.set(Timer::Transaction(id), due);
         self.use_message_id(now, id, message_id);
         self.transmit_under(now, id, &datagram);

@@ -273,6 +273,7 @@ impl Node {
             Output::SessionFailed { session, .. } => unreachable!("nobody asked for session {session}"),
             Output::Audit(event) => self.audit.push((now, format!("{} {}", event.level, event.text))),
             Output::PeerMoved { .. } | Output::IsakmpKeys { .. } => {}
+            Output::NeedPassword { .. } | Output::CheckUser { .. } => panic!("{}: nobody has users", self.address),
             Output::Sign { .. } | Output::Judge { .. } => panic!("{}: its peers have keys", self.address),
         }
         None

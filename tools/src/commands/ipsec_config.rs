@@ -6,11 +6,12 @@ use crate::report::auth::crl_policy;
 use crate::report::document::VERSION;
 use crate::report::from_model;
 use clap::{Parser, Subcommand};
+use crypto::{Entropy, Secret};
 use policy::config::{
     AuthRecord, Checked, Config, DefaultAction, DfPolicy, Diagnostic, HostAction, HostPolicy, TunnelPolicy,
 };
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,6 +37,11 @@ enum Verb {
     Check(Options),
     /// Check a file and show what it means, one line per object, in the order of search
     Show(Options),
+    /// Read a password from standard input, and print the line of a user for the file `users` (XAUTH)
+    User {
+        /// The user's name
+        name: String,
+    },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -53,6 +59,7 @@ pub(super) fn configure(args: Args, out: &mut dyn Write) -> Result<(), Failure> 
     match args.verb {
         Verb::Check(options) => check(&options, out),
         Verb::Show(options) => show(&options, out),
+        Verb::User { name } => user(&name, out),
         Verb::Other(words) => {
             let verb = words.first().map(|w| w.display().to_string()).unwrap_or_default();
             Err(Failure::Failed(if NOT_HERE.contains(&verb.as_str()) {
@@ -60,7 +67,7 @@ pub(super) fn configure(args: Args, out: &mut dyn Write) -> Result<(), Failure> 
                     "`{verb}` is not in this version: edit the file, then `ipsec_config check FILE` and `ipsec_admin -reload`"
                 )
             } else {
-                format!("`{verb}` is no verb of ipsec_config: check, show")
+                format!("`{verb}` is no verb of ipsec_config: check, show, user")
             }))
         }
     }
@@ -108,6 +115,22 @@ fn contents(file: &Path, config: &Config) -> String {
             format!("{} bypass entries", config.bypass.len())
         },
     )
+}
+
+/// The line of a user.
+fn user(name: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    /// More is no password.
+    const MOST: u64 = 4096;
+    let mut password = Vec::with_capacity(MOST as usize + 1);
+    let read = io::stdin().take(MOST).read_to_end(&mut password);
+    let password = Secret::new(password);
+    read.map_err(|e| Failure::Failed(format!("cannot read the password: {e}")))?;
+    let line = password.expose().split(|octet| *octet == b'\n').next().unwrap_or_default();
+    let line = Secret::copy_of(line.strip_suffix(b"\r").unwrap_or(line));
+    let mut salt = [0; keys::users::SALT_LEN];
+    crate::ipsecd::SystemEntropy.fill(&mut salt);
+    let entry = keys::users::line(name, &line, salt).map_err(|what| Failure::Failed(what.to_owned()))?;
+    Ok(writeln!(out, "{entry}")?)
 }
 
 fn show(options: &Options, out: &mut dyn Write) -> Result<(), Failure> {
@@ -255,6 +278,9 @@ fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {
     if let Some(files) = &record.certificates {
         let (certificate, policy) = (files.certificate.display(), crl_policy(files.crl_policy));
         write!(out, ", certificate {certificate}, {policy} CRL policy")?;
+    }
+    if let Some(xauth) = &record.xauth {
+        write!(out, ", XAUTH {}", crate::report::auth::xauth(xauth))?;
     }
     if let Some(id) = local_id(record) {
         write!(out, ", local ID {id}")?;

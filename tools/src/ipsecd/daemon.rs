@@ -10,11 +10,13 @@ use super::reports;
 use super::startup::StartError;
 use super::system::{Clock, SystemEntropy, notify_service_manager};
 use super::tun_mtu::tun_mtu;
+use super::users::{self, UserChecker};
 use super::waiting::Waiting;
 use crate::audit_log::AuditLog;
 use crate::control::Request;
 use crate::control::server::{Responder, Server};
 use crate::credentials::CredentialStore;
+use crate::user_store::UserStore;
 use crate::wall_clock::Date;
 use crypto::Entropy;
 use datapath::sa::SaEvent;
@@ -56,6 +58,7 @@ pub(super) struct Parts {
     pub(super) config: Arc<Config>,
     pub(super) preshared: PresharedKeys,
     pub(super) credentials: CredentialStore,
+    pub(super) users: UserStore,
     pub(super) clock: Clock,
     pub(super) entropy: SystemEntropy,
     pub(super) ike_ports: IkePorts,
@@ -70,8 +73,10 @@ pub(super) struct Daemon {
     pub(super) config_loaded: Date,
     pub(super) preshared: PresharedKeys,
     pub(super) credentials: CredentialStore,
+    pub(super) users: UserStore,
     /// Once it runs.
     judge: Option<Judge>,
+    user_checker: Option<UserChecker>,
     pub(super) clock: Clock,
     pub(super) entropy: SystemEntropy,
     pub(super) engine: Engine,
@@ -105,7 +110,9 @@ impl Daemon {
             config_loaded: Date::now(),
             preshared: parts.preshared,
             credentials: parts.credentials,
+            users: parts.users,
             judge: None,
+            user_checker: None,
             clock: parts.clock,
             entropy: parts.entropy,
             engine,
@@ -132,6 +139,8 @@ impl Daemon {
         let mut events = forward(self.datapath.events());
         let (judge, mut answers) = Judge::start().map_err(StartError::Thread)?;
         self.judge = Some(judge);
+        let (user_checker, mut checked) = UserChecker::start().map_err(StartError::Thread)?;
+        self.user_checker = Some(user_checker);
         let on = |kind| signal(kind).map_err(StartError::Signals);
         let (mut terminate, mut interrupt, mut hangup) =
             (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
@@ -157,6 +166,7 @@ impl Daemon {
                 arrived = self.ike_ports.arrived() => self.arrived(arrived),
                 Some(event) = events.recv() => self.event(event),
                 Some(answer) = answers.recv() => self.command(answer),
+                Some(answer) = checked.recv() => self.command(answer),
                 Some((request, responder)) = requests.recv() => self.request(request, responder, network).await,
                 () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
                 _ = housekeeping.tick() => self.keep_house(network).await,
@@ -315,6 +325,17 @@ impl Daemon {
                 Output::Judge { token, auth_record, method, hash, signature, claim, certificates, expected } => {
                     let task = Task::Judge { method, hash, signature, claim, certificates, expected };
                     self.ask(token, &auth_record, task);
+                }
+                Output::NeedPassword { token, auth_record, .. } => {
+                    let password = self.users.password(&auth_record);
+                    self.command(Command::Password { token, password });
+                }
+                Output::CheckUser { token, auth_record, user, password } => {
+                    let users = self.users.users(&auth_record).cloned();
+                    let question = users::Question { token, users, user, password };
+                    if let Some(refusal) = self.user_checker.as_ref().and_then(|checker| checker.ask(question)) {
+                        self.command(refusal);
+                    }
                 }
                 Output::NeedActivity { token, pairs } => self.tell_activity(token, &pairs),
                 Output::InstallPair { inbound, outbound } => self.install(&inbound, &outbound),

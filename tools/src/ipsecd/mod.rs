@@ -16,7 +16,10 @@ mod requests;
 mod startup;
 mod system;
 mod tun_mtu;
+mod users;
 mod waiting;
+
+pub(crate) use system::SystemEntropy;
 
 use clap::Parser;
 use std::ffi::OsString;

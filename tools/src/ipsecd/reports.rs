@@ -340,7 +340,7 @@ fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
         let max = daemon.config.ikes.iter().find(|p| p.name == sa.policy).map(|p| p.max_quick_modes);
         Record::Mad(Box::new(IsakmpSa {
             sequence_number,
-            state: match (sa.established, sa.retiring) {
+            state: match (sa.established.filter(|_| sa.admitted), sa.retiring) {
                 (_, true) => IsakmpState::Dying,
                 (Some(_), false) => IsakmpState::Established,
                 (None, false) => IsakmpState::Negotiating,
@@ -357,6 +357,7 @@ fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
             local_id: Some(sa.local_identity.to_string()),
             remote_id: sa.peer_identity.as_ref().map(ToString::to_string),
             remote_certificate: sa.peer_certificate.as_ref().map(Into::into),
+            remote_user: sa.user,
             nat: sa.established.map(|_| nat(sa.nat).into()),
             lifetime: sa.lifetime.map(|l| life(l, now, sa.established, None, sa.expires)).unwrap_or_default(),
             quick_modes: Some(sa.quick_modes),

@@ -183,6 +183,7 @@ impl Daemon {
         self.export = export;
         self.preshared = PresharedKeys::from_config(&config);
         self.credentials = loaded.credentials;
+        self.users = loaded.users;
         self.audit.set_level(config.startup.audit_level);
         self.tun_mtu = mtu;
         let mut events = Vec::new();

@@ -15,6 +15,7 @@ use crate::control::run_dir;
 use crate::control::server::{BindError, Server};
 use crate::credentials::CredentialStore;
 use crate::net::MARK;
+use crate::user_store::UserStore;
 use datapath::{Datapath, DatapathConfig, Shared};
 use keys::PresharedKeys;
 use policy::cache::HashKey;
@@ -59,7 +60,7 @@ pub(super) enum StartError {
 /// Starts the daemon, runs it until it is told to stop, and cleans up.
 pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<PathBuf>) -> Result<(), StartError> {
     forbid_core_dumps().map_err(StartError::CoreDumps)?;
-    let Loaded { config, credentials, warnings } = config_file::load(config_file)?;
+    let Loaded { config, credentials, users, warnings } = config_file::load(config_file)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -67,7 +68,7 @@ pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<Path
     let control = Server::bind(&run_dir(named_run_dir))?;
     let mut network = Network::open()?;
     network.close(&config)?;
-    match carry_traffic(config_file, config, credentials, control, &mut network).await {
+    match carry_traffic(config_file, config, (credentials, users), control, &mut network).await {
         Ok(()) => Ok(network.withdraw().await?),
         // What is to be protected must not go in the clear because of, say, a port in use.
         Err(e) => Err(StartError::Guarded(Box::new(e))),
@@ -83,7 +84,7 @@ pub(super) async fn withdraw(named_run_dir: Option<PathBuf>) -> Result<(), Start
 async fn carry_traffic(
     config_file: &Path,
     config: Arc<Config>,
-    credentials: CredentialStore,
+    (credentials, users): (CredentialStore, UserStore),
     control: Server,
     network: &mut Network,
 ) -> Result<(), StartError> {
@@ -112,6 +113,7 @@ async fn carry_traffic(
         config_file: config_file.to_path_buf(),
         preshared: PresharedKeys::from_config(&config),
         credentials,
+        users,
         config,
         clock,
         entropy,

@@ -35,7 +35,7 @@ impl Clock {
 
 /// The kernel's random numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SystemEntropy;
+pub(crate) struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, mut out: &mut [u8]) {

@@ -3,7 +3,7 @@
 use crate::report::from_model::listed;
 use crate::wall_clock::Date;
 use keys::Credentials;
-use policy::config::{AuthRecord, RevocationPolicy};
+use policy::config::{AuthRecord, RevocationPolicy, Xauth};
 use policy::trust::CertificateName;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
@@ -59,6 +59,9 @@ pub struct AuthReport {
     /// `strict` or `relaxed`, with certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_policy: Option<String>,
+    /// `client` or `server`, and with what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xauth: Option<String>,
     /// Line of the configuration file.
     pub line: usize,
 }
@@ -92,8 +95,18 @@ impl AuthReport {
             certificate,
             authorities: credentials.map(Credentials::authority_names).unwrap_or_default(),
             crl_policy: record.certificates.as_ref().map(|files| crl_policy(files.crl_policy).to_owned()),
+            xauth: record.xauth.as_ref().map(xauth),
             line: record.line,
         }
+    }
+}
+
+/// Who says who his user is, to whom.
+#[must_use]
+pub fn xauth(xauth: &Xauth) -> String {
+    match xauth {
+        Xauth::Client { user, .. } => format!("client, user {user}"),
+        Xauth::Server { users, tries } => format!("server, users of {}, {tries} tries", users.display()),
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IsakmpState {
-    /// Phase 1 is not finished.
+    /// Phase 1 is not finished, or the user is not known yet (XAUTH).
     Negotiating,
     /// Protects quick modes and notifications.
     Established,
@@ -84,6 +84,9 @@ pub struct IsakmpSa {
     /// The certificate that it proved that with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_certificate: Option<super::CertificateReport>,
+    /// The peer's user, where XAUTH asked for him.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_user: Option<String>,
     /// Where NAT traversal found a NAT: `none`, `local`, `remote`, `both`, `forced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<String>,

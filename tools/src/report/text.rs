@@ -239,6 +239,9 @@ fn auth(out: &mut dyn Write, r: &AuthReport) -> io::Result<()> {
         row(out, &[("Not Before", is(&certificate.not_before)), ("Not After", is(&certificate.not_after))])?;
         row(out, &[("File", is(&certificate.file))])?;
     }
+    if let Some(xauth) = &r.xauth {
+        row(out, &[("XAUTH", is(xauth))])?;
+    }
     for authority in &r.authorities {
         row(out, &[("Authority", is(authority))])?;
     }
@@ -271,6 +274,9 @@ fn isakmp_sa(out: &mut dyn Write, r: &IsakmpSa) -> io::Result<()> {
     if let Some(certificate) = &r.remote_certificate {
         row(out, &[("Remote Certificate", is(&certificate.subject)), ("Serial", is(&certificate.serial))])?;
         row(out, &[("Issuer", is(&certificate.issuer))])?;
+    }
+    if let Some(user) = &r.remote_user {
+        row(out, &[("Remote User", is(user))])?;
     }
     if let Some(proposal) = &r.proposal {
         ike_proposal(out, proposal)?;

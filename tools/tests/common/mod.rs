@@ -265,6 +265,7 @@ fn auth() -> Vec<Record> {
         certificate: None,
         authorities: vec![],
         crl_policy: None,
+        xauth: Some("client, user alice".into()),
         line: 40,
     };
     let certified = AuthReport {
@@ -312,6 +313,7 @@ fn mad() -> Vec<Record> {
             serial: "0af3".into(),
             issuer: "C=DE, CN=CA".into(),
         }),
+        remote_user: Some("evil\u{1b}[2J".into()),
         nat: Some("remote".into()),
         lifetime: SaLife {
             seconds: Some(28_800),
@@ -335,6 +337,7 @@ fn mad() -> Vec<Record> {
         local_id: None,
         remote_id: None,
         remote_certificate: None,
+        remote_user: None,
         nat: None,
         lifetime: SaLife::default(),
         quick_modes: None,
