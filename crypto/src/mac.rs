@@ -1,10 +1,14 @@
 //! Digests, PRFs and truncated MACs, generic over the hash.
 
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Sha1Lanes, Sha256Lanes, Wide, hmac::HmacLanes};
 use crate::table::{Error, Mac};
 use crate::{Secret, secret};
 use hmac::digest::block_api::EagerHash;
 use hmac::digest::{Digest, FixedOutput, Update};
 use hmac::{Hmac, KeyInit};
+use sha1::Sha1;
+use sha2::Sha256;
 
 /// The digest of the concatenation of `parts`.
 pub(crate) fn digest<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {
@@ -39,6 +43,26 @@ where
         return Err(Error::KeyLength { algorithm, expected, given: key.len() });
     }
     Ok(Box::new(TruncatedHmac { keyed: keyed::<D>(key), icv_len }))
+}
+
+/// As [`truncated_hmac`] for SHA-1, by the batch where the processor can.
+pub(crate) fn hmac_sha1(key: &[u8]) -> Result<Box<dyn Mac>, Error> {
+    let portable = truncated_hmac::<Sha1>("sha1", key, 12)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(wide) = Wide::found() {
+        return Ok(Box::new(HmacLanes::<Sha1Lanes, 5>::new(wide, key, 12)));
+    }
+    Ok(portable)
+}
+
+/// As [`truncated_hmac`] for SHA-256, by the batch where the processor can.
+pub(crate) fn hmac_sha256(key: &[u8]) -> Result<Box<dyn Mac>, Error> {
+    let portable = truncated_hmac::<Sha256>("sha256", key, 16)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(wide) = Wide::found() {
+        return Ok(Box::new(HmacLanes::<Sha256Lanes, 8>::new(wide, key, 16)));
+    }
+    Ok(portable)
 }
 
 fn keyed<D: EagerHash>(key: &[u8]) -> Hmac<D> {

@@ -4,6 +4,8 @@
 //! at once; a batch of one is always right.
 
 pub(crate) mod cbc;
+#[cfg(target_arch = "x86_64")]
+mod cbc_wide;
 pub(crate) mod ccm;
 pub(crate) mod ctr;
 pub(crate) mod gcm;

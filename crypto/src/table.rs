@@ -290,6 +290,41 @@ pub trait Mac: Send + Sync {
     /// time. An ICV of another length is not.
     #[must_use]
     fn verify(&self, parts: &[&[u8]], icv: &[u8]) -> bool;
+    /// Writes the ICV over each message to the first `icv_len` octets of the tag beside it, which is
+    /// [`Integrity::icv_len`]; the octets behind those mean nothing.
+    fn sign_each(&self, messages: &[Covered<'_>], icv_len: usize, tags: &mut [Tag]) {
+        for (message, tag) in messages.iter().zip(tags) {
+            self.sign(&[message.octets, message.trailer()], &mut tag[..icv_len]);
+        }
+    }
+}
+
+/// Room for the longest ICV.
+pub type Tag = [u8; 32];
+
+/// A message of [`Mac::sign_each`].
+#[derive(Clone, Copy)]
+pub struct Covered<'m> {
+    pub(crate) octets: &'m [u8],
+    trailer: Option<[u8; 4]>,
+}
+
+impl<'m> Covered<'m> {
+    /// These octets.
+    #[must_use]
+    pub fn of(octets: &'m [u8]) -> Self {
+        Self { octets, trailer: None }
+    }
+
+    /// The same, and behind them the half of the sequence number that is not in the packet (RFC 4303 2.2.1).
+    #[must_use]
+    pub fn followed_by(self, high_half: [u8; 4]) -> Self {
+        Self { trailer: Some(high_half), ..self }
+    }
+
+    pub(crate) fn trailer(&self) -> &[u8] {
+        self.trailer.as_ref().map_or(&[], |octets| octets)
+    }
 }
 
 /// One side's ephemeral secret of a Diffie-Hellman exchange.

@@ -5,7 +5,7 @@
 //! the packets of a batch are encrypted side by side, one block of each in turn.
 
 use super::{Decryptor, Encryptor, EspCipher, Layout, SealJob};
-use crate::table::Error;
+use crate::table::{Error, Made};
 use aes::cipher::array::ArraySize;
 use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt};
 use aes::cipher::{BlockModeDecrypt, BlockSizeUser, InnerIvInit, KeyInit};
@@ -13,21 +13,47 @@ use aes::{Aes128Dec, Aes128Enc, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
 use des::TdesEde3;
 
 pub(crate) const AES128_CBC: EspCipher = EspCipher::Separate {
-    encryptor: |key, iv_key| Ok(Box::new(CbcEncryptor::new(keyed::<Aes128Enc>("aes128", key)?, iv_key))),
-    decryptor: |key| Ok(Box::new(CbcDecryptor(keyed::<Aes128Dec>("aes128", key)?))),
+    encryptor: |key, iv_key| aes_encryptor::<Aes128Enc, 11>("aes128", key, iv_key),
+    decryptor: |key| aes_decryptor::<Aes128Dec, 11>("aes128", key),
 };
 pub(crate) const AES192_CBC: EspCipher = EspCipher::Separate {
-    encryptor: |key, iv_key| Ok(Box::new(CbcEncryptor::new(keyed::<Aes192Enc>("aes192", key)?, iv_key))),
-    decryptor: |key| Ok(Box::new(CbcDecryptor(keyed::<Aes192Dec>("aes192", key)?))),
+    encryptor: |key, iv_key| aes_encryptor::<Aes192Enc, 13>("aes192", key, iv_key),
+    decryptor: |key| aes_decryptor::<Aes192Dec, 13>("aes192", key),
 };
 pub(crate) const AES256_CBC: EspCipher = EspCipher::Separate {
-    encryptor: |key, iv_key| Ok(Box::new(CbcEncryptor::new(keyed::<Aes256Enc>("aes256", key)?, iv_key))),
-    decryptor: |key| Ok(Box::new(CbcDecryptor(keyed::<Aes256Dec>("aes256", key)?))),
+    encryptor: |key, iv_key| aes_encryptor::<Aes256Enc, 15>("aes256", key, iv_key),
+    decryptor: |key| aes_decryptor::<Aes256Dec, 15>("aes256", key),
 };
 pub(crate) const TRIPLE_DES_CBC: EspCipher = EspCipher::Separate {
     encryptor: |key, iv_key| Ok(Box::new(CbcEncryptor::new(keyed_triple_des(key)?, iv_key))),
     decryptor: |key| Ok(Box::new(CbcDecryptor(keyed_triple_des(key)?))),
 };
+
+/// By the batch where the processor can; `KEYS` is the number of round keys.
+fn aes_encryptor<C, const KEYS: usize>(algorithm: &'static str, key: &[u8], iv_key: &[u8; 16]) -> Made<dyn Encryptor>
+where
+    C: KeyInit + BlockCipherEncrypt + Send + Sync + 'static,
+{
+    let portable = CbcEncryptor::new(keyed::<C>(algorithm, key)?, iv_key);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(wide) = super::cbc_wide::encryptor::<KEYS>(key, iv_key) {
+        return Ok(wide);
+    }
+    Ok(Box::new(portable))
+}
+
+/// By wide registers where the processor has them; `KEYS` is the number of round keys.
+fn aes_decryptor<C, const KEYS: usize>(algorithm: &'static str, key: &[u8]) -> Made<dyn Decryptor>
+where
+    C: KeyInit + BlockCipherDecrypt + Send + Sync + 'static,
+{
+    let portable = CbcDecryptor(keyed::<C>(algorithm, key)?);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(wide) = super::cbc_wide::decryptor::<KEYS>(key) {
+        return Ok(wide);
+    }
+    Ok(Box::new(portable))
+}
 
 /// The block cipher `C` under `key`.
 pub(crate) fn keyed<C: KeyInit>(algorithm: &'static str, key: &[u8]) -> Result<C, Error> {
@@ -64,13 +90,13 @@ impl IvSource {
     }
 }
 
-struct CbcEncryptor<C> {
+pub(super) struct CbcEncryptor<C> {
     cipher: C,
     ivs: IvSource,
 }
 
 impl<C> CbcEncryptor<C> {
-    fn new(cipher: C, iv_key: &[u8; 16]) -> Self {
+    pub(super) fn new(cipher: C, iv_key: &[u8; 16]) -> Self {
         Self { cipher, ivs: IvSource(Aes128Enc::new(iv_key.into())) }
     }
 }
@@ -85,7 +111,7 @@ impl<C: BlockCipherEncrypt + Send + Sync> Encryptor for CbcEncryptor<C> {
     }
 }
 
-struct CbcDecryptor<C>(C);
+pub(super) struct CbcDecryptor<C>(pub(super) C);
 
 impl<C: BlockCipherDecrypt + Send + Sync> Decryptor for CbcDecryptor<C> {
     fn decrypt(&self, iv: &[u8], payload: &mut [u8]) {
@@ -95,12 +121,12 @@ impl<C: BlockCipherDecrypt + Send + Sync> Decryptor for CbcDecryptor<C> {
     }
 }
 
-/// How many packets are encrypted side by side: enough to keep an AES unit
+/// How many packets are encrypted side by side here: enough to keep an AES unit
 /// with two instructions per clock and four clocks of latency busy.
-const LANES: usize = 8;
+const ABREAST: usize = 8;
 
 /// One packet in the middle of its encryption.
-struct Lane<'p, N: ArraySize> {
+struct Track<'p, N: ArraySize> {
     /// The last ciphertext block, or the IV.
     chain: Array<u8, N>,
     /// The blocks still to be encrypted.
@@ -128,12 +154,13 @@ impl<N: ArraySize> BlockCipherEncClosure for SideBySide<'_, '_, N> {
             let (_, iv, payload, _) = layout.split(job.packet);
             let mut chain = Array::<u8, N>::default();
             chain.copy_from_slice(iv);
-            Lane { chain, rest: Array::slice_as_chunks_mut(payload).0 }
+            Track { chain, rest: Array::slice_as_chunks_mut(payload).0 }
         });
-        let mut lanes: [Lane<'_, N>; LANES] = core::array::from_fn(|_| Lane { chain: Array::default(), rest: &mut [] });
+        let mut lanes: [Track<'_, N>; ABREAST] =
+            core::array::from_fn(|_| Track { chain: Array::default(), rest: &mut [] });
         loop {
             let mut busy = 0;
-            for at in 0..LANES {
+            for at in 0..ABREAST {
                 if lanes[at].rest.is_empty() {
                     let Some(next) = waiting.next() else { continue };
                     lanes[at] = next;
@@ -143,7 +170,7 @@ impl<N: ArraySize> BlockCipherEncClosure for SideBySide<'_, '_, N> {
             }
             let lanes = &mut lanes[..busy];
             let Some(steps) = lanes.iter().map(|lane| lane.rest.len()).min() else { break };
-            match <&mut [Lane<'_, N>; LANES]>::try_from(&mut *lanes) {
+            match <&mut [Track<'_, N>; ABREAST]>::try_from(&mut *lanes) {
                 Ok(all) => advance(backend, all, steps),
                 Err(_) => advance(backend, lanes, steps),
             }
@@ -155,7 +182,7 @@ impl<N: ArraySize> BlockCipherEncClosure for SideBySide<'_, '_, N> {
 #[inline(always)]
 fn advance<N: ArraySize, B: BlockCipherEncBackend<BlockSize = N>>(
     backend: &B,
-    lanes: &mut [Lane<'_, N>],
+    lanes: &mut [Track<'_, N>],
     steps: usize,
 ) {
     if let [lane] = lanes {

@@ -2,7 +2,8 @@
 //! (RFC 4303 3.3.2.1, 3.4.4.1).
 
 use super::{Decryptor, Encryptor, Layout, OpenJob, Opener, SealJob, Sealer, high_half};
-use crate::table::Mac;
+use crate::secret;
+use crate::table::{Covered, Mac, Tag};
 
 /// How many packets are encrypted before they are MACed, so that they are
 /// still in the nearest cache.
@@ -22,10 +23,11 @@ pub(super) struct SeparateOpener {
     pub(super) esn: bool,
 }
 
-/// What is MACed after the packet: the half of the sequence number that is not
-/// in it (RFC 4303 2.2.1).
-fn trailer(high: &[u8; 4], esn: bool) -> &[u8] {
-    if esn { high } else { &[] }
+/// What is MACed of a packet: all before the ICV, and behind it the half of the sequence number that is not
+/// in it, if that is extended (RFC 4303 2.2.1).
+fn covered(packet: &[u8], sequence: u64, icv_len: usize, esn: bool) -> Covered<'_> {
+    let covered = Covered::of(&packet[..packet.len() - icv_len]);
+    if esn { covered.followed_by(high_half(sequence)) } else { covered }
 }
 
 impl Sealer for SeparateSealer {
@@ -33,10 +35,16 @@ impl Sealer for SeparateSealer {
         self.layout.demand(jobs);
         for jobs in jobs.chunks_mut(AT_ONCE) {
             self.encryptor.encrypt(jobs, self.layout);
-            for job in jobs {
-                let icv_at = job.packet.len() - self.layout.icv_len;
-                let (covered, icv) = job.packet.split_at_mut(icv_at);
-                self.mac.sign(&[covered, trailer(&high_half(job.sequence), self.esn)], icv);
+            let icv_len = self.layout.icv_len;
+            let mut messages = [Covered::of(&[]); AT_ONCE];
+            for (message, job) in messages.iter_mut().zip(&*jobs) {
+                *message = covered(job.packet, job.sequence, icv_len, self.esn);
+            }
+            let mut tags = [[0; size_of::<Tag>()]; AT_ONCE];
+            self.mac.sign_each(&messages[..jobs.len()], icv_len, &mut tags);
+            for (job, tag) in jobs.iter_mut().zip(&tags) {
+                let (_, _, _, icv) = self.layout.split(job.packet);
+                icv.copy_from_slice(&tag[..icv_len]);
             }
         }
     }
@@ -44,21 +52,26 @@ impl Sealer for SeparateSealer {
 
 impl Opener for SeparateOpener {
     fn open(&self, jobs: &mut [OpenJob<'_>]) {
-        for job in jobs {
-            job.authentic = self.layout.fits(job.packet, job.sequence) && self.open_one(job.packet, job.sequence);
+        let icv_len = self.layout.icv_len;
+        for jobs in jobs.chunks_mut(AT_ONCE) {
+            let count = jobs.len();
+            let mut messages = [Covered::of(&[]); AT_ONCE];
+            for (message, job) in messages.iter_mut().zip(&mut *jobs) {
+                job.authentic = self.layout.fits(job.packet, job.sequence);
+                if job.authentic {
+                    *message = covered(job.packet, job.sequence, icv_len, self.esn);
+                }
+            }
+            let mut tags = [[0; size_of::<Tag>()]; AT_ONCE];
+            self.mac.sign_each(&messages[..count], icv_len, &mut tags);
+            for (job, tag) in jobs.iter_mut().zip(&tags).filter(|(job, _)| job.authentic) {
+                let (_, iv, payload, icv) = self.layout.split(job.packet);
+                job.authentic = secret::equal(&tag[..icv_len], icv);
+                // Only what is authentic is decrypted.
+                if job.authentic {
+                    self.decryptor.decrypt(iv, payload);
+                }
+            }
         }
-    }
-}
-
-impl SeparateOpener {
-    /// Whether the ICV is right; only then is anything decrypted.
-    fn open_one(&self, packet: &mut [u8], sequence: u64) -> bool {
-        let (covered, icv) = packet.split_at(packet.len() - self.layout.icv_len);
-        if !self.mac.verify(&[covered, trailer(&high_half(sequence), self.esn)], icv) {
-            return false;
-        }
-        let (_, iv, payload, _) = self.layout.split(packet);
-        self.decryptor.decrypt(iv, payload);
-        true
     }
 }

@@ -1,10 +1,9 @@
 //! The rows of integrity algorithms.
 
 use super::{Integrity, Status, by_keyword};
-use crate::mac::truncated_hmac;
+use crate::mac::{hmac_sha1, hmac_sha256, truncated_hmac};
 use md5::Md5;
-use sha1::Sha1;
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Sha384, Sha512};
 
 /// Every integrity algorithm that Caponier knows.
 pub static INTEGRITIES: [Integrity; 5] = [
@@ -21,7 +20,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         status: Status::Modern,
         caveat: "",
         source: "RFC 2404",
-        new: |key| truncated_hmac::<Sha1>("sha1", key, 12),
+        new: hmac_sha1,
     },
     Integrity {
         keyword: "sha256",
@@ -36,7 +35,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         status: Status::Modern,
         caveat: "",
         source: "RFC 4868",
-        new: |key| truncated_hmac::<Sha256>("sha256", key, 16),
+        new: hmac_sha256,
     },
     Integrity {
         keyword: "sha384",
