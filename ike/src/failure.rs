@@ -4,6 +4,7 @@
 use core::fmt;
 use policy::audit::number::{NONE, ikmpd};
 use policy::audit::{AuditEvent, Entity, Level};
+use policy::config::Phase1Exchange;
 use policy::trust::{Distrust, Refusal};
 use std::net::SocketAddr;
 
@@ -50,6 +51,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exchange {
     Main,
+    Aggressive,
     Quick {
         message_id: u32,
     },
@@ -88,6 +90,15 @@ pub(crate) enum Kind {
     Other,
 }
 
+impl From<Phase1Exchange> for Exchange {
+    fn from(exchange: Phase1Exchange) -> Self {
+        match exchange {
+            Phase1Exchange::Main => Self::Main,
+            Phase1Exchange::Aggressive => Self::Aggressive,
+        }
+    }
+}
+
 /// Between whom, and in which role.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -120,7 +131,7 @@ impl Failure {
         let (local, remote) = (slashed(place.local), slashed(place.remote));
         let (src, dst) = (place.local.ip(), place.remote.ip());
         let (number, words) = match (self.kind, place.exchange) {
-            (Kind::NoProposal | Kind::NatDisagreement, Exchange::Main) => {
+            (Kind::NoProposal | Kind::NatDisagreement, Exchange::Main | Exchange::Aggressive) => {
                 (ikmpd::NO_PROPOSAL_CHOSEN, format!("local {local} - remote {remote}:no proposal chosen"))
             }
             (Kind::NoProposal | Kind::NatDisagreement, Exchange::Quick { .. }) => (
@@ -130,11 +141,17 @@ impl Failure {
             (Kind::Timeout, Exchange::Main) => {
                 (ikmpd::MAIN_MODE_TIMEOUT, format!("MM negotiation timeout, src {src}, dst {dst}"))
             }
+            (Kind::Timeout, Exchange::Aggressive) => {
+                (ikmpd::MAIN_MODE_TIMEOUT, format!("AM negotiation timeout, src {src}, dst {dst}"))
+            }
             (Kind::Timeout, Exchange::Quick { message_id }) => {
                 (NONE, format!("QM negotiation timeout, mess ID {message_id:08x}, src {src}, dst {dst}"))
             }
             (Kind::NoSelector, _) => {
                 (ikmpd::NO_MATCHING_SELECTOR, "can't find matching selector: Quick Mode processing failed".into())
+            }
+            (Kind::Distrusted(distrust), Exchange::Aggressive) => {
+                (ikmpd::MAIN_MODE_FAILED, format!("Aggressive Mode processing failed: {distrust}"))
             }
             (Kind::Distrusted(distrust), _) => {
                 (ikmpd::MAIN_MODE_FAILED, format!("Main Mode processing failed: {distrust}"))
@@ -142,11 +159,15 @@ impl Failure {
             (Kind::Spent | Kind::Other, Exchange::Main) => {
                 (ikmpd::MAIN_MODE_FAILED, "Main Mode processing failed".into())
             }
+            (Kind::Spent | Kind::Other, Exchange::Aggressive) => {
+                (ikmpd::MAIN_MODE_FAILED, "Aggressive Mode processing failed".into())
+            }
             (Kind::Spent | Kind::Other, Exchange::Quick { .. }) => (NONE, "Quick Mode processing failed".into()),
             (_, Exchange::Transaction) => (NONE, "User authentication failed".into()),
         };
         let name = match place.exchange {
             Exchange::Main => "main mode",
+            Exchange::Aggressive => "aggressive mode",
             Exchange::Quick { .. } => "quick mode",
             Exchange::Transaction => "XAUTH",
         };

@@ -6,7 +6,7 @@ use crate::nat::NatState;
 use core::fmt;
 use crypto::table::Group;
 use crypto::{EspSuite, IkeSuite};
-use policy::config::{AuthMethod, Identity, StartMode};
+use policy::config::{AuthMethod, Identity, Phase1Exchange, StartMode};
 use policy::sa::{Lifetime, SaProtocol, UdpEncapsulation};
 use policy::selector::Selector;
 use policy::session::Session;
@@ -45,7 +45,13 @@ impl fmt::Display for IsakmpState {
 impl StateName {
     pub(crate) fn report(self) -> IsakmpState {
         match self {
-            Self::Start | Self::InitiatorAwaitingSecret => IsakmpState::AwaitingSecret,
+            Self::Start | Self::AggressiveStart | Self::InitiatorAwaitingSecret => IsakmpState::AwaitingSecret,
+            Self::AggressiveInitiatorAwaitingSecret | Self::AggressiveResponderAwaitingSecret => {
+                IsakmpState::AwaitingSecret
+            }
+            Self::AggressiveInitiatorSaSent | Self::AggressiveInitiatorJudging => IsakmpState::SaSent,
+            Self::AggressiveInitiatorSigning | Self::AggressiveResponderSigning => IsakmpState::KeSent,
+            Self::AggressiveResponderAuthSent | Self::AggressiveResponderJudging => IsakmpState::AuthSent,
             Self::InitiatorSaSent | Self::ResponderSaSent => IsakmpState::SaSent,
             Self::InitiatorKeSent | Self::ResponderKeSent => IsakmpState::KeSent,
             Self::InitiatorSigning | Self::ResponderJudging | Self::ResponderSigning => IsakmpState::KeSent,
@@ -64,6 +70,8 @@ pub struct IsakmpReport {
     pub responder_cookie: [u8; 8],
     /// Our role.
     pub role: Role,
+    /// How it was negotiated.
+    pub exchange: Phase1Exchange,
     /// How far it is.
     pub state: IsakmpState,
     /// Our address and port.

@@ -41,6 +41,8 @@ impl Request {
 const PAUSE: Duration = Duration::from_millis(250);
 /// An answer is given so many times again and no more: whoever repeats a message for ever gets silence.
 const REPEATS: u8 = 24;
+/// As often as an honest peer repeats itself.
+const SELDOM: u8 = 6;
 
 /// An answer, given again to who repeats the question: it may have been lost.
 #[derive(Clone, Debug)]
@@ -54,6 +56,11 @@ impl Answer {
     /// An answer that is given now for the first time.
     pub(crate) fn new(datagram: Vec<u8>, now: Timestamp) -> Self {
         Self { datagram, not_before: now + PAUSE, left: REPEATS }
+    }
+
+    /// An answer that may be longer than its question, to who may be somebody else: given again a few times.
+    pub(crate) fn seldom(datagram: Vec<u8>, now: Timestamp) -> Self {
+        Self { left: SELDOM, ..Self::new(datagram, now) }
     }
 
     /// The question has come again.

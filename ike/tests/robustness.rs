@@ -169,7 +169,11 @@ fn exchanges_that_are_not_supported_are_named_once() {
     }
     let errors = w.b().errors();
     assert_eq!(errors.len(), 1);
-    assert!(errors[0].contains("the peer asks for aggressive mode, which is not supported"), "{}", errors[0]);
+    assert!(
+        errors[0].contains("the peer asks for aggressive mode, which auth record `peer` (line 21) does not allow"),
+        "{}",
+        errors[0]
+    );
     assert!(w.b().engine.isakmp_sas().is_empty());
 }
 

@@ -104,6 +104,21 @@ fn frames(mut file: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
+/// The ISAKMP messages among frames, whole, those on port 4500 without their non-ESP marker.
+#[must_use]
+pub fn isakmp(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let message = |frame: &Vec<u8>| {
+        let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+        let Some(TransportSlice::Udp(udp)) = &packet.transport else { return None };
+        match (udp.source_port(), udp.destination_port()) {
+            (500, _) | (_, 500) => Some(udp.payload().to_vec()),
+            (4500, _) | (_, 4500) => udp.payload().strip_prefix(&[0; 4]).map(<[u8]>::to_vec),
+            _ => None,
+        }
+    };
+    frames.iter().filter_map(message).filter(|message| message.len() >= 28).collect()
+}
+
 /// Which kind of frame it is.
 #[must_use]
 pub fn kind(frame: &[u8]) -> Kind {

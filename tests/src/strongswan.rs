@@ -111,6 +111,8 @@ impl Connection {
 secrets {{ ike-lab {{
   id-a = {local}
   id-b = {remote}
+  id-c = {local_id}
+  id-d = {remote_id}
   secret = \"{preshared}\"
 }} }}
 {end}
@@ -150,6 +152,7 @@ impl StrongSwan {
             text,
             "  plugins {{ vici {{ socket = unix://{at}/charon.vici }} }}
   filelog {{ lab {{ path = {}\n default = 1\n ike = 2\n flush_line = yes\n time_format = %T }} }}
+  i_dont_care_about_security_and_use_aggressive_mode_psk = yes
   retransmit_tries = 3
   retransmit_timeout = 2
 }}\n",

@@ -41,6 +41,8 @@ pub enum Discarded {
     Contested,
     /// A session is to have a pair of its own, and there are as many as may be.
     SessionLimit,
+    /// Too many begin in aggressive mode, in all or from this address.
+    AggressiveLimit,
     /// We are shutting down.
     Stopping,
     /// Our answer would be longer than the message, and nothing shows who sent it.
@@ -62,6 +64,7 @@ impl fmt::Display for Discarded {
             Self::Collision => "collision",
             Self::Contested => "contested",
             Self::SessionLimit => "session_limit",
+            Self::AggressiveLimit => "aggressive_limit",
             Self::Stopping => "stopping",
             Self::TooShortToAnswer => "too_short_to_answer",
         })
@@ -247,9 +250,10 @@ impl IsakmpSa {
         Some((self.state.established()?, self.exchanges.get_mut(&message_id)?))
     }
 
-    /// Where a main mode failure is.
+    /// Where a failure of phase 1 is.
     pub(super) fn place(&self) -> Place {
-        Place { exchange: Exchange::Main, role: self.role, local: self.setup.local, remote: self.setup.remote }
+        let exchange = self.setup.exchange.into();
+        Place { exchange, role: self.role, local: self.setup.local, remote: self.setup.remote }
     }
 
     /// Where a quick mode failure is.
@@ -315,6 +319,7 @@ impl IsakmpSa {
             initiator_cookie: self.setup.cookies.initiator.0,
             responder_cookie: self.setup.cookies.responder.0,
             role: self.role,
+            exchange: self.setup.exchange,
             state: self.state.name().report(),
             local: self.setup.local,
             remote: self.setup.remote,

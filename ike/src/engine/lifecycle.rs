@@ -1,6 +1,7 @@
 //! ISAKMP SAs once established: in use, replaced, ended; and what reaches all
 //! of them: reload, deletion by command, shutdown.
 
+use super::aggressive::abbreviation;
 use super::isakmp::VolumeLimit;
 use super::pairs::{GRACE, GRACE_OF_THE_OTHER, soft_limit};
 use super::sessions::after_reload;
@@ -16,7 +17,7 @@ use crate::wire::{Attribute, Notification, Payload};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
-use policy::config::{AuthRecord, Config, Identity, IkePolicy, StartMode};
+use policy::config::{AuthRecord, Config, Identity, IkePolicy, Phase1Exchange, StartMode};
 use policy::time::Timestamp;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,9 @@ use std::sync::Arc;
 
 /// How long a responder waits for a sign that the initiator has the SA too.
 const CONFIRMATION: Duration = Duration::from_secs(35);
+
+/// How long an initiator of aggressive mode waits for a sign that its message 3 has arrived.
+const REPETITION: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Both sides are authenticated.
@@ -37,6 +41,8 @@ impl Engine {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.established = Some(now);
         sa.heard = now;
+        // Nothing answers message 3 of aggressive mode.
+        sa.confirmed &= sa.setup.exchange == Phase1Exchange::Main;
         self.half_open.remove(Source::of(sa.setup.remote.ip()), id);
         let Some(established) = sa.state.established() else { return };
         let (local, remote) = (sa.setup.local, sa.setup.remote);
@@ -49,7 +55,8 @@ impl Engine {
             _ => "",
         };
         let text = format!(
-            "MM negotiation complete with the peer {}: identity {}{}, as {}, {}, ike policy {}{place}",
+            "{} negotiation complete with the peer {}: identity {}{}, as {}, {}, ike policy {}{place}",
+            abbreviation(sa.setup.exchange),
             remote.ip(),
             established.peer.identity(),
             established.peer.certificate().map_or(String::new(), |c| format!(" ({}: {c})", established.method)),
@@ -68,8 +75,10 @@ impl Engine {
             self.timers.set(Timer::IsakmpHard(id), now + hard);
             self.timers.set(Timer::IsakmpSoft(id), now + soft_limit(hard, sa.role, entropy));
         }
-        if sa.role == Role::Responder {
-            self.timers.set(Timer::Confirmation(id), now + CONFIRMATION);
+        match (sa.role, sa.setup.exchange) {
+            (Role::Responder, _) => self.timers.set(Timer::Confirmation(id), now + CONFIRMATION),
+            (Role::Initiator, Phase1Exchange::Aggressive) => self.timers.set(Timer::Confirmation(id), now + REPETITION),
+            (Role::Initiator, Phase1Exchange::Main) => {}
         }
         self.audit(Level::Informative, 0, text);
         self.contacted.insert(remote.ip());
@@ -455,7 +464,7 @@ impl Engine {
         let peers: BTreeSet<_> = self.isakmp.values().map(|sa| sa.setup.remote.ip()).collect();
         for peer in peers {
             let same_auth = match (old.auth_record(peer), config.auth_record(peer)) {
-                (Some(a), Some(b)) => same_auth(a, b),
+                (Some(a), Some(b)) => same_auth(a, b) && same_aggressive(old, config, peer),
                 _ => false,
             };
             let served = config.tunnels_to(peer).next().is_some() && config.ike_policy(peer).is_some();
@@ -469,7 +478,8 @@ impl Engine {
             for sa in self.isakmp.values_mut().filter(|sa| sa.setup.remote.ip() == peer) {
                 if unchanged {
                     sa.setup.policy = Arc::clone(ike);
-                    sa.setup.auth = Arc::clone(auth);
+                    let chosen = config.aggressive_records(peer).find(|a| a.name == sa.setup.auth.name);
+                    sa.setup.auth = Arc::clone(chosen.unwrap_or(auth));
                 } else if sa.established.is_some() {
                     // To delete it would take the pairs away from some peers:
                     // nothing new begins under it, and its successor replaces it.
@@ -492,6 +502,18 @@ impl Engine {
 fn same_ike(a: &IkePolicy, b: &IkePolicy) -> bool {
     (&a.proposals, &a.methods, a.lifetime, a.max_quick_modes, a.nat_traversal)
         == (&b.proposals, &b.methods, b.lifetime, b.max_quick_modes, b.nat_traversal)
+}
+
+/// Whether the records from which a peer chooses in aggressive mode are the same.
+fn same_aggressive(old: &Config, new: &Config, peer: IpAddr) -> bool {
+    let (mut old, mut new) = (old.aggressive_records(peer), new.aggressive_records(peer));
+    loop {
+        match (old.next(), new.next()) {
+            (Some(a), Some(b)) if a.name == b.name && same_auth(a, b) => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
 }
 
 fn same_auth(a: &AuthRecord, b: &AuthRecord) -> bool {

@@ -126,8 +126,12 @@ impl Engine {
         }
     }
 
-    /// The initiator of an SA has not shown that it has it too: it is asked.
+    /// The peer of an SA has not shown that it has it too: an initiator is asked, a responder of aggressive mode
+    /// is sent message 3 again.
     pub(super) fn confirmation_due(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+        if self.repeat_message_3(now, id) {
+            return;
+        }
         if self.isakmp.get(&id).is_some_and(|sa| !sa.confirmed) {
             self.probe(now, id, entropy);
         }
@@ -154,7 +158,7 @@ impl Engine {
     fn unanswered(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get(&id) else { return };
         if !sa.confirmed {
-            self.isakmp_gone(now, id, "its initiator never showed that it has it too", entropy);
+            self.isakmp_gone(now, id, "the peer never showed that it has it too", entropy);
             return;
         }
         let Some(peer) = sa.peer() else { return };

@@ -4,6 +4,7 @@
 //! Call one of the `handle_` functions, then [`Engine::poll_output`] until
 //! nothing is left; call [`Engine::handle_timeout`] at [`Engine::next_timeout`].
 
+mod aggressive;
 mod anti_clogging;
 mod informational;
 mod isakmp;
@@ -33,7 +34,8 @@ use crate::report::{IsakmpReport, PairReport, TunnelReport};
 use crate::schedule::Schedule;
 use crate::wire::numbers::ExchangeType;
 use crate::wire::{Cookie, Header, Message};
-use anti_clogging::AntiClogging;
+use aggressive::Strangers;
+use anti_clogging::{AntiClogging, Path};
 use crypto::table::Signature;
 use crypto::{Entropy, Secret};
 use isakmp::{IsakmpSa, Quick};
@@ -378,6 +380,7 @@ pub struct Engine {
     anti_clogging: AntiClogging,
     newcomers: Newcomers,
     half_open: HalfOpen,
+    strangers: Strangers,
     farewells: BTreeMap<u64, informational::Farewell>,
     /// Peers that had an ISAKMP SA with us since we started.
     contacted: BTreeSet<IpAddr>,
@@ -408,6 +411,7 @@ impl Engine {
             anti_clogging: AntiClogging::default(),
             newcomers: Newcomers::default(),
             half_open: HalfOpen::default(),
+            strangers: Strangers::default(),
             farewells: BTreeMap::new(),
             contacted: BTreeSet::new(),
             unknown_spis: VecDeque::new(),
@@ -432,6 +436,7 @@ impl Engine {
         let exchange = message.header.exchange;
         let known = [
             ExchangeType::MAIN_MODE,
+            ExchangeType::AGGRESSIVE,
             ExchangeType::QUICK_MODE,
             ExchangeType::INFORMATIONAL,
             ExchangeType::TRANSACTION,
@@ -441,9 +446,13 @@ impl Engine {
             self.unsupported_exchange(now, &datagram, &message, entropy);
         } else if exchange == ExchangeType::MAIN_MODE && message.header.responder == Cookie::ZERO {
             self.first_message(now, &datagram, &message, entropy);
+        } else if exchange == ExchangeType::AGGRESSIVE && message.header.responder == Cookie::ZERO {
+            self.first_aggressive_message(now, &datagram, &message, entropy);
         } else if let Some(id) = self.sa_of(&message.header, &datagram) {
             match exchange {
-                ExchangeType::MAIN_MODE => self.main_mode_message(now, id, &datagram, &message, entropy),
+                ExchangeType::MAIN_MODE | ExchangeType::AGGRESSIVE => {
+                    self.main_mode_message(now, id, &datagram, &message, entropy)
+                }
                 ExchangeType::QUICK_MODE => self.quick_mode_message(now, id, &datagram, &message, entropy),
                 ExchangeType::TRANSACTION => self.transaction_message(now, id, &datagram, &message, entropy),
                 ExchangeType::NEW_GROUP_MODE => self.new_group_message(now, id, &datagram, &message, entropy),
@@ -589,7 +598,8 @@ impl Engine {
                 let cookie = sa.setup.cookies.responder;
                 // The first answer to an initiator brings the responder's cookie.
                 let named = cookie == header.responder
-                    || cookie == Cookie::ZERO && sa.state.name() == StateName::InitiatorSaSent;
+                    || cookie == Cookie::ZERO
+                        && matches!(sa.state.name(), StateName::InitiatorSaSent | StateName::AggressiveInitiatorSaSent);
                 named && sa.setup.remote.ip() == datagram.remote.ip() && sa.setup.local.ip() == datagram.local.ip()
             })
         })
@@ -613,12 +623,18 @@ impl Engine {
             return;
         }
         if self.refusals.keep(now, datagram.remote, message.header.initiator, None) {
+            let exchange = message.header.exchange;
+            let (words, why) = if exchange == ExchangeType::AGGRESSIVE {
+                let initiator = message.header.initiator;
+                let path = Path { local: datagram.local, remote: datagram.remote, initiator };
+                ("Aggressive Mode", self.aggressive_not_allowed(&path))
+            } else {
+                ("Main Mode", "which is not supported; configure main mode on the peer".to_owned())
+            };
             let text = format!(
-                "Main Mode processing failed: {} with {} as responder, a mismatch: the peer asks for {}, which is \
-                 not supported; configure main mode on the peer",
-                message.header.exchange,
+                "{words} processing failed: {exchange} with {} as responder, a mismatch: the peer asks for {exchange}, \
+                 {why}",
                 slashed(datagram.remote),
-                message.header.exchange
             );
             self.audit(Level::Error, number::ikmpd::MAIN_MODE_FAILED, text);
             let kind = crate::wire::numbers::NotifyKind::INVALID_EXCHANGE_TYPE;

@@ -14,7 +14,7 @@ use crate::wire::{Cookie, HEADER_LEN, Message};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::{Level, number::ikmpd};
-use policy::config::{AuthRecord, IkePolicy};
+use policy::config::{AuthRecord, IkePolicy, Phase1Exchange};
 use policy::time::Timestamp;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// Whether this attempt was refused before; if so it is answered as it was then.
-    fn refused_before(&mut self, now: Timestamp, datagram: &Datagram<'_>, initiator: Cookie) -> bool {
+    pub(super) fn refused_before(&mut self, now: Timestamp, datagram: &Datagram<'_>, initiator: Cookie) -> bool {
         let Some(answer) = self.refusals.find(now, datagram.remote, initiator) else { return false };
         if let Some(reply) = answer.map(<[u8]>::to_vec) {
             self.answer_stranger(datagram, &reply);
@@ -150,7 +150,8 @@ impl Engine {
         let path = Path { local: datagram.local, remote: datagram.remote, initiator: message.header.initiator };
         let cookies = Cookies { initiator: path.initiator, responder: self.cookie(entropy) };
         let setup = self.setup_of(&path, cookies, (Arc::clone(&policy), auth));
-        match main_mode::first_message(&setup, message, &mut Context { entropy, initial_contact: false }) {
+        let between = (path.local, path.remote);
+        match main_mode::first_message(&setup, message, &mut Context { entropy, initial_contact: false, between }) {
             Ok(step) => {
                 let payloads = datagram.payload.get(HEADER_LEN..).unwrap_or_default();
                 let chooser = chooser(&policy, &setup.auth);
@@ -235,15 +236,30 @@ impl Engine {
         let cookies = Cookies { initiator: path.initiator, responder: message.header.responder };
         let setup = self.setup_of(path, cookies, configured);
         let first = offer.first_message(message.header)?;
-        let step = main_mode::first_message(&setup, &first, &mut Context { entropy, initial_contact: false }).ok()?;
+        let between = (path.local, path.remote);
+        let mut context = Context { entropy, initial_contact: false, between };
+        let step = main_mode::first_message(&setup, &first, &mut context).ok()?;
         let same = step.reply.is_some_and(|reply| offer.is_answered_by(&reply));
         (same && message.header.message_id == 0 && step.next.awaits(message)).then_some((setup, step.next))
     }
 
-    fn setup_of(&self, path: &Path, cookies: Cookies, (policy, auth): (Arc<IkePolicy>, Arc<AuthRecord>)) -> Setup {
-        let short_lifetimes = self.config.startup.allow_short_lifetimes;
-        let methods = auth.methods_under(&policy);
-        Setup { cookies, policy, auth, methods, local: path.local, remote: path.remote, short_lifetimes }
+    pub(super) fn setup_of(
+        &self,
+        path: &Path,
+        cookies: Cookies,
+        (policy, auth): (Arc<IkePolicy>, Arc<AuthRecord>),
+    ) -> Setup {
+        Setup {
+            cookies,
+            methods: auth.methods_under(&policy),
+            policy,
+            auth,
+            local: path.local,
+            remote: path.remote,
+            exchange: Phase1Exchange::Main,
+            natt_port: self.config.startup.natt_port,
+            short_lifetimes: self.config.startup.allow_short_lifetimes,
+        }
     }
 
     /// A half-open negotiation gives way to another one.
@@ -272,7 +288,7 @@ impl Engine {
         }
     }
 
-    fn record_newcomer(&mut self, path: &Path, policy: Option<&IkePolicy>) {
+    pub(super) fn record_newcomer(&mut self, path: &Path, policy: Option<&IkePolicy>) {
         let between = format!("{}<=>{}", slashed(path.local), slashed(path.remote));
         let text = format!("respond new phase 1 negotiation: {between}");
         self.audit(Level::Informative, ikmpd::RESPOND_PHASE_1, text);

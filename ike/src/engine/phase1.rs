@@ -1,10 +1,12 @@
 //! Main mode in the engine: beginning, answering, repeating, giving up.
 
+use super::anti_clogging::Path;
 use super::isakmp::{Held, IsakmpSa, Quick};
 use super::source::Source;
 use super::{Datagram, Discarded, Engine, Output, Timer};
-use crate::failure::{Failure, Fault, Kind, Role, slashed};
+use crate::failure::{Failure, Fault, Kind, Place, Role, slashed};
 use crate::keys::Cookies;
+use crate::main_mode::aggressive;
 use crate::main_mode::table::StateName;
 use crate::main_mode::{Context, InitiatorAwaitingSecret, MainMode, Setup, Step, Stop, Want, asked};
 use crate::proposal::{listed, phase1};
@@ -12,7 +14,7 @@ use crate::retransmit::{Answer, GIVE_UP, Request};
 use crate::wire::{Body, Cookie, Message};
 use crypto::{Entropy, Secret};
 use policy::audit::{Level, number::ikmpd};
-use policy::config::{AuthMethod, AuthRecord, IkePolicy};
+use policy::config::{AuthMethod, AuthRecord, IkePolicy, Phase1Exchange};
 use policy::time::Timestamp;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -54,11 +56,24 @@ impl Engine {
             format!("found ikev1 policy: {} for {}<=>{}", policy.name, slashed(local), slashed(remote)),
         );
         let cookies = Cookies { initiator: self.cookie(entropy), responder: Cookie::ZERO };
-        let short_lifetimes = self.config.startup.allow_short_lifetimes;
         let keyed = methods.contains(&AuthMethod::PreSharedKey);
-        let setup = Setup { cookies, policy, auth, methods, local, remote, short_lifetimes };
+        let exchange = auth.exchange;
+        let path = Path { local, remote, initiator: cookies.initiator };
+        let setup = Setup { exchange, ..self.setup_of(&path, cookies, (policy, auth)) };
+        let state = match (exchange, setup.policy.proposals.first()) {
+            (Phase1Exchange::Aggressive, Some(first)) => {
+                // The checker has seen to it that all are of one group.
+                let place = Place { exchange: exchange.into(), role, local, remote };
+                aggressive::begin(&setup, offer, first.group, entropy).map_err(|failure| {
+                    let event = failure.event(&place);
+                    let reason = event.text.clone();
+                    self.output.push_back(Output::Audit(event));
+                    reason
+                })?
+            }
+            _ => MainMode::InitiatorAwaitingSecret(Box::new(InitiatorAwaitingSecret { offer })),
+        };
         let id = self.id();
-        let state = MainMode::InitiatorAwaitingSecret(Box::new(InitiatorAwaitingSecret { offer }));
         self.insert_isakmp(IsakmpSa::new(id, role, setup, state, now));
         self.timers.set(Timer::MainMode(id), now + GIVE_UP);
         if keyed {
@@ -113,7 +128,8 @@ impl Engine {
         let before = sa.setup.cookies.responder;
         sa.setup.cookies.responder = message.header.responder;
         let place = sa.place();
-        let mut context = Context { entropy: &mut *entropy, initial_contact };
+        let between = (datagram.local, datagram.remote);
+        let mut context = Context { entropy: &mut *entropy, initial_contact, between };
         match sa.state.handle(&sa.setup, message, &mut context).map_err(|stop| *stop) {
             Ok(step) => {
                 let Step { next, reply, float, initial_contact, wants } = step;
@@ -193,6 +209,9 @@ impl Engine {
             self.ask(id, want);
         }
         if established {
+            if let Some(sa) = self.isakmp.get_mut(&id) {
+                sa.request = None;
+            }
             self.timers.cancel(&Timer::MainMode(id));
             self.isakmp_established(now, id, initial_contact, entropy);
         } else {
@@ -237,8 +256,9 @@ impl Engine {
                 sa.state = step.next;
                 let held = sa.held.take();
                 self.isakmp.insert(id, sa);
-                if step.reply.is_some() {
-                    self.advanced(now, id, step.reply, None, false, entropy);
+                if let Some(reply) = step.reply {
+                    self.keep_message_2(now, id, &reply);
+                    self.advanced(now, id, Some(reply), None, false, entropy);
                 }
                 let held = held.and_then(|held| Some((Message::decode(&held.payload).ok()?, held)));
                 if let Some((message, held)) = held {
@@ -281,7 +301,7 @@ impl Engine {
         now: Timestamp,
         id: u64,
         failure: &Failure,
-        place: &crate::failure::Place,
+        place: &Place,
         reported: bool,
         entropy: &mut dyn Entropy,
     ) {
@@ -372,10 +392,18 @@ fn timed_out(sa: &IsakmpSa) -> Failure {
         StateName::InitiatorKeSent => "no answer to message 3",
         StateName::InitiatorAuthSent => "no answer to message 5",
         StateName::ResponderSaSent => "message 3 did not come after our message 2",
-        StateName::InitiatorSigning | StateName::ResponderSigning => {
+        StateName::AggressiveInitiatorSaSent => "no answer to message 1",
+        StateName::AggressiveResponderAuthSent => "message 3 did not come after our message 2",
+        StateName::InitiatorSigning
+        | StateName::ResponderSigning
+        | StateName::AggressiveInitiatorSigning
+        | StateName::AggressiveResponderSigning => {
             return late_answer(&sa.setup.auth, "our signature");
         }
-        StateName::InitiatorJudging | StateName::ResponderJudging => {
+        StateName::InitiatorJudging
+        | StateName::ResponderJudging
+        | StateName::AggressiveInitiatorJudging
+        | StateName::AggressiveResponderJudging => {
             return late_answer(&sa.setup.auth, "the verdict on the peer's certificate");
         }
         _ => "message 5 did not come after our message 4",
@@ -392,9 +420,21 @@ fn timed_out(sa: &IsakmpSa) -> Failure {
     }
     let port = setup.remote.port();
     let (fault, detail, remedy) = match sa.state.name() {
-        StateName::InitiatorAwaitingSecret => return late_secret(auth),
+        StateName::InitiatorAwaitingSecret
+        | StateName::AggressiveInitiatorAwaitingSecret
+        | StateName::AggressiveResponderAwaitingSecret => return late_secret(auth),
         StateName::ResponderKeSent if sa.held.is_some() => return late_secret(auth),
-        StateName::InitiatorSaSent => (
+        StateName::AggressiveResponderAuthSent => (
+            Fault::Peer,
+            exceeded,
+            format!(
+                "see that UDP ports {} and {} get through both ways, and look at the peer's log: it may not accept our \
+                 key, certificate or identity; somebody may also have sent message 1 under its address",
+                setup.local.port(),
+                setup.natt_port
+            ),
+        ),
+        StateName::InitiatorSaSent | StateName::AggressiveInitiatorSaSent => (
             Fault::Peer,
             format!("{exceeded}; we offered {}", listed(&phase1::suites(ike))),
             format!(

@@ -86,6 +86,7 @@ impl Engine {
         let message_id = message.header.message_id;
         if sa.established.is_none() || message_id == 0 {
             self.discard(Discarded::Unexpected);
+            self.await_message_3(now, id);
             return;
         }
         let Some(exchange) = sa.exchanges.get_mut(&message_id) else {

@@ -42,7 +42,7 @@ impl Engine {
         entropy: &mut dyn Entropy,
     ) {
         let signed = signed.map(|(certificates, signature)| Signed { certificates, signature });
-        self.answered(now, id, entropy, |state, setup, _| state.signed(setup, signed));
+        self.answered(now, id, entropy, |state, setup, entropy| state.signed(setup, signed, entropy));
     }
 
     /// The verdict on a peer.
@@ -85,7 +85,9 @@ impl Engine {
                     self.isakmp.insert(id, sa);
                     return;
                 }
-                sa.reply = step.reply.clone().map(|reply| Answer::new(reply, now));
+                if let Some(reply) = &step.reply {
+                    sa.reply = Some(Answer::new(reply.clone(), now));
+                }
                 if sa.state.established().is_some()
                     && let Some((local, remote)) = sa.arrived.take()
                 {
@@ -93,6 +95,9 @@ impl Engine {
                     (sa.setup.local, sa.setup.remote) = (local, remote);
                 }
                 self.isakmp.insert(id, sa);
+                if let Some(reply) = &step.reply {
+                    self.keep_message_2(now, id, reply);
+                }
                 self.advanced(now, id, step.reply, step.wants, step.initial_contact, entropy);
             }
             Err(Stop::Ignored { state, .. } | Stop::Held { state }) => {

@@ -38,14 +38,15 @@ fn address(host: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 0, host as u8 + 1), 500).into()
 }
 
-fn config(host: usize, ike: &str, tunnel: &str) -> Arc<Config> {
+/// `auth` are more lines of the authentication record.
+fn config(host: usize, ike: &str, tunnel: &str, auth: &str) -> Arc<Config> {
     let (me, peer) = (address(host).ip(), address(1 - host).ip());
     let text = format!(
         "[startup]\nauditlvl = \"informative\"\n[[host]]\nname = \"h\"\nsource = \"10.{host}.0.0/16\"\ndestination = \
          \"10.{}.0.0/16\"\ntunnel = \"t\"\n[[tunnel]]\nname = \"t\"\ntsource = \"{me}\"\ntdestination = \"{peer}\"\n\
          source = \"10.{host}.0.0/16\"\ndestination = \"10.{}.0.0/16\"\naction = \"aes128-sha1\"\n{tunnel}\n\
          [[ike]]\nname = \"i\"\nremote = \"{peer}\"\nproposals = [\"aes128-sha1-x25519\"]\n{ike}\n\
-         [[auth]]\nname = \"a\"\nremote = \"{peer}\"\npreshared = \"a-key-that-is-long-enough\"\n",
+         [[auth]]\nname = \"a\"\nremote = \"{peer}\"\npreshared = \"a-key-that-is-long-enough\"\n{auth}\n",
         1 - host,
         1 - host,
     );
@@ -54,9 +55,13 @@ fn config(host: usize, ike: &str, tunnel: &str) -> Arc<Config> {
 
 impl Two {
     fn new(ike: [&str; 2], tunnel: [&str; 2]) -> Self {
+        Self::with(ike, tunnel, "")
+    }
+
+    fn with(ike: [&str; 2], tunnel: [&str; 2], auth: &str) -> Self {
         let now = Timestamp::from_micros(0);
         let host = |host: usize| {
-            let config = config(host, ike[host], tunnel[host]);
+            let config = config(host, ike[host], tunnel[host], auth);
             Host {
                 engine: Engine::new(Arc::clone(&config), now),
                 entropy: SeededEntropy::new(host as u64 + 1),
@@ -395,4 +400,30 @@ fn a_withdrawal_names_every_protocol_that_was_offered() {
         });
         assert_eq!(named.collect::<Vec<_>>(), protocols);
     }
+}
+
+/// RFC 2409 5: the last message of aggressive mode may be in the clear.
+#[test]
+fn message_3_of_aggressive_mode_may_be_in_the_clear() {
+    let mut two = Two::with(["", ""], ["", ""], "exchange = \"AM\"\naggressive_psk = \"accept\"");
+    let encrypted = |m: &[u8]| m[18] == ExchangeType::AGGRESSIVE.0 && m[19] & 1 == 1;
+    two.wire = |m| (m[18] != ExchangeType::AGGRESSIVE.0 || m[19] & 1 == 0).then_some(m);
+    two.command(0, Command::Initiate { tunnel: "t".into() });
+    two.seconds(1);
+    let id = two.isakmp(1);
+    assert!(two.hosts[1].engine.isakmp[&id].established.is_none());
+    let sent = two.hosts[0].sent.iter().find(|m| encrypted(m)).unwrap();
+    let Message { header, body: Body::Encrypted(octets) } = Message::decode(sent).unwrap() else { unreachable!() };
+    let (keys, iv) = two.hosts[1].engine.isakmp[&id].state.phase2_keys().unwrap();
+    let opened = crate::protection::open(keys, iv, header.first, &octets).unwrap();
+    let header = Header { flags: Flags::default(), ..header };
+    let clear = Message { header, body: Body::Clear(opened.payloads) }.encode();
+    // Another hash is nobody's, and leaves room for the true one.
+    let mut forged = clear.clone();
+    forged[40] ^= 1;
+    two.deliver(1, &forged);
+    assert!(two.hosts[1].engine.isakmp[&id].established.is_none());
+    assert!(two.hosts[1].audit.iter().any(|e| e.text.contains("the peer's hash is wrong")));
+    two.deliver(1, &clear);
+    assert!(two.hosts[1].engine.isakmp[&id].established.is_some());
 }

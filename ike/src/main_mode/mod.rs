@@ -1,6 +1,8 @@
 //! Main mode with a pre-shared key (RFC 2409 5.4) or with signatures (5.1): one
 //! state per message or answer we wait for, each with the data it needs and no other.
+//! What aggressive mode does in its place is in `aggressive`.
 
+pub(crate) mod aggressive;
 mod authenticated;
 mod initiator;
 mod responder;
@@ -22,8 +24,11 @@ use crate::vendor::{self, Announced, NatSupport};
 use crate::wire::numbers::{ExchangeType, NotifyKind, PayloadKind, X509_SIGNATURE};
 use crate::wire::select;
 use crate::wire::{Body, Flags, Header, Message, Payload, Payloads, SecurityAssociation};
+use aggressive::Aggressive;
 use crypto::{Entropy, Secret};
-use policy::config::{AuthMethod, AuthRecord, Identity, IdentityPattern, IkePolicy, NatTraversal, Xauth};
+use policy::config::{
+    AuthMethod, AuthRecord, Identity, IdentityPattern, IkePolicy, NatTraversal, Phase1Exchange, Xauth,
+};
 use policy::sa::Lifetime;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +47,10 @@ pub(crate) struct Setup {
     pub(crate) methods: Vec<AuthMethod>,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
+    /// Main or aggressive mode.
+    pub(crate) exchange: Phase1Exchange,
+    /// Where both sides go on if there is a NAT.
+    pub(crate) natt_port: u16,
     /// Lifetimes of less than a minute are accepted.
     pub(crate) short_lifetimes: bool,
 }
@@ -75,7 +84,7 @@ pub(crate) fn asked(auth: &AuthRecord, role: Role) -> Asked {
     }
 }
 
-/// A state of main mode.
+/// A state of main mode, or of aggressive mode.
 pub(crate) enum MainMode {
     InitiatorAwaitingSecret(Box<InitiatorAwaitingSecret>),
     InitiatorSaSent(Box<initiator::SaSent>),
@@ -87,6 +96,7 @@ pub(crate) enum MainMode {
     ResponderKeSent(Box<responder::KeSent>),
     ResponderJudging(Box<responder::Judging>),
     ResponderSigning(Box<responder::Signing>),
+    Aggressive(Box<Aggressive>),
     Established(Box<Established>),
 }
 
@@ -175,6 +185,8 @@ pub(crate) struct Context<'a> {
     pub(crate) entropy: &'a mut dyn Entropy,
     /// We hold no SA with this peer and must say so.
     pub(crate) initial_contact: bool,
+    /// Our address and the peer's that the message came between.
+    pub(crate) between: (SocketAddr, SocketAddr),
 }
 
 type Outcome = Result<Step, Box<Stop>>;
@@ -193,6 +205,7 @@ impl MainMode {
             Self::ResponderKeSent(_) => StateName::ResponderKeSent,
             Self::ResponderJudging(_) => StateName::ResponderJudging,
             Self::ResponderSigning(_) => StateName::ResponderSigning,
+            Self::Aggressive(state) => state.name(),
             Self::Established(_) => StateName::Established,
         }
     }
@@ -223,12 +236,16 @@ impl MainMode {
             Self::ResponderKeSent(s) => Some(s.method()),
             Self::ResponderJudging(s) => Some(s.exchanged.agreed.method),
             Self::ResponderSigning(s) => Some(s.exchanged.agreed.method),
+            Self::Aggressive(s) => s.method(),
             Self::Established(s) => Some(s.method),
         }
     }
 
     /// Processes the next message. Duplicates were sorted out before.
     pub(crate) fn handle(self, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if let Self::Aggressive(state) = self {
+            return state.handle(setup, message, context);
+        }
         let from = self.name();
         let Some(transition) = table::transition(from, self.method()) else {
             return Err(ignored(self, malformed("a message after the last of main mode")));
@@ -250,6 +267,7 @@ impl MainMode {
             Self::ResponderSaSent(state) => state.handle(setup, message, context),
             Self::ResponderKeSent(state) => state.handle(setup, message, context),
             Self::InitiatorAwaitingSecret(_)
+            | Self::Aggressive(_)
             | Self::InitiatorSigning(_)
             | Self::InitiatorJudging(_)
             | Self::ResponderJudging(_)
@@ -265,6 +283,7 @@ impl MainMode {
     /// Hands in the pre-shared key, if one is needed; the reply is the first message of an initiator.
     pub(crate) fn secret(self, setup: &Setup, secret: Option<Secret>) -> Outcome {
         match (self, secret) {
+            (Self::Aggressive(state), secret) => state.secret(setup, secret),
             (Self::InitiatorAwaitingSecret(state), secret) => Ok(state.secret(setup, secret)),
             (Self::ResponderKeSent(mut state), Some(secret)) => match state.secret(&secret) {
                 Ok(()) => Ok(Step::silent(Self::ResponderKeSent(state))),
@@ -274,10 +293,11 @@ impl MainMode {
         }
     }
 
-    /// Hands in our signature, or why there is none; the reply is message 5 or 6.
-    pub(crate) fn signed(self, setup: &Setup, signed: Result<Signed, String>) -> Outcome {
-        let signed = match (&self, signed) {
-            (Self::InitiatorSigning(_) | Self::ResponderSigning(_), Err(reason)) => {
+    /// Hands in our signature, or why there is none; the reply is the message that it is for.
+    pub(crate) fn signed(self, setup: &Setup, signed: Result<Signed, String>, entropy: &mut dyn Entropy) -> Outcome {
+        let awaited = table::transition(self.name(), self.method()).is_some_and(|t| t.trigger == Trigger::Signature);
+        let signed = match (awaited, signed) {
+            (true, Err(reason)) => {
                 return Err(failed(signatures::cannot_sign(setup, &reason)));
             }
             (_, Err(_)) => return Ok(Step::silent(self)),
@@ -286,6 +306,7 @@ impl MainMode {
         self.answered(Trigger::Signature, |state| match state {
             Self::InitiatorSigning(state) => state.signed(setup, signed),
             Self::ResponderSigning(state) => state.signed(setup, signed),
+            Self::Aggressive(state) => state.signed(setup, signed, entropy),
             other => Ok(Step::silent(other)),
         })
     }
@@ -295,6 +316,7 @@ impl MainMode {
         self.answered(Trigger::Verdict, |state| match state {
             Self::InitiatorJudging(state) => state.judged(setup, &judgement, entropy),
             Self::ResponderJudging(state) => state.judged(setup, &judgement, entropy),
+            Self::Aggressive(state) => state.judged(setup, &judgement, entropy),
             other => Ok(Step::silent(other)),
         })
     }
@@ -313,6 +335,7 @@ impl MainMode {
     pub(crate) fn phase2_keys(&self) -> Option<(&IsakmpKeys, &Iv)> {
         match self {
             Self::InitiatorAuthSent(s) => Some((&s.exchanged.keys, &s.iv)),
+            Self::Aggressive(s) => s.phase2_keys(),
             Self::Established(s) => Some((&s.keys, &s.last_block)),
             _ => None,
         }

@@ -63,7 +63,7 @@ impl Exchanged {
         }
     }
 
-    /// What the peer says in message 5 or 6.
+    /// What the peer says in a message with its identity.
     ///
     /// # Errors
     /// What makes it not worth judging.
@@ -74,13 +74,28 @@ impl Exchanged {
         of: &Of,
         payloads: Payloads<'_>,
     ) -> Result<Testimony, Refusal> {
+        self.testimony_of(setup, method, of, payloads.ids().next(), payloads)
+    }
+
+    /// What a peer says that may have told its identity before.
+    ///
+    /// # Errors
+    /// What makes it not worth judging.
+    pub(super) fn testimony_of(
+        &self,
+        setup: &Setup,
+        method: &'static Signature,
+        of: &Of,
+        id: Option<&Identification>,
+        payloads: Payloads<'_>,
+    ) -> Result<Testimony, Refusal> {
         let malformed = |detail: String| Refusal {
             distrust: Distrust::IdentityNotCertified,
             certificate: None,
             detail,
             remedy: "look at the peer's implementation".to_owned(),
         };
-        let (Some(id), Some(signature)) = (payloads.ids().next(), payloads.signature()) else {
+        let (Some(id), Some(signature)) = (id, payloads.signature()) else {
             return Err(malformed("the peer sent no identity or no signature".to_owned()));
         };
         acceptable_port(id).map_err(malformed)?;
@@ -118,11 +133,14 @@ pub(super) fn want_signature(exchanged: &Exchanged, of: &Of, id: &Identification
 
 /// ID, CERT and SIG (RFC 2409 5.1).
 pub(super) fn payloads(id: Identification, signed: Signed) -> Vec<Payload> {
+    [vec![Payload::Identification(id)], without_identity(signed)].concat()
+}
+
+/// CERT and SIG.
+pub(super) fn without_identity(signed: Signed) -> Vec<Payload> {
     let certificate = |data| Payload::Certificate { encoding: X509_SIGNATURE, data };
-    let mut payloads = vec![Payload::Identification(id)];
-    payloads.extend(signed.certificates.into_iter().map(certificate));
-    payloads.push(Payload::Signature(signed.signature));
-    payloads
+    let certificates = signed.certificates.into_iter().map(certificate);
+    certificates.chain([Payload::Signature(signed.signature)]).collect()
 }
 
 /// A step that waits for the verdict.

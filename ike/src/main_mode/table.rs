@@ -1,6 +1,7 @@
 //! Main mode as a table: in which state which message is awaited, what it must
 //! carry (RFC 2409 5.1, 5.4), and where it leads.
 
+use super::aggressive;
 use crate::wire::numbers::PayloadKind;
 use core::fmt;
 use policy::config::AuthMethod;
@@ -30,6 +31,24 @@ pub(crate) enum StateName {
     ResponderJudging,
     /// A responder that waits for its own signature, to send message 6.
     ResponderSigning,
+    /// No negotiation yet: a responder before message 1 of aggressive mode.
+    AggressiveStart,
+    /// An initiator of aggressive mode that waits for the pre-shared key before it says anything.
+    AggressiveInitiatorAwaitingSecret,
+    /// Message 1 of aggressive mode is sent.
+    AggressiveInitiatorSaSent,
+    /// An initiator of aggressive mode that waits for the verdict on the peer's certificate.
+    AggressiveInitiatorJudging,
+    /// An initiator of aggressive mode that waits for its own signature, to send message 3.
+    AggressiveInitiatorSigning,
+    /// A responder of aggressive mode that waits for the pre-shared key, to send message 2.
+    AggressiveResponderAwaitingSecret,
+    /// A responder of aggressive mode that waits for its own signature, to send message 2.
+    AggressiveResponderSigning,
+    /// Message 2 of aggressive mode is sent.
+    AggressiveResponderAuthSent,
+    /// A responder of aggressive mode that waits for the verdict on the peer's certificate.
+    AggressiveResponderJudging,
     /// Both sides are authenticated.
     Established,
 }
@@ -82,12 +101,12 @@ pub(crate) struct Transition {
     pub(crate) to: StateName,
 }
 
-const SA: PayloadKind = PayloadKind::SECURITY_ASSOCIATION;
-const KE: PayloadKind = PayloadKind::KEY_EXCHANGE;
-const NONCE: PayloadKind = PayloadKind::NONCE;
-const ID: PayloadKind = PayloadKind::IDENTIFICATION;
-const HASH: PayloadKind = PayloadKind::HASH;
-const SIG: PayloadKind = PayloadKind::SIGNATURE;
+pub(super) const SA: PayloadKind = PayloadKind::SECURITY_ASSOCIATION;
+pub(super) const KE: PayloadKind = PayloadKind::KEY_EXCHANGE;
+pub(super) const NONCE: PayloadKind = PayloadKind::NONCE;
+pub(super) const ID: PayloadKind = PayloadKind::IDENTIFICATION;
+pub(super) const HASH: PayloadKind = PayloadKind::HASH;
+pub(super) const SIG: PayloadKind = PayloadKind::SIGNATURE;
 
 /// Every transition of main mode.
 pub(crate) const TRANSITIONS: [Transition; 14] = [
@@ -107,11 +126,17 @@ pub(crate) const TRANSITIONS: [Transition; 14] = [
     answer(StateName::InitiatorJudging, Trigger::Verdict, StateName::Established),
 ];
 
-const fn clear(from: StateName, by: By, message: u8, required: &'static [PayloadKind], to: StateName) -> Transition {
+pub(super) const fn clear(
+    from: StateName,
+    by: By,
+    message: u8,
+    required: &'static [PayloadKind],
+    to: StateName,
+) -> Transition {
     Transition { from, by, trigger: Trigger::Message(message), encrypted: false, required, to }
 }
 
-const fn encrypted(
+pub(super) const fn encrypted(
     from: StateName,
     by: By,
     message: u8,
@@ -122,7 +147,7 @@ const fn encrypted(
 }
 
 /// What the daemon answers to a question of ours.
-const fn answer(from: StateName, trigger: Trigger, to: StateName) -> Transition {
+pub(super) const fn answer(from: StateName, trigger: Trigger, to: StateName) -> Transition {
     Transition { from, by: By::Any, trigger, encrypted: false, required: &[], to }
 }
 
@@ -133,7 +158,7 @@ pub(crate) fn transition(from: StateName, method: Option<AuthMethod>) -> Option<
         (By::Key, Some(AuthMethod::PreSharedKey)) | (By::Signatures, Some(AuthMethod::Signature(_))) => true,
         (By::Key | By::Signatures, _) => false,
     };
-    TRANSITIONS.iter().find(|t| t.from == from && applies(t.by))
+    TRANSITIONS.iter().chain(&aggressive::table::TRANSITIONS).find(|t| t.from == from && applies(t.by))
 }
 
 #[cfg(test)]
@@ -141,9 +166,9 @@ mod tests {
     use super::*;
     use std::fmt::Write;
 
-    fn graph() -> String {
+    fn graph(transitions: &[Transition]) -> String {
         let mut out = String::new();
-        for t in TRANSITIONS {
+        for t in transitions {
             let payloads: Vec<_> = t.required.iter().map(PayloadKind::to_string).collect();
             let star = if t.encrypted { "*" } else { "" };
             writeln!(out, "{:?} --{}{star} {}--> {:?}", t.from, t.trigger, payloads.join(", "), t.to).unwrap();
@@ -153,6 +178,7 @@ mod tests {
 
     #[test]
     fn the_graph_is_the_one_on_file() {
-        assert_eq!(graph(), include_str!("transitions.txt"));
+        assert_eq!(graph(&TRANSITIONS), include_str!("transitions.txt"));
+        assert_eq!(graph(&aggressive::table::TRANSITIONS), include_str!("aggressive/transitions.txt"));
     }
 }

@@ -94,6 +94,19 @@ fn attributes(suite: &IkeSuite, method: u16, policy: &IkePolicy) -> Option<Vec<A
 /// enough that a message 1 cannot keep us busy.
 const MOST_TRANSFORMS: usize = 128;
 
+/// The groups that a peer offers, each once.
+pub(crate) fn groups(offered: &SecurityAssociation) -> Vec<String> {
+    let isakmp = offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP);
+    let mut groups = Vec::new();
+    for transform in isakmp.flat_map(|p| &p.transforms).take(MOST_TRANSFORMS) {
+        let name = Offered::read(transform).group_name();
+        if !groups.contains(&name) {
+            groups.push(name);
+        }
+    }
+    groups
+}
+
 /// Chooses among a peer's proposals: its order, the first that is acceptable.
 pub(crate) fn choose(ours: Acceptable<'_>, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
     let proposals = offered.proposals.iter().filter(|p| p.protocol == ProtocolId::ISAKMP);

@@ -38,6 +38,8 @@ pub struct Host {
     pub exported: Vec<[u8; 8]>,
     /// What the engine is told when it asks for a key, and whether it is told at all.
     pub secret: Option<Secret>,
+    /// The same of the records after the first, by name.
+    pub secrets: BTreeMap<String, Secret>,
     pub answers: bool,
     pub pending_tokens: Vec<u64>,
     pub keepalives: usize,
@@ -169,6 +171,7 @@ impl Host {
     pub fn new(config: Arc<Config>, address: &str, seed: u64, now: Timestamp) -> Self {
         Self {
             secret: config.auths.first().and_then(|a| a.preshared.clone()),
+            secrets: config.auths.iter().skip(1).filter_map(|a| Some((a.name.clone(), a.preshared.clone()?))).collect(),
             engine: Engine::new(config, now),
             address: address.parse().unwrap(),
             entropy: SeededEntropy::new(seed),
@@ -269,9 +272,9 @@ impl World {
                         self.queue.insert((now + delay, self.sequence), copy);
                     }
                 }
-                Output::NeedSecret { token, .. } => {
+                Output::NeedSecret { token, auth_record, .. } => {
                     if h.answers {
-                        let secret = h.secret.clone();
+                        let secret = h.secrets.get(&auth_record).cloned().or_else(|| h.secret.clone());
                         h.engine.handle_command(now, Command::Secret { token, secret }, &mut h.entropy);
                     } else {
                         h.pending_tokens.push(token);

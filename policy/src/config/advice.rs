@@ -2,7 +2,9 @@
 //! tunnels that cover too little, holes.
 
 use super::cube::{Cube, for_each_meeting};
-use super::model::{AuthRecord, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, TunnelPolicy};
+use super::model::{
+    AuthRecord, Config, DefaultAction, HostAction, HostPolicy, IkePolicy, Phase1Exchange, TunnelPolicy,
+};
 use super::order;
 use super::report::Report;
 use super::source::Span;
@@ -163,12 +165,14 @@ fn ikes_never_reached(config: &Config, places: &Places, report: &mut Report<'_>)
 }
 
 fn auths_never_used(config: &Config, places: &Places, report: &mut Report<'_>) {
-    let mut seen: BTreeMap<AddressRange, &AuthRecord> = BTreeMap::new();
+    let mut seen: BTreeMap<AddressRange, Vec<&AuthRecord>> = BTreeMap::new();
     for record in &config.auths {
-        let first = *seen.entry(record.remote).or_insert(record);
-        if core::ptr::eq(first, &**record) {
-            continue;
-        }
+        let earlier = seen.entry(record.remote).or_default();
+        earlier.push(record);
+        // In aggressive mode the peer says first who it is, and records for one address may differ in that.
+        let aggressive = |a: &AuthRecord| a.exchange == Phase1Exchange::Aggressive;
+        let shadows = |a: &&AuthRecord| !aggressive(record) || aggressive(a) && a.remote_id == record.remote_id;
+        let Some(first) = earlier.iter().take(earlier.len() - 1).copied().find(shadows) else { continue };
         report
             .warning(
                 at(&places.auths, record.line),

@@ -4,7 +4,7 @@ use super::address::{self, NETWORK};
 use super::identity;
 use super::ike;
 use super::keys::{PASSPHRASE, PRESHARED};
-use super::model::{AuthMethod, AuthRecord, CertificateFiles, RevocationPolicy};
+use super::model::{AuthMethod, AuthRecord, CertificateFiles, Phase1Exchange, RevocationPolicy};
 use super::object::{Object, quoted};
 use super::source::{Located, Span};
 use super::xauth;
@@ -15,6 +15,8 @@ use std::path::PathBuf;
 
 /// Shorter keys can be guessed by whoever records a negotiation.
 const SHORT_KEY: usize = 16;
+/// In aggressive mode, by whoever asks for one.
+const AGGRESSIVE_KEY: usize = 32;
 
 /// An authentication record as read.
 pub(super) struct AuthEntry {
@@ -35,11 +37,10 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
     let methods = methods(&mut object);
     let local_id = identity::local(&mut object);
     let remote_id = identity::remote(&mut object);
-    let exchange = exchange(&mut object);
+    let exchange = exchange(&mut object, methods.as_deref().unwrap_or_default(), preshared.as_ref().ok());
     let xauth = xauth::read(&mut object, methods.as_deref().unwrap_or_default());
     let line = object.line();
     let record = (|| {
-        exchange?;
         Some(AuthRecord {
             name: name.as_ref()?.value.clone(),
             remote: remote.as_ref()?.value,
@@ -49,6 +50,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
             local_id: local_id.as_ref().ok()?.named.clone(),
             local_subject: local_id.as_ref().ok()?.subject,
             remote_id: remote_id.ok()?,
+            exchange: exchange?,
             authorities: Vec::new(),
             xauth: xauth.ok()?,
             line,
@@ -241,17 +243,58 @@ pub(super) fn hexadecimal(digits: &str) -> Result<Vec<u8>, String> {
     Ok(digits.as_bytes().chunks_exact(2).map(|pair| pair.iter().fold(0, |octet, c| octet << 4 | value(*c))).collect())
 }
 
-fn exchange(object: &mut Object<'_, '_, '_>) -> Option<()> {
-    match object.one_of("exchange", &[("MM", true), ("AM", false)]) {
-        Some(Located { value: true, .. }) => Some(()),
-        Some(Located { value: false, at }) => {
-            object
-                .error(at, "`exchange` AM, aggressive mode, is not supported in this version; expected MM")
-                .suggest("set main mode on the peer too; it also hides the identities");
-            None
-        }
-        None => (!object.has("exchange")).then_some(()),
+/// `exchange`. Aggressive mode with a pre-shared key only with `aggressive_psk`, and never in silence: the
+/// responder's hash and both identities are in the clear, and are sent to whoever asks (RFC 2409 5.4).
+fn exchange(
+    object: &mut Object<'_, '_, '_>,
+    methods: &[AuthMethod],
+    key: Option<&Option<Secret>>,
+) -> Option<Phase1Exchange> {
+    const WORD: &str = "aggressive_psk";
+    let words = [("MM", Phase1Exchange::Main), ("AM", Phase1Exchange::Aggressive)];
+    let exchange = match object.one_of("exchange", &words) {
+        Some(exchange) => exchange,
+        None if object.has("exchange") => return None,
+        None => Located { value: Phase1Exchange::Main, at: object.header },
+    };
+    let accepted = object.one_of(WORD, &[("accept", ())]).is_some();
+    if !accepted && object.has(WORD) {
+        return None;
     }
+    let exposed = exchange.value == Phase1Exchange::Aggressive && methods.contains(&AuthMethod::PreSharedKey);
+    if accepted && !exposed {
+        let at = object.key_span(WORD);
+        object.error(at, format!("`{WORD}` without a pre-shared key in `exchange` AM; expected both, or neither"));
+        return None;
+    }
+    if exposed && !accepted {
+        object
+            .error(
+                exchange.at,
+                "`exchange` is AM, aggressive mode, with a pre-shared key: whoever asks under an address of `remote` is \
+                 sent a hash of the key, and can try keys against it for as long as he likes; expected MM, or signatures",
+            )
+            .suggest("write exchange = \"MM\" on both sides; if the peer can do nothing else, aggressive_psk = \"accept\"");
+        return None;
+    }
+    if exposed {
+        let octets = key.and_then(Option::as_ref).map_or(0, Secret::len);
+        let weak = octets < AGGRESSIVE_KEY;
+        object
+            .warning(
+                exchange.at,
+                format!(
+                    "aggressive mode shows a hash of the pre-shared key to whoever asks, and both identities{}",
+                    if weak { format!("; a key of {octets} octets may be found by trying") } else { String::new() }
+                ),
+            )
+            .suggest(if weak {
+                "use certificates or main mode, or make a key with: openssl rand -hex 32"
+            } else {
+                "use certificates or main mode"
+            });
+    }
+    Some(exchange.value)
 }
 
 /// Reads one entry of the bypass list.

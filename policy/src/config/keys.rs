@@ -124,6 +124,7 @@ pub(super) const AUTH: Section = Section {
         "rtype",
         "rid",
         "exchange",
+        "aggressive_psk",
         "xauth",
         "user",
         "password",

@@ -327,6 +327,25 @@ impl core::fmt::Display for AuthMethod {
     }
 }
 
+/// How the peers of an authentication record prove who they are in phase 1 (RFC 2409 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase1Exchange {
+    /// In six messages, identities encrypted.
+    Main,
+    /// In three, identities in the clear. We begin with it, and answer both.
+    Aggressive,
+}
+
+/// As HP-UX writes it: `Main Mode`.
+impl core::fmt::Display for Phase1Exchange {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Main => "Main Mode",
+            Self::Aggressive => "Aggressive Mode",
+        })
+    }
+}
+
 /// When ESP goes in UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatTraversal {
@@ -357,6 +376,8 @@ pub struct AuthRecord {
     pub local_subject: bool,
     /// Who the peer must be; `None`: its address.
     pub remote_id: Option<IdentityPattern>,
+    /// The exchange that we begin with, and whether we answer aggressive mode.
+    pub exchange: Phase1Exchange,
     /// Encoded names of the authorities in the files, for certificate requests; empty until they are read.
     pub authorities: Vec<Vec<u8>>,
     /// Whether one side's user has to prove who he is as well.
@@ -470,6 +491,11 @@ impl Config {
     #[must_use]
     pub fn auth_record(&self, peer: IpAddr) -> Option<&Arc<AuthRecord>> {
         self.auths.iter().find(|a| a.remote.contains(peer))
+    }
+
+    /// The records for a peer that begins in aggressive mode, the most specific first.
+    pub fn aggressive_records(&self, peer: IpAddr) -> impl Iterator<Item = &Arc<AuthRecord>> {
+        self.auths.iter().filter(move |a| a.remote.contains(peer) && a.exchange == Phase1Exchange::Aggressive)
     }
 
     /// A tunnel policy by name.

@@ -7,7 +7,9 @@ use super::auth::AuthEntry;
 use super::host::{Action, HostEntry};
 use super::ike::IkeEntry;
 use super::manual;
-use super::model::{AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, StartMode, TunnelPolicy};
+use super::model::{
+    AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, Phase1Exchange, StartMode, TunnelPolicy,
+};
 use super::nearest::did_you_mean;
 use super::object::quoted;
 use super::priority;
@@ -317,6 +319,31 @@ fn agreed_method(
                 ),
             )
             .suggest("name the same method in both, or leave `auth` out");
+    }
+    if let Some(ike) = ike.filter(|_| record.exchange == Phase1Exchange::Aggressive) {
+        one_group(tunnel, &who, ike, report);
+    }
+}
+
+/// The first message of aggressive mode has a public value of one group (RFC 2409 5).
+fn one_group(tunnel: &TunnelEntry, who: &str, ike: &IkePolicy, report: &mut Report<'_>) {
+    let mut groups: Vec<_> = ike.proposals.iter().map(|suite| suite.group.keyword).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    if groups.len() > 1 {
+        report
+            .error(
+                tunnel.peer_at,
+                &tunnel.label,
+                format!(
+                    "{who} and begins in aggressive mode, which cannot negotiate the group, but `proposals` of ike \
+                     `{}` (line {}) has {}; expected one",
+                    ike.name,
+                    ike.line,
+                    groups.join(" and ")
+                ),
+            )
+            .suggest("leave the group that both sides prefer, or use main mode");
     }
 }
 

@@ -6,7 +6,7 @@ use crypto::{Entropy, Secret};
 use policy::cache::{CacheKey, HashKey};
 use policy::config::{
     AuthMethod, AuthRecord, Config, DefaultAction, Dpd, HostAction, HostPolicy, IkePolicy, NatTraversal,
-    QuickModeFailure, StartMode, TunnelPolicy,
+    Phase1Exchange, QuickModeFailure, StartMode, TunnelPolicy,
 };
 use policy::five_tuple::{Attachment, Direction, FiveTuple, Ports};
 use policy::sa::Lifetime;
@@ -140,6 +140,7 @@ impl Rules {
             local_id: None,
             local_subject: false,
             remote_id: None,
+            exchange: Phase1Exchange::Main,
             authorities: Vec::new(),
             xauth: None,
             line: 1,

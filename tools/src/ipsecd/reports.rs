@@ -347,7 +347,7 @@ fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
             },
             role: role(sa.role),
             ike_version: 1,
-            exchange: "Main Mode".into(),
+            exchange: sa.exchange.to_string(),
             local: sa.local.into(),
             remote: sa.remote.into(),
             initiator_cookie: hexadecimal(sa.initiator_cookie),
