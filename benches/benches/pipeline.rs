@@ -52,6 +52,7 @@ fn host(near: u8, suite: EspSuite) -> Arc<Shared> {
         original: None,
         suite,
         keymat: Secret::new(vec![sender; suite.keymat_len()]),
+        ah: None,
         esn: false,
         anti_replay: true,
         selector: config.tunnels[0].selector.clone(),

@@ -7,7 +7,7 @@
 mod icv;
 mod layout;
 
-pub(crate) use layout::{Outer, carries, header_len, insert, place, remove};
+pub(crate) use layout::{Content, Outer, carries, header_len, insert, place, remove};
 
 use crypto::packet::{OpenJob, Opener, SealJob, Sealer};
 use crypto::table::{Error, Mac};

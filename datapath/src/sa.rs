@@ -15,7 +15,7 @@ use core::sync::atomic::{
 use crypto::packet::{Opener, Sealer};
 use crypto::{EspSuite, Secret};
 use policy::five_tuple::Direction;
-use policy::sa::{Mode, SaProtocol, SaSpec};
+use policy::sa::{AhOutside, Mode, SaProtocol, SaSpec};
 use policy::selector::PortSelector;
 use policy::time::Timestamp;
 use std::net::SocketAddr;
@@ -124,9 +124,15 @@ pub fn pair(
     if inbound.anti_replay != outbound.anti_replay {
         return not_a_pair("anti_replay");
     }
+    // Our packets of a bundle are found by one SPI, whichever of its SAs they come by.
+    if inbound.ah.is_some() != outbound.ah.is_some() || inbound.ah.as_ref().is_some_and(|ah| ah.spi != inbound.spi) {
+        return not_a_pair("ah");
+    }
     for spec in [inbound, outbound] {
-        if spec.spi <= 255 {
-            return Err(SaError::ReservedSpi { spi: spec.spi });
+        for spi in spec.ah.iter().map(|ah| ah.spi).chain([spec.spi]) {
+            if spi <= 255 {
+                return Err(SaError::ReservedSpi { spi });
+            }
         }
         if spec.local.is_ipv4() != spec.remote.is_ipv4() {
             return Err(SaError::Families { spi: spec.spi, local: spec.local, remote: spec.remote });
@@ -264,7 +270,22 @@ macro_rules! volume {
 
 /// A copy of `spec` without the keys, which now live in the cipher alone.
 fn without_keys(spec: &SaSpec) -> SaSpec {
-    SaSpec { keymat: Secret::new(Vec::new()), ..spec.clone() }
+    let none = || Secret::new(Vec::new());
+    let ah = spec.ah.as_ref().map(|ah| AhOutside { keymat: none(), ..*ah });
+    SaSpec { keymat: none(), ah, ..spec.clone() }
+}
+
+/// The AH of a bundle, as an SA of its own: between the outer header and the ESP, in either mode.
+fn outside(spec: &SaSpec) -> Option<SaSpec> {
+    spec.ah.as_ref().map(|AhOutside { spi, suite, keymat }| SaSpec {
+        spi: *spi,
+        protocol: SaProtocol::Ah,
+        mode: Mode::Transport,
+        suite: *suite,
+        keymat: keymat.clone(),
+        ah: None,
+        ..spec.clone()
+    })
 }
 
 /// An SA we decrypt with.
@@ -276,6 +297,8 @@ pub struct InboundSa {
     remote: Arc<ArcSwap<SocketAddr>>,
     /// When the daemon was last told that its peer is elsewhere.
     moved: AtomicU64,
+    /// The AH of a bundle.
+    outside: Option<Box<InboundSa>>,
     tunnel: u32,
     spec: SaSpec,
 }
@@ -309,7 +332,11 @@ impl InboundSa {
             volume: Volume::new(spec.lifetime.kbytes),
             last_use: AtomicU64::new(0),
         };
-        Ok(Self { hot, opener, told, remote, moved: AtomicU64::new(0), tunnel, spec: without_keys(spec) })
+        let outside = outside(spec)
+            .map(|ah| Self::new(&ah, tunnel, window, Arc::clone(&told), Arc::clone(&remote)).map(Box::new))
+            .transpose()?;
+        let moved = AtomicU64::new(0);
+        Ok(Self { hot, opener, told, remote, moved, outside, tunnel, spec: without_keys(spec) })
     }
 
     volume!();
@@ -319,6 +346,12 @@ impl InboundSa {
     #[must_use]
     pub fn tunnel(&self) -> u32 {
         self.tunnel
+    }
+
+    /// The AH that its packets come in, if it is of a bundle.
+    #[must_use]
+    pub fn outside(&self) -> Option<&Self> {
+        self.outside.as_deref()
     }
 
     /// Whether `remote`, where its newest authentic packet came from, is not where its peer was, and
@@ -352,6 +385,8 @@ pub struct OutboundSa {
     last_sequence: u64,
     path_mtu: AtomicU32,
     remote: Arc<ArcSwap<SocketAddr>>,
+    /// The AH of a bundle.
+    outside: Option<Arc<OutboundSa>>,
     spec: SaSpec,
 }
 
@@ -389,10 +424,17 @@ impl OutboundSa {
         let path_mtu = AtomicU32::new(u32::from(DEFAULT_PATH_MTU));
         let remote = SocketAddr::new(spec.remote, spec.encapsulation.map_or(0, |e| e.remote_port));
         let remote = Arc::new(ArcSwap::from_pointee(remote));
-        Ok(Self { hot, sealer, told, last_sequence, path_mtu, remote, spec: without_keys(spec) })
+        let outside = outside(spec).map(|ah| Self::new(&ah, iv_key, Arc::clone(&told)).map(Arc::new)).transpose()?;
+        Ok(Self { hot, sealer, told, last_sequence, path_mtu, remote, outside, spec: without_keys(spec) })
     }
 
     volume!();
+
+    /// The AH that its packets go in, if it is of a bundle.
+    #[must_use]
+    pub fn outside(&self) -> Option<&Arc<Self>> {
+        self.outside.as_ref()
+    }
 
     /// Takes up to `count` sequence numbers; fewer when they run out, and then
     /// never any again (RFC 4303 3.3.3: they must not cycle). Packets that get
@@ -455,8 +497,9 @@ impl OutboundSa {
     /// The longest inner packet that fits the path, in octets.
     #[must_use]
     pub fn inner_mtu(&self) -> u16 {
+        let ah = self.outside().map_or(0, |ah| crate::mtu::ah_len(ah.spec.suite, self.spec.local.is_ipv4()));
         crate::mtu::inner_mtu(
-            self.path_mtu(),
+            self.path_mtu().saturating_sub(ah),
             self.spec.protocol,
             self.spec.suite,
             self.spec.mode,

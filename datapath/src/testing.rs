@@ -3,13 +3,13 @@
 use crate::sa::{InboundSa, OutboundSa, pair};
 use crate::shared::Shared;
 use crypto::entropy::testing::SeededEntropy;
-use crypto::table::{ENCRYPTIONS, INTEGRITIES, Status};
+use crypto::table::{ENCRYPTIONS, INTEGRITIES, Integrity, Status};
 use crypto::{Entropy, EspSuite, Secret};
 use etherparse::PacketBuilder;
 use policy::cache::HashKey;
 use policy::config::{Config, DefaultAction, DfPolicy, HostAction, StartMode, Startup, TunnelPolicy};
 use policy::five_tuple::Direction;
-use policy::sa::{Lifetime, Mode, SaProtocol, SaSpec};
+use policy::sa::{AhOutside, Lifetime, Mode, SaProtocol, SaSpec};
 use policy::selector::{AddressRange, Selector};
 use policy::transform::EspTransform;
 use proptest::prelude::*;
@@ -69,6 +69,8 @@ pub(crate) struct Agreement {
     pub(crate) seed: u64,
     pub(crate) mode: Mode,
     pub(crate) protocol: SaProtocol,
+    /// Around ESP.
+    pub(crate) ah_outside: Option<&'static Integrity>,
 }
 
 impl Agreement {
@@ -84,12 +86,13 @@ impl Agreement {
             seed: 1,
             mode: Mode::Tunnel,
             protocol: SaProtocol::Esp,
+            ah_outside: None,
         }
     }
 
     /// AH with an integrity algorithm.
     pub(crate) fn ah(integrity: &str, mode: Mode, ipv4: bool) -> Self {
-        let suite = EspSuite::of_ah(crypto::table::Integrity::from_keyword(integrity).unwrap());
+        let suite = EspSuite::of_ah(Integrity::from_keyword(integrity).unwrap());
         let protocol = SaProtocol::Ah;
         Self { mode, protocol, inner_ipv4: ipv4, outer_ipv4: ipv4, ..Self::new(suite) }
     }
@@ -135,6 +138,7 @@ impl Agreement {
             original: None,
             suite: self.suite,
             keymat: self.keymat(toward_far),
+            ah: self.ah_outside.map(|ah| self.outside(ah, toward_far)),
             esn: self.esn,
             anti_replay: true,
             selector: selector.clone(),
@@ -145,6 +149,14 @@ impl Agreement {
             session: None,
         };
         (spec(Direction::Inbound, !near), spec(Direction::Outbound, near))
+    }
+
+    fn outside(&self, ah: &'static Integrity, toward_far: bool) -> AhOutside {
+        let suite = EspSuite::of_ah(ah);
+        let mut keymat = vec![0; suite.keymat_len()];
+        SeededEntropy::new(1000 + self.seed * 2 + u64::from(toward_far)).fill(&mut keymat);
+        let spi = if toward_far { 0x1000 } else { 0x2000 } + self.seed as u32;
+        AhOutside { spi, suite, keymat: Secret::new(keymat) }
     }
 
     fn keymat(&self, toward_far: bool) -> Secret {
@@ -182,6 +194,7 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
         transforms: vec![EspTransform {
             protocol: agreement.protocol,
             suite: agreement.suite,
+            ah: agreement.ah_outside,
             pfs: None,
             esn: agreement.esn,
             lifetime: outbound.lifetime,

@@ -4,7 +4,7 @@ use crate::failure::Role;
 use crate::main_mode::table::StateName;
 use crate::nat::NatState;
 use core::fmt;
-use crypto::table::Group;
+use crypto::table::{Group, Integrity};
 use crypto::{EspSuite, IkeSuite};
 use policy::config::{AuthMethod, Identity, Phase1Exchange, StartMode};
 use policy::sa::{Lifetime, SaProtocol, UdpEncapsulation};
@@ -160,6 +160,9 @@ pub struct PairReport {
     pub protocol: SaProtocol,
     /// Algorithms.
     pub suite: EspSuite,
+    /// Of a bundle: the algorithm of the AH around ESP, and the SPI of the outbound one. The inbound one has
+    /// the SPI of the ESP.
+    pub ah: Option<(&'static Integrity, u32)>,
     /// Group of perfect forward secrecy.
     pub pfs: Option<&'static Group>,
     /// Whether sequence numbers are extended to 64 bits (RFC 4304).

@@ -144,7 +144,11 @@ fn ah_and_esp_in_the_offered_order() {
     ] {
         let w = agree(World::new(&Side { esp: first.into(), ..a() }, &Side { esp: second.into(), ..b() }));
         let pair = &w.a().engine.pairs()[0];
-        assert_eq!(policy::transform::name(pair.protocol, pair.suite), agreed, "{first} with {second}");
+        assert_eq!(
+            policy::transform::name(pair.protocol, pair.suite, pair.ah.map(|(ah, _)| ah)),
+            agreed,
+            "{first} with {second}"
+        );
         assert_eq!(pair.protocol, protocol);
     }
     let mut w = World::new(&Side { esp: "ah-sha1".into(), ..a() }, &Side { esp: "aes128-sha1".into(), ..b() });

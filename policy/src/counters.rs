@@ -107,6 +107,8 @@ named! {
         BadLength = "bad_length",
         /// It came with UDP encapsulation and the SA has none, or the reverse.
         EncapsulationMismatch = "encapsulation_mismatch",
+        /// It came by only one of the two SAs of a bundle: ESP that is not in AH, or AH without that ESP inside.
+        BundleIncomplete = "bundle_incomplete",
         /// Its sequence number was seen before.
         Replayed = "replayed",
         /// Its sequence number is left of the window.

@@ -35,6 +35,18 @@ pub struct OriginalAddresses {
     pub local: IpAddr,
 }
 
+/// AH around the ESP of an SA: a bundle, negotiated as one (RFC 2408 4.2; HP-UX calls it nested). On the wire it is
+/// IP header, AH, ESP, in either mode.
+#[derive(Clone, Debug)]
+pub struct AhOutside {
+    /// SPI of the AH. Ours, inbound, is the ESP's too.
+    pub spi: u32,
+    /// [`EspSuite::of_ah`].
+    pub suite: EspSuite,
+    /// Key of its algorithm.
+    pub keymat: Secret,
+}
+
 /// UDP encapsulation of ESP (RFC 3948).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpEncapsulation {
@@ -72,6 +84,8 @@ pub struct SaSpec {
     pub suite: EspSuite,
     /// Key material in the order of [`crypto::packet::sealer`].
     pub keymat: Secret,
+    /// What is around ESP, if that is not all.
+    pub ah: Option<AhOutside>,
     /// 64-bit sequence numbers.
     pub esn: bool,
     /// Whether the receiver refuses replayed packets. Without that, which is for manual keys, the

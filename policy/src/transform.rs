@@ -13,6 +13,8 @@ pub struct EspTransform {
     pub protocol: SaProtocol,
     /// Ciphers; of AH [`EspSuite::of_ah`].
     pub suite: EspSuite,
+    /// With ESP: the algorithm of an AH around it, as one bundle (HP-UX: nested).
+    pub ah: Option<&'static Integrity>,
     /// Group of perfect forward secrecy if the transform names one (`aes128-sha1-modp2048`).
     pub pfs: Option<&'static Group>,
     /// Extended, 64-bit sequence numbers (RFC 4304), if the transform ends in `-esn`.
@@ -70,6 +72,9 @@ pub enum TransformError {
         /// The lowest allowed.
         lowest: u32,
     },
+    /// A `+` where there is no AH before it and ESP behind.
+    #[error("`{0}` is no bundle; expected AH first, then ESP: AH_SHA1+ESP_AES128_HMAC_SHA1 or ah-sha1+aes128-sha1")]
+    Bundle(String),
     /// More than a name, seconds and kilobytes.
     #[error("`{0}` has too many parts; expected name/seconds/kilobytes")]
     TooManyParts(String),
@@ -78,7 +83,8 @@ pub enum TransformError {
 impl EspTransform {
     /// Reads `name[/seconds[/kilobytes]]` with HP-UX's limits. The name is
     /// HP-UX's (`ESP_AES128_HMAC_SHA1`) or today's (`aes128-sha1-modp2048`); either
-    /// may end in `-esn`, for extended sequence numbers.
+    /// may end in `-esn`, for extended sequence numbers. `AH_SHA1+ESP_AES128_HMAC_SHA1`
+    /// is a bundle of AH and ESP: what is behind the ESP is for both.
     pub fn parse(text: &str) -> Result<Self, TransformError> {
         Self::parse_within(text, Limits::HPUX)
     }
@@ -94,6 +100,16 @@ impl EspTransform {
         let (name, esn) = match name.len().checked_sub(ESN.len()).and_then(|at| name.split_at_checked(at)) {
             Some((name, end)) if end.eq_ignore_ascii_case(ESN) => (name, true),
             _ => (name, false),
+        };
+        let (ah, name) = match name.split_once('+') {
+            None => (None, name),
+            Some((ah, esp)) if Integrity::parse_ah(esp).is_none() && !esp.contains('+') => {
+                match Integrity::parse_ah(ah).ok_or_else(|| TransformError::Bundle(text.to_owned()))?? {
+                    (integrity, None) => (Some(integrity), esp),
+                    (_, Some(_)) => return Err(TransformError::Bundle(text.to_owned())),
+                }
+            }
+            Some(_) => return Err(TransformError::Bundle(text.to_owned())),
         };
         let (protocol, (suite, pfs)) = match Integrity::parse_ah(name) {
             Some(ah) => (SaProtocol::Ah, ah.map(|(integrity, pfs)| (EspSuite::of_ah(integrity), pfs))?),
@@ -113,18 +129,35 @@ impl EspTransform {
             seconds: number(seconds, "seconds", limits.seconds, DEFAULT_LIFETIME.seconds)?,
             kbytes: number(kbytes, "kilobytes", limits.kbytes, DEFAULT_LIFETIME.kbytes)?,
         };
-        Ok(Self { protocol, suite, pfs, esn, lifetime })
+        Ok(Self { protocol, suite, ah, pfs, esn, lifetime })
     }
 
     /// Today's spelling, without the lifetime: `aes128-sha1-modp2048`.
     #[must_use]
     pub fn keyword(&self) -> String {
         let esn = if self.esn { ESN } else { "" };
-        let name = name(self.protocol, self.suite);
+        let name = name(self.protocol, self.suite, self.ah);
         match self.pfs {
             Some(group) => format!("{name}-{group}{esn}"),
             None => format!("{name}{esn}"),
         }
+    }
+
+    /// The AH of a bundle, as a transform of its own.
+    #[must_use]
+    pub fn outside(&self) -> Option<Self> {
+        self.ah.map(|ah| Self { protocol: SaProtocol::Ah, suite: EspSuite::of_ah(ah), ah: None, ..*self })
+    }
+
+    /// Without the AH of a bundle.
+    #[must_use]
+    pub fn inside(&self) -> Self {
+        Self { ah: None, ..*self }
+    }
+
+    /// The protocols it is of.
+    pub fn protocols(&self) -> impl Iterator<Item = SaProtocol> + use<> {
+        self.ah.map(|_| SaProtocol::Ah).into_iter().chain([self.protocol])
     }
 
     /// The parts that the daemon warns of, the group among them.
@@ -137,7 +170,9 @@ impl EspTransform {
             // Whoever asks for AH knows that it encrypts nothing.
             parts.retain(|part| self.suite.integrity.is_some_and(|i| i.keyword == part.keyword));
         }
-        parts.into_iter().chain(group).collect()
+        let ah = self.ah.filter(|ah| ah.status == Status::Legacy);
+        let ah = ah.map(|ah| LegacyPart { keyword: ah.keyword, caveat: ah.caveat });
+        parts.into_iter().chain(ah).chain(group).collect()
     }
 }
 
@@ -145,24 +180,32 @@ impl EspTransform {
 /// extended sequence numbers: see [`EspTransform::keyword`].
 impl fmt::Display for EspTransform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", hpux_name(self.protocol, self.suite), self.lifetime.seconds, self.lifetime.kbytes)
+        write!(
+            f,
+            "{}/{}/{}",
+            hpux_name(self.protocol, self.suite, self.ah),
+            self.lifetime.seconds,
+            self.lifetime.kbytes
+        )
     }
 }
 
-/// Today's name of what protects an SA: `aes128-sha1`, `ah-sha1`.
+/// Today's name of what protects an SA: `aes128-sha1`, `ah-sha1`, `ah-sha1+aes128-sha1`.
 #[must_use]
-pub fn name(protocol: SaProtocol, suite: EspSuite) -> String {
-    match (protocol, suite.integrity) {
-        (SaProtocol::Ah, Some(integrity)) => format!("ah-{integrity}"),
+pub fn name(protocol: SaProtocol, suite: EspSuite, ah: Option<&'static Integrity>) -> String {
+    match (protocol, suite.integrity, ah) {
+        (SaProtocol::Ah, Some(integrity), _) => format!("ah-{integrity}"),
+        (.., Some(ah)) => format!("ah-{ah}+{suite}"),
         _ => suite.to_string(),
     }
 }
 
-/// HP-UX's name of what protects an SA: `ESP_AES128_HMAC_SHA1`, `AH_SHA1`.
+/// HP-UX's name of what protects an SA: `ESP_AES128_HMAC_SHA1`, `AH_SHA1`, `AH_SHA1+ESP_AES128_HMAC_SHA1`.
 #[must_use]
-pub fn hpux_name(protocol: SaProtocol, suite: EspSuite) -> String {
-    match (protocol, suite.integrity) {
-        (SaProtocol::Ah, Some(integrity)) => integrity.hpux_ah(),
+pub fn hpux_name(protocol: SaProtocol, suite: EspSuite, ah: Option<&'static Integrity>) -> String {
+    match (protocol, suite.integrity, ah) {
+        (SaProtocol::Ah, Some(integrity), _) => integrity.hpux_ah(),
+        (.., Some(ah)) => format!("{}+{}", ah.hpux_ah(), suite.hpux()),
         _ => suite.hpux(),
     }
 }
@@ -175,7 +218,8 @@ mod tests {
     fn both_spellings_mean_the_same() {
         for suite in EspSuite::all() {
             let lifetime = Lifetime { seconds: 3600, kbytes: 5120 };
-            let transform = EspTransform { protocol: SaProtocol::Esp, suite, pfs: None, esn: false, lifetime };
+            let transform =
+                EspTransform { protocol: SaProtocol::Esp, suite, ah: None, pfs: None, esn: false, lifetime };
             assert_eq!(EspTransform::parse(&transform.to_string()), Ok(transform));
             assert_eq!(EspTransform::parse(&format!("{}/3600/5120", transform.keyword())), Ok(transform));
         }
@@ -211,6 +255,33 @@ mod tests {
         assert!(t.legacy_parts().is_empty(), "{:?}", t.legacy_parts());
         let legacy = EspTransform::parse("AH_MD5").expect("a transform").legacy_parts();
         assert_eq!(legacy.iter().map(|p| p.keyword).collect::<Vec<_>>(), ["md5"]);
+    }
+
+    #[test]
+    fn bundles_of_ah_and_esp() {
+        let t = EspTransform::parse("AH_SHA1+ESP_AES128_HMAC_SHA2_256-modp2048-esn/3600/0").expect("a bundle");
+        assert_eq!((t.protocol, t.ah.map(|ah| ah.keyword), t.esn), (SaProtocol::Esp, Some("sha1"), true));
+        assert_eq!(t.keyword(), "ah-sha1+aes128-sha256-modp2048-esn");
+        assert_eq!(t.to_string(), "AH_SHA1+ESP_AES128_HMAC_SHA2_256/3600/0");
+        assert_eq!(EspTransform::parse("ah-sha1+aes128-sha256-modp2048-esn/3600"), Ok(t));
+        let outside = t.outside().expect("AH");
+        assert_eq!((outside.protocol, outside.keyword().as_str()), (SaProtocol::Ah, "ah-sha1-modp2048-esn"));
+        assert_eq!(t.inside().keyword(), "aes128-sha256-modp2048-esn");
+        let legacy = EspTransform::parse("ah-md5+3des-sha1").expect("a bundle").legacy_parts();
+        assert_eq!(legacy.iter().map(|p| p.keyword).collect::<Vec<_>>(), ["3des", "md5"]);
+        for wrong in [
+            "aes128-sha1+ah-sha1",
+            "ah-sha1+ah-sha1",
+            "ah-sha1+",
+            "+aes128-sha1",
+            "ah-sha1-modp2048+aes128-sha1",
+            "ah-sha1+ah-sha1+aes128-sha1",
+            "ah-sha7+aes128-sha1",
+            "aes128-sha1+aes128-sha1",
+        ] {
+            assert!(EspTransform::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(matches!(EspTransform::parse("aes128-sha1+ah-sha1"), Err(TransformError::Bundle(_))));
     }
 
     #[test]

@@ -49,9 +49,13 @@ fn through(lab: &Lab, esp: &'static str, mode: &str, outer: [IpAddr; 2], inner: 
     let transfer = Transfer::start(a, inner[0], b, inner[1], 200_000);
     transfer.finish();
     for us in [&at_a, &at_b] {
-        for sa in us.report("sad") {
-            assert_eq!(sa["sa_type"], "AH", "{sa}");
-            assert!(esp.starts_with(sa["transform"]["keyword"].as_str().expect("a keyword")), "{sa}");
+        // Of a bundle AH first, then ESP, each with its own name.
+        let parts: Vec<_> = esp.trim_end_matches("-esn").split('+').collect();
+        let sad = us.report("sad");
+        assert_eq!(sad.len(), 2 * parts.len(), "{sad:?}");
+        for (sa, part) in sad.iter().zip(parts.iter().flat_map(|part| [part; 2])) {
+            assert_eq!(sa["sa_type"], if part.starts_with("ah-") { "AH" } else { "ESP" }, "{sa}");
+            assert_eq!(sa["transform"]["keyword"], **part, "{sa}");
             assert!(sa["packets"].as_u64() >= Some(10), "{sa}");
         }
         assert_eq!(us.counter("cleartext_leaks"), 0);
@@ -91,6 +95,46 @@ fn transport_mode() {
             a.run(30, "ping", &["-n", "-c", "2", "-s", "5000", "-M", "dont", "-W", "10", &to]).ok("long echo requests");
         }
     }
+}
+
+/// HP-UX's nested AH and ESP: every packet is one of AH, and what is in it cannot be read.
+#[test]
+fn a_bundle_with_esp_inside() {
+    let Some(lab) = Lab::open("ah-bundle", 2, &[Need::Capture]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let networks = [a.network(), b.network()];
+    through(&lab, "ah-sha256+aes128-sha1", "tunnel", [a.outer(), b.outer()], [a.inner(), b.inner()], networks);
+    let ends = [a.outer6(), b.outer6()];
+    through(&lab, "ah-sha1+aes256gcm16-esn", "transport", ends, ends, ends.map(|end| end.to_string()));
+    // IPv4, in fragments both inside and out; a rekey and a delete of all four SAs under HP-UX's name.
+    let ends = [a.outer(), b.outer()];
+    let tunnel = |me: &Host, peer: &Host, at: usize| Tunnel {
+        source: ends[at].to_string(),
+        destination: ends[1 - at].to_string(),
+        more: "mode = \"transport\"".into(),
+        ..Tunnel::new(me, peer, Case { esp: "AH_SHA1+ESP_AES128_HMAC_SHA1/3600/0", ..PLAIN })
+    };
+    let at_a = Caponier::start(a, &Configuration::new(tunnel(a, b, 0)));
+    let at_b = Caponier::start(b, &Configuration::new(tunnel(b, a, 1)));
+    let wire = Capture::start(a, "outer");
+    let to = ends[1].to_string();
+    let long = ["-n", "-c", "12", "-i", "0.2", "-s", "5000", "-M", "dont", "-W", "10", &to];
+    a.run(30, "ping", &long).ok("long echo requests");
+    at_a.admin(&["-rekey_sa", "to_b"]);
+    wait::until_true("one bundle", 30, || at_a.report("sad").len() == 4 && at_b.report("sad").len() == 4);
+    assert_eq!(traffic::ping(b, ends[1], ends[0], 2, 10), 2);
+    let tunnels = at_a.report("tunnel");
+    let pairs = tunnels[0]["sa_pairs"].as_array().expect("the pairs");
+    assert_eq!((&pairs[0]["sa_type"], &pairs[1]["sa_type"]), (&"AH".into(), &"ESP".into()), "{tunnels:?}");
+    let frames = wire.stop();
+    assert_authenticated(&frames);
+    // What a ping of this size repeats again and again.
+    let pattern: Vec<u8> = (0x40..0x60).collect();
+    assert!(!frames.iter().any(|frame| frame.windows(32).any(|w| w == pattern)), "it can be read");
+    at_a.admin(&["-deletesa", &to]);
+    wait::until_true("both to have nothing left", 10, || {
+        at_a.report("sad").is_empty() && at_b.report("sad").is_empty()
+    });
 }
 
 /// AH first, then ESP, as the configuration has it: the peer takes what it knows, in our order.

@@ -91,21 +91,43 @@ pub(crate) struct Outer {
     pub(crate) hop_limit: u8,
 }
 
-/// Puts an AH into a packet, and in tunnel mode an outer header before it; the ICV is left
+/// What an AH is to protect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// An IP packet, under an outer header.
+    Tunnel,
+    /// An IP packet, under its own header.
+    Transport,
+    /// A packet of ESP, under an outer header: a bundle.
+    Esp,
+}
+
+/// Puts an AH into a packet, and where it needs one an outer header before it; the ICV is left
 /// to the sealer. `false`, and the packet is spoilt, if it would be longer than any.
-pub(crate) fn insert(packet: &mut Packet, mode: Mode, outer: &Outer, spi: u32, sequence: u32, icv_len: usize) -> bool {
+pub(crate) fn insert(
+    packet: &mut Packet,
+    content: Content,
+    outer: &Outer,
+    spi: u32,
+    sequence: u32,
+    icv_len: usize,
+) -> bool {
     let Some(&version) = packet.as_slice().first() else { return false };
-    let inner_ipv4 = version >> 4 == 4;
-    let (next_header, at) = match mode {
-        Mode::Tunnel => {
+    let (next_header, at) = match content {
+        Content::Tunnel | Content::Esp => {
             let header = if outer.remote.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
             if !packet.grow_front(header) {
                 return false;
             }
             write_outer(packet.as_mut_slice(), outer);
-            (if inner_ipv4 { protocol::IPV4 } else { protocol::IPV6 }, header)
+            let next_header = match content {
+                Content::Esp => protocol::ESP,
+                _ if version >> 4 == 4 => protocol::IPV4,
+                _ => protocol::IPV6,
+            };
+            (next_header, header)
         }
-        Mode::Transport => {
+        Content::Transport => {
             let Some((named_at, at)) = gap(packet.as_slice()) else { return false };
             let next_header = packet.as_slice()[named_at];
             packet.as_mut_slice()[named_at] = protocol::AH;

@@ -5,7 +5,7 @@
 //! not authenticated, nor enter the replay window before it was.
 
 use super::transport::{self, Outer};
-use super::{HEADER, sequence_field};
+use super::{HEADER, sequence_field, spi};
 use crate::ah;
 use crate::headers::{Fragment, Headers, protocol};
 use crate::outer::{inner_traffic_class, set_traffic_class};
@@ -138,6 +138,19 @@ pub fn commit(
 }
 
 impl Fresh {
+    /// Takes the ESP out that the AH of a bundle protects. `sa` is that of the ESP: the packet goes on
+    /// with [`check`].
+    pub fn into_esp(self, sa: &InboundSa) -> Result<(Packet, Outer, SocketAddr), (Packet, DropReason)> {
+        let Self { mut packet, outer } = self;
+        let next_header = ah::remove(&mut packet, Mode::Tunnel);
+        if next_header == Some(protocol::ESP) && spi(&packet) == Some(sa.spec().spi) {
+            // It has no port that could change.
+            Ok((packet, outer, SocketAddr::new(sa.spec().remote, 0)))
+        } else {
+            Err((packet, DropReason::BundleIncomplete))
+        }
+    }
+
     /// Takes the inner packet out, and checks that the SA may carry it.
     pub fn into_inner(self, sa: &InboundSa) -> Result<(Packet, Headers), (Packet, DropReason)> {
         let Self { mut packet, outer } = self;

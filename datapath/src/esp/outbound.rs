@@ -33,9 +33,9 @@ pub struct Inner {
 /// A protected packet, ready for the wire.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The ESP packet, from its SPI to the end of its ICV; of AH the whole packet, from its IP header.
+    /// The ESP packet, from its SPI to the end of its ICV; of AH, also around ESP, the whole packet, from its IP header.
     pub packet: Packet,
-    /// The SA: where to send it, and in what encapsulation.
+    /// The SA: where to send it, and in what encapsulation. Of a bundle the AH.
     pub sa: Arc<OutboundSa>,
     /// What the outer IP header says.
     pub outer: OuterFields,
@@ -88,7 +88,8 @@ pub fn seal(
                 let next_header = if inner.ipv4 { protocol::IPV4 } else { protocol::IPV6 };
                 lay_out(&mut inner.packet, sa, sequence, next_header);
             }
-            (SaProtocol::Ah, _) => lay_out_ah(&mut inner.packet, sa, sequence, outer),
+            (SaProtocol::Ah, true) => lay_out_ah(&mut inner.packet, sa, ah::Content::Transport, sequence, outer),
+            (SaProtocol::Ah, false) => lay_out_ah(&mut inner.packet, sa, ah::Content::Tunnel, sequence, outer),
         }
         sealed.push(Sealed { packet: inner.packet, sa: Arc::clone(sa), outer, inner_len });
     }
@@ -98,19 +99,52 @@ pub fn seal(
         .map(|(s, sequence)| SealJob { packet: s.packet.as_mut_slice(), sequence })
         .collect();
     sa.sealer().seal(&mut jobs);
+    if let Some(ah) = sa.outside() {
+        enclose(ah, sealed, first, now, dropped, events);
+    }
 }
 
-/// Puts an AH into a packet, and in tunnel mode an outer header before it; the ICV is left to the sealer.
-fn lay_out_ah(packet: &mut Packet, sa: &OutboundSa, sequence: u64, outer: OuterFields) {
+/// Puts the AH of a bundle around sealed ESP packets, from the `first` on. It is charged what its ESP is.
+fn enclose(
+    ah: &Arc<OutboundSa>,
+    sealed: &mut Vec<Sealed>,
+    first: usize,
+    now: Timestamp,
+    dropped: &mut impl FnMut(Packet, DropReason),
+    events: &mut impl FnMut(SaEvent),
+) {
+    let charged = ah.charge(sealed[first..].iter().map(|s| s.inner_len), now, events);
+    for refused in sealed.drain(first + charged..) {
+        dropped(refused.packet, DropReason::SaExpired);
+    }
+    let sequences = ah.take_sequences(charged, events);
+    let numbered = (sequences.end - sequences.start) as usize;
+    for refused in sealed.drain(first + numbered..) {
+        dropped(refused.packet, DropReason::SequenceExhausted);
+    }
+    for (s, sequence) in sealed[first..].iter_mut().zip(sequences.clone()) {
+        lay_out_ah(&mut s.packet, ah, ah::Content::Esp, sequence, s.outer);
+        s.sa = Arc::clone(ah);
+    }
+    let mut jobs: Vec<SealJob<'_>> = sealed[first..]
+        .iter_mut()
+        .zip(sequences)
+        .map(|(s, sequence)| SealJob { packet: s.packet.as_mut_slice(), sequence })
+        .collect();
+    ah.sealer().seal(&mut jobs);
+}
+
+/// Puts an AH into a packet, and where it needs one an outer header before it; the ICV is left to the sealer.
+fn lay_out_ah(packet: &mut Packet, sa: &OutboundSa, content: ah::Content, sequence: u64, outer: OuterFields) {
     let spec = sa.spec();
     let header = ah::Outer {
         local: spec.local,
         remote: spec.remote,
         traffic_class: outer.traffic_class,
         dont_fragment: outer.dont_fragment,
-        hop_limit: OUTER_TTL,
+        hop_limit: outer.hop_limit.unwrap_or(OUTER_TTL),
     };
-    let fits = ah::insert(packet, spec.mode, &header, spec.spi, sequence as u32, spec.suite.icv_len());
+    let fits = ah::insert(packet, content, &header, spec.spi, sequence as u32, spec.suite.icv_len());
     assert!(fits, "a packet that was read and is not too long has room for {}", spec.suite);
 }
 

@@ -54,6 +54,11 @@ pub fn inner_mtu(path_mtu: u16, protocol: SaProtocol, suite: EspSuite, mode: Mod
     u16::try_from(inner).unwrap_or(u16::MAX)
 }
 
+/// Octets that the AH of a bundle adds.
+pub(crate) fn ah_len(suite: EspSuite, ipv4: bool) -> u16 {
+    u16::try_from(crate::ah::header_len(suite.icv_len(), ipv4)).unwrap_or(u16::MAX)
+}
+
 /// The MTU of the TUN interface for a configuration: as it says, or else the
 /// smallest [`inner_mtu`] of any tunnel with any of its transforms. Where the
 /// policy leaves it to the path whether ESP travels in UDP, it is taken to.
@@ -69,8 +74,12 @@ pub fn interface_mtu(config: &Config, mut path_mtu: impl FnMut(IpAddr, IpAddr) -
         let Some(path) = path_mtu(tunnel.tsource, tunnel.tdestination) else { continue };
         let udp = config.ike_policy(tunnel.tdestination).is_none_or(|p| p.nat_traversal != NatTraversal::Off);
         let ipv4 = tunnel.tdestination.is_ipv4();
-        let inner =
-            tunnel.transforms.iter().map(|t| inner_mtu(path, t.protocol, t.suite, tunnel.mode, ipv4, udp)).min();
+        let inner = tunnel.transforms.iter().map(|t| {
+            // AH does not go in UDP, nor does a bundle.
+            let (ah, udp) = t.outside().map_or((0, udp), |ah| (ah_len(ah.suite, ipv4), false));
+            inner_mtu(path.saturating_sub(ah), t.protocol, t.suite, tunnel.mode, ipv4, udp)
+        });
+        let inner = inner.min();
         smallest = smallest.into_iter().chain(inner).min();
     }
     smallest.unwrap_or(ETHERNET)

@@ -224,7 +224,11 @@ impl Inbound {
         now: Timestamp,
         out: &mut InboundOutput,
     ) {
-        let (encapsulated, protocol) = (sa.spec().encapsulation.is_some(), sa.spec().protocol);
+        let encapsulated = sa.spec().encapsulation.is_some();
+        let (protocol, otherwise) = match sa.outside() {
+            Some(_) => (SaProtocol::Ah, DropReason::BundleIncomplete),
+            None => (sa.spec().protocol, DropReason::EncapsulationMismatch),
+        };
         let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
         let mut dropped = |packet, reason| {
             counters.dropped(reason, 1);
@@ -240,9 +244,21 @@ impl Inbound {
                 None
             }
         });
-        check(sa, expected, &mut self.candidates, &mut dropped);
+        check(sa.outside().unwrap_or(sa), expected, &mut self.candidates, &mut dropped);
         for packet in mismatched {
-            dropped(packet, DropReason::EncapsulationMismatch);
+            dropped(packet, otherwise);
+        }
+        if let Some(ah) = sa.outside() {
+            authenticate(ah, &mut self.candidates, &mut self.authenticated, &mut dropped);
+            commit(ah, &mut self.authenticated, &mut self.fresh, &mut dropped);
+            let mut inside = Vec::with_capacity(self.fresh.len());
+            for fresh in self.fresh.drain(..) {
+                match fresh.into_esp(sa) {
+                    Ok(esp) => inside.push(esp),
+                    Err((packet, reason)) => dropped(packet, reason),
+                }
+            }
+            check(sa, inside.into_iter(), &mut self.candidates, &mut dropped);
         }
         authenticate(sa, &mut self.candidates, &mut self.authenticated, &mut dropped);
         let newest = commit(sa, &mut self.authenticated, &mut self.fresh, &mut dropped);
@@ -271,6 +287,10 @@ impl Inbound {
         self.check_policies(sa, spd, now, out);
         let (pool, counters) = (&mut self.pool, self.shared.counters.worker(self.worker));
         let lens = self.accepted.iter().map(Packet::len);
+        if let Some(ah) = sa.outside() {
+            // As much as its ESP, so that both have the same left.
+            ah.charge(lens.clone(), now, &mut |event| out.events.push(event.into()));
+        }
         let charged = sa.charge(lens, now, &mut |event| out.events.push(event.into()));
         for packet in self.accepted.drain(charged..) {
             counters.dropped(DropReason::SaExpired, 1);

@@ -471,7 +471,7 @@ impl Outbound {
             seal(sa, &mut inner, df, now, &mut out.sealed, &mut dropped, &mut |event| events.push(event.into()));
         }
         self.inner = inner;
-        if sa.spec().protocol == SaProtocol::Ah {
+        if sa.spec().protocol == SaProtocol::Ah || sa.outside().is_some() {
             self.fragment_ah(sa.path_mtu(), out, first);
         }
     }

@@ -1,6 +1,7 @@
 //! Both pipelines, joined in memory.
 
 mod accounting;
+mod bundle;
 mod fragments;
 mod limits;
 mod policies;

@@ -242,6 +242,7 @@ impl Side {
                 original: None,
                 suite,
                 keymat: Secret::new(keymat),
+                ah: None,
                 esn: false,
                 anti_replay: true,
                 selector: tunnel.selector.clone(),

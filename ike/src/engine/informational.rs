@@ -13,6 +13,7 @@ use policy::audit::Level;
 use policy::config::AuthMethod;
 use policy::sa::SaProtocol;
 use policy::time::Timestamp;
+use policy::transform::EspTransform;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -285,7 +286,7 @@ impl Engine {
     fn pair_by_outbound_spi(&self, isakmp: u64, spi: u32) -> Option<u64> {
         let sa = self.isakmp.get(&isakmp)?;
         let peer = sa.peer()?;
-        self.pairs.values().filter(|p| p.peer().is(&peer)).find(|p| p.outbound_spi == spi).map(|p| p.id)
+        self.pairs.values().filter(|p| p.peer().is(&peer)).find(|p| p.sends_to(spi)).map(|p| p.id)
     }
 
     /// SAs of the peer are gone.
@@ -345,7 +346,7 @@ impl Engine {
         }
         // An SPI that the peer receives under is no news of the peer's: whoever sees it on the wire could
         // have us delete the peer's side of a pair that works.
-        if self.pairs.values().any(|p| p.remote.ip() == peer && p.outbound_spi == spi) {
+        if self.pairs.values().any(|p| p.remote.ip() == peer && p.sends_to(spi)) {
             return;
         }
         // Behind a NAT the port tells who it is.
@@ -357,8 +358,11 @@ impl Engine {
         if let Some(id) = newest {
             self.unknown_spis.push_back((now, peer, spi));
             // An authenticated delete is believed by every peer; a notification by few.
-            let protocols =
-                self.config.tunnels_to(peer).flat_map(|t| t.transforms.iter().map(|x| x.protocol)).collect();
+            let protocols = self
+                .config
+                .tunnels_to(peer)
+                .flat_map(|t| t.transforms.iter().flat_map(EspTransform::protocols))
+                .collect();
             self.send_informational(now, id, deletes(&protocols, spi), false, entropy);
         }
     }
@@ -367,7 +371,7 @@ impl Engine {
     /// of the protocols that we offered it chose, we do not know.
     pub(super) fn withdrawal(&self, tunnel: &str, spi: u32) -> Vec<Payload> {
         let transforms = self.tunnels.get(tunnel).map(|t| &t.policy.transforms);
-        deletes(&transforms.into_iter().flatten().map(|t| t.protocol).collect(), spi)
+        deletes(&transforms.into_iter().flatten().flat_map(EspTransform::protocols).collect(), spi)
     }
 
     /// Something was sent towards a NAT that keeps our mapping (RFC 3948 4).

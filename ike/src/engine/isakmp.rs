@@ -5,6 +5,7 @@ use super::transaction::Transactions;
 use super::xauth::Admission;
 use crate::failure::{Exchange, Failure, Place, Role};
 use crate::main_mode::{Established, MainMode, Setup};
+use crate::proposal::phase2::Agreed;
 use crate::quick_mode::QuickMode;
 use crate::report::IsakmpReport;
 use crate::retransmit::{Answer, Request};
@@ -198,8 +199,8 @@ impl Quick {
     }
 
     /// Whether the peer has deleted this SA of its already.
-    pub(super) fn is_forestalled(&self, spi: u32) -> bool {
-        self.deleted.contains(&spi)
+    pub(super) fn is_forestalled(&self, agreed: &Agreed) -> bool {
+        self.deleted.contains(&agreed.spi) || agreed.ah.is_some_and(|(_, spi)| self.deleted.contains(&spi))
     }
 
     /// The SPI of ours that is offered in it and belongs to no pair yet.

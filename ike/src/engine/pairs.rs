@@ -10,16 +10,16 @@ use super::{Engine, Output, Timer};
 use crate::failure::Role;
 use crate::informational;
 use crate::nat::NatState;
-use crate::quick_mode::{Negotiated, QuickMode};
+use crate::quick_mode::{Keymat, Negotiated, QuickMode};
 use crate::report::{PairReport, PairState};
 use crate::wire::numbers::encapsulation_mode;
 use core::time::Duration;
-use crypto::table::Group;
+use crypto::table::{Group, Integrity};
 use crypto::{Entropy, EspSuite};
 use policy::audit::Level;
 use policy::config::Identity;
 use policy::five_tuple::Direction;
-use policy::sa::{Lifetime, Mode, OriginalAddresses, SaProtocol, SaSpec, UdpEncapsulation};
+use policy::sa::{AhOutside, Lifetime, Mode, OriginalAddresses, SaProtocol, SaSpec, UdpEncapsulation};
 use policy::selector::Selector;
 use policy::session::Session;
 use policy::spi::NoFreeSpi;
@@ -60,6 +60,8 @@ pub(super) struct Pair {
     pub(super) outbound_spi: u32,
     protocol: SaProtocol,
     suite: EspSuite,
+    /// Of a bundle: the algorithm of the AH, and the peer's SPI of it.
+    ah: Option<(&'static Integrity, u32)>,
     pfs: Option<&'static Group>,
     esn: bool,
     selector: Selector,
@@ -77,6 +79,11 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    /// Whether the peer receives under this SPI, be it of the ESP or the AH of a bundle.
+    pub(super) fn sends_to(&self, spi: u32) -> bool {
+        self.outbound_spi == spi || self.ah.is_some_and(|(_, outer)| outer == spi)
+    }
+
     /// Whether its ESP goes in UDP.
     pub(super) fn is_encapsulated(&self) -> bool {
         self.encapsulation.is_some()
@@ -108,6 +115,7 @@ impl Pair {
             outbound_spi: self.outbound_spi,
             protocol: self.protocol,
             suite: self.suite,
+            ah: self.ah,
             pfs: self.pfs,
             esn: self.esn,
             selector: self.selector.clone(),
@@ -175,6 +183,7 @@ impl Engine {
             outbound_spi: agreed.spi,
             protocol: agreed.protocol,
             suite: agreed.suite,
+            ah: agreed.ah,
             pfs: agreed.pfs,
             esn: agreed.esn,
             selector: tunnel.selector.clone(),
@@ -186,8 +195,13 @@ impl Engine {
             rekey_wanted: false,
             invalid: None,
         };
-        let spec = |direction, spi, keymat| SaSpec {
+        let spec = |direction, spi, outer_spi, Keymat { main: keymat, ah }: Keymat| SaSpec {
             spi,
+            ah: pair.ah.zip(ah).map(|((integrity, _), keymat)| AhOutside {
+                spi: outer_spi,
+                suite: EspSuite::of_ah(integrity),
+                keymat,
+            }),
             direction,
             local: pair.local.ip(),
             remote: pair.remote.ip(),
@@ -205,9 +219,11 @@ impl Engine {
             pair: id,
             session: pair.session,
         };
+        let outer_spi = pair.ah.map_or(pair.outbound_spi, |(_, spi)| spi);
         self.output.push_back(Output::InstallPair {
-            inbound: spec(Direction::Inbound, pair.inbound_spi, inbound_keymat),
-            outbound: spec(Direction::Outbound, pair.outbound_spi, outbound_keymat),
+            // Ours is the same for both SAs of a bundle: packets name the protocol.
+            inbound: spec(Direction::Inbound, pair.inbound_spi, pair.inbound_spi, inbound_keymat),
+            outbound: spec(Direction::Outbound, pair.outbound_spi, outer_spi, outbound_keymat),
         });
         if pair.lifetime.seconds != 0 {
             let hard = Duration::from_secs(u64::from(pair.lifetime.seconds));
@@ -236,7 +252,7 @@ impl Engine {
         let text = format!(
             "QM negotiation complete with the peer {}: tunnel {tunnel} as {role}, {}{pfs}{esn}, SPI 0x{:08x} in, 0x{:08x} out{}",
             pair.remote.ip(),
-            policy::transform::name(pair.protocol, pair.suite),
+            policy::transform::name(pair.protocol, pair.suite, pair.ah.map(|(ah, _)| ah)),
             pair.inbound_spi,
             pair.outbound_spi,
             udp.unwrap_or_default(),
@@ -336,7 +352,8 @@ impl Engine {
             reason: reason.into(),
         });
         if tell && let Some(isakmp) = self.isakmp_with_peer(&pair.peer()) {
-            let content = vec![informational::delete(pair.protocol, &[pair.inbound_spi])];
+            let protocols = pair.ah.map(|_| SaProtocol::Ah).into_iter().chain([pair.protocol]);
+            let content = protocols.map(|protocol| informational::delete(protocol, &[pair.inbound_spi])).collect();
             self.send_informational(now, isakmp, content, true, entropy);
         }
         let text = format!(

@@ -336,7 +336,7 @@ impl Engine {
         let under = Under { keys: &established.keys, cookies: sa.setup.cookies, message_id };
         match state.finish(&under, &authentic) {
             // Its delete has overtaken its answer: the peer holds no such SA, and waits for nothing.
-            Ok((negotiated, _)) if exchange.is_forestalled(negotiated.agreed.spi) => {
+            Ok((negotiated, _)) if exchange.is_forestalled(&negotiated.agreed) => {
                 self.timers.cancel(&Timer::QuickMode(id, message_id));
                 self.inbound_spis.release(spi);
                 self.heard(now, id, datagram);

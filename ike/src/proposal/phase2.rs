@@ -1,7 +1,7 @@
 //! Proposals of quick mode: one for each run of transforms of one protocol, ESP or
-//! AH, all with one SPI (RFC 2407 4.4.1, 4.5).
+//! AH, and two of one number for a bundle of both (RFC 2408 4.2), all with one SPI (RFC 2407 4.4.1, 4.5).
 
-use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, write_lifetime};
+use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, shorter_lifetime, write_lifetime};
 use crate::wire::numbers::{DOI_IPSEC, NotifyKind, ProtocolId, encapsulation_mode, phase2_attribute as class};
 use crate::wire::{Attribute, Notification, Proposal, SecurityAssociation, Transform};
 use crypto::EspSuite;
@@ -16,6 +16,9 @@ pub(super) const ENCAPSULATION: &str = "encapsulation mode";
 
 /// The one value of the attribute "Extended (64-bit) Sequence Number" (RFC 4304).
 const EXTENDED: u16 = 1;
+
+/// Ways to combine the transforms of a peer's proposals that are looked at.
+const MOST_COMBINATIONS: usize = 4096;
 
 /// What a tunnel asks for under the circumstances of one ISAKMP SA.
 #[derive(Clone, Copy)]
@@ -37,7 +40,7 @@ impl<'a> Wanted<'a> {
     /// changes, and has no encapsulation in UDP (RFC 3715 2.1 a).
     pub(crate) fn transforms(&self) -> impl Iterator<Item = &'a EspTransform> + use<'a> {
         let udp = encapsulation_mode::is_udp(self.mode);
-        self.tunnel.transforms.iter().filter(move |t| t.protocol == SaProtocol::Esp || !udp)
+        self.tunnel.transforms.iter().filter(move |t| !udp || !t.protocols().any(|protocol| protocol == SaProtocol::Ah))
     }
 
     /// The group of perfect forward secrecy, for a transform.
@@ -71,8 +74,10 @@ pub(crate) struct Agreed {
     pub(crate) lifetime: Lifetime,
     /// The peer's SPI.
     pub(crate) spi: u32,
-    /// The responder's answer, still with the initiator's SPI.
-    answer: Proposal,
+    /// Of a bundle: the algorithm of the AH, and the peer's SPI of it.
+    pub(crate) ah: Option<(&'static Integrity, u32)>,
+    /// The responder's answer, still with the initiator's SPIs.
+    answer: Vec<Proposal>,
     /// Our lifetime is shorter than the one that was offered.
     shortened: bool,
 }
@@ -80,7 +85,8 @@ pub(crate) struct Agreed {
 impl Agreed {
     /// The SA payload of message 2, with our SPI.
     pub(crate) fn answer(&self, spi: u32) -> SecurityAssociation {
-        SecurityAssociation { proposals: vec![Proposal { spi: spi.to_be_bytes().to_vec(), ..self.answer.clone() }] }
+        let ours = |p: &Proposal| Proposal { spi: spi.to_be_bytes().to_vec(), ..p.clone() };
+        SecurityAssociation { proposals: self.answer.iter().map(ours).collect() }
     }
 
     /// RESPONDER-LIFETIME, if the initiator must be told that ours is shorter (RFC 2407 4.6.3.1).
@@ -103,15 +109,21 @@ impl Agreed {
 pub(crate) fn offer(wanted: &Wanted<'_>, spi: u32) -> Option<SecurityAssociation> {
     let spi = spi.to_be_bytes().to_vec();
     let ours: Vec<_> = wanted.transforms().filter_map(|t| Some((t, transform_id(t)?))).collect();
+    let proposal = |number: u8, run: &[(&EspTransform, u8)]| {
+        let transforms = run.iter().zip(1..=u8::MAX);
+        let transforms =
+            transforms.map(|((t, id), number)| Transform { number, id: *id, attributes: attributes(wanted, t) });
+        let protocol = run.first()?.0.protocol.into();
+        Some(Proposal { number, protocol, spi: spi.clone(), transforms: transforms.collect() })
+    };
     let proposals: Vec<_> = ours
-        .chunk_by(|(a, _), (b, _)| a.protocol == b.protocol)
+        .chunk_by(|(a, _), (b, _)| a.protocol == b.protocol && a.ah.is_none() && b.ah.is_none())
         .zip(1..=u8::MAX)
-        .filter_map(|(run, number)| {
-            let transforms = run.iter().zip(1..=u8::MAX);
-            let transforms =
-                transforms.map(|((t, id), number)| Transform { number, id: *id, attributes: attributes(wanted, t) });
-            let protocol = run.first()?.0.protocol.into();
-            Some(Proposal { number, protocol, spi: spi.clone(), transforms: transforms.collect() })
+        .flat_map(|(run, number)| {
+            // RFC 2408 4.2: what has one number is to be used together.
+            let outside = run.first().and_then(|(bundle, _)| bundle.outside());
+            let ah = outside.and_then(|ah| proposal(number, &[(&ah, transform_id(&ah)?)]));
+            ah.into_iter().chain(proposal(number, run))
         })
         .collect();
     (!proposals.is_empty()).then_some(SecurityAssociation { proposals })
@@ -145,36 +157,42 @@ fn attributes(wanted: &Wanted<'_>, transform: &EspTransform) -> Vec<Attribute> {
 }
 
 /// Chooses among a peer's proposals: its order, the first that the tunnel
-/// accepts. Proposals that belong together (AH with ESP, compression) are
+/// accepts. Proposals that belong together otherwise than AH with ESP (compression) are
 /// passed over.
 pub(crate) fn choose(wanted: &Wanted<'_>, offered: &SecurityAssociation) -> Result<Agreed, Mismatch> {
-    for proposal in candidates(offered) {
-        let Some(spi) = spi_of(proposal) else { continue };
-        for transform in &proposal.transforms {
-            let read = Offered::read(proposal.protocol, transform);
-            let Some(accepted) = wanted.transforms().find(|t| read.differences(wanted, t).is_empty()) else {
-                continue;
-            };
-            if let Ok(lifetime) = read.lifetime.agree(accepted.lifetime, wanted.short) {
-                return Ok(Agreed {
-                    protocol: accepted.protocol,
-                    suite: accepted.suite,
-                    pfs: wanted.pfs(accepted),
-                    esn: accepted.esn,
-                    lifetime,
-                    spi,
-                    shortened: read.lifetime.stated() != lifetime,
-                    answer: Proposal { transforms: vec![transform.clone()], ..proposal.clone() },
-                });
-            }
-        }
+    for combined in candidates(offered) {
+        let Some(spi) = spi_of(combined.main.proposal) else { continue };
+        let outer_spi = combined.ah.map(|ah| spi_of(ah.proposal));
+        let Some(accepted) = wanted.transforms().find(|t| combined.differences(wanted, t).is_empty()) else {
+            continue;
+        };
+        let ah = match (accepted.ah, outer_spi) {
+            (Some(_), Some(None)) => continue,
+            (Some(integrity), Some(Some(spi))) => Some((integrity, spi)),
+            _ => None,
+        };
+        let agree = |offer: Offer<'_>| offer.read().lifetime.agree(accepted.lifetime, wanted.short);
+        let (Ok(lifetime), Ok(outer)) = (agree(combined.main), combined.ah.map(agree).transpose()) else { continue };
+        let lifetime = outer.map_or(lifetime, |outer| shorter_lifetime(lifetime, outer));
+        return Ok(Agreed {
+            protocol: accepted.protocol,
+            suite: accepted.suite,
+            pfs: wanted.pfs(accepted),
+            esn: accepted.esn,
+            lifetime,
+            spi,
+            ah,
+            shortened: combined.main.read().lifetime.stated() != lifetime,
+            answer: combined.answer(),
+        });
     }
     Err(mismatch(wanted, offered, "offered"))
 }
 
-/// Checks the peer's answer: one transform, of those that we offered.
+/// Checks the peer's answer: one transform, of those that we offered; of a bundle one each.
 pub(crate) fn verify(wanted: &Wanted<'_>, answer: &SecurityAssociation) -> Result<Agreed, Mismatch> {
-    if !matches!(answer.proposals.as_slice(), [p] if p.transforms.len() == 1) {
+    let number = answer.proposals.first().map(|p| p.number);
+    if answer.proposals.iter().any(|p| p.transforms.len() != 1 || Some(p.number) != number) {
         return Err(mismatch(wanted, answer, "answered with more than one:"));
     }
     choose(wanted, answer).map_err(|m| Mismatch { verb: "answered", ..m })
@@ -186,12 +204,81 @@ pub(crate) fn notified_lifetime(notification: &Notification) -> OfferedLifetime 
     OfferedLifetime::read(&attributes, class::LIFE_TYPE, class::LIFE_DURATION)
 }
 
-/// Proposals of ESP or AH that stand alone.
-fn candidates(offered: &SecurityAssociation) -> impl Iterator<Item = &Proposal> {
-    offered.proposals.iter().filter(|p| {
-        matches!(p.protocol, ProtocolId::ESP | ProtocolId::AH)
-            && offered.proposals.iter().filter(|q| q.number == p.number).count() == 1
-    })
+/// One transform of a proposal.
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    proposal: &'a Proposal,
+    transform: &'a Transform,
+}
+
+impl<'a> Offer<'a> {
+    fn all(proposal: &'a Proposal) -> impl Iterator<Item = Self> + Clone {
+        proposal.transforms.iter().map(move |transform| Self { proposal, transform })
+    }
+
+    fn read(self) -> Offered {
+        Offered::read(self.proposal.protocol, self.transform)
+    }
+}
+
+/// A transform that a peer offers, and the AH around it if both are to be used together.
+#[derive(Clone, Copy)]
+struct Combined<'a> {
+    ah: Option<Offer<'a>>,
+    main: Offer<'a>,
+}
+
+impl Combined<'_> {
+    /// Fields in which it differs from a transform of ours; none if it is acceptable.
+    fn differences(&self, wanted: &Wanted<'_>, ours: &EspTransform) -> Vec<Field> {
+        let mut out = match (self.ah, ours.outside()) {
+            (None, None) => Vec::new(),
+            (Some(ah), Some(outside)) => ah.read().differences(wanted, &outside),
+            (ah, outside) => {
+                let name = |bundle| if bundle { "AH with ESP inside" } else { "one protocol" };
+                vec![Field::new("bundle", name(outside.is_some()), name(ah.is_some()))]
+            }
+        };
+        out.extend(self.main.read().differences(wanted, &ours.inside()));
+        out
+    }
+
+    /// `ah-sha1+aes128-sha1`.
+    fn describe(&self) -> String {
+        let main = self.main.read().describe();
+        self.ah.map_or(main.clone(), |ah| format!("{}+{main}", ah.read().encryption_name()))
+    }
+
+    /// What of the peer's proposals it is, in their order: AH is offered first.
+    fn answer(&self) -> Vec<Proposal> {
+        let only = |offer: Offer<'_>| Proposal { transforms: vec![offer.transform.clone()], ..offer.proposal.clone() };
+        self.ah.into_iter().chain([self.main]).map(only).collect()
+    }
+}
+
+/// What a peer's proposals of ESP, of AH and of both together say, in their order.
+fn candidates(offered: &SecurityAssociation) -> impl Iterator<Item = Combined<'_>> {
+    let proposals = &offered.proposals;
+    let first = |at: usize| proposals[..at].iter().all(|p| p.number != proposals[at].number);
+    (0..proposals.len())
+        .filter(move |at| first(*at))
+        .flat_map(|at| {
+            let together: Vec<_> = proposals.iter().filter(|p| p.number == proposals[at].number).collect();
+            let of = |protocol| together.iter().copied().find(|p| p.protocol == protocol);
+            let (ah, esp) = (of(ProtocolId::AH), of(ProtocolId::ESP));
+            let (ah, main) = match together.len() {
+                1 => (None, esp.or(ah)),
+                2 if ah.is_some() => (ah, esp),
+                _ => (None, None),
+            };
+            let outside: Vec<_> = match ah {
+                None => vec![None],
+                Some(ah) => Offer::all(ah).map(Some).collect(),
+            };
+            let inside = main.into_iter().flat_map(Offer::all);
+            outside.into_iter().flat_map(move |ah| inside.clone().map(move |main| Combined { ah, main }))
+        })
+        .take(MOST_COMBINATIONS)
 }
 
 /// The SPI of a proposal; 1 to 255 are reserved (RFC 4303 2.1, RFC 4302 2.4).
@@ -201,14 +288,11 @@ fn spi_of(proposal: &Proposal) -> Option<u32> {
 }
 
 fn mismatch(wanted: &Wanted<'_>, offered: &SecurityAssociation, verb: &'static str) -> Mismatch {
-    let read: Vec<_> =
-        candidates(offered).flat_map(|p| p.transforms.iter().map(|t| Offered::read(p.protocol, t))).collect();
-    let closest = read
-        .iter()
-        .flat_map(|o| wanted.transforms().map(|t| o.differences(wanted, t)))
+    let closest = candidates(offered)
+        .flat_map(|o| wanted.transforms().map(move |t| o.differences(wanted, t)))
         .min_by_key(Vec::len)
         .unwrap_or_default();
-    let mut theirs: Vec<_> = read.iter().map(Offered::describe).collect();
+    let mut theirs: Vec<_> = candidates(offered).map(|o| o.describe()).collect();
     if theirs.is_empty() {
         theirs = offered
             .proposals
@@ -273,7 +357,7 @@ impl Offered {
                 SaProtocol::Ah => None,
             };
             if transform_id(transform) != Some(self.id) || self.key_length != bits {
-                let ours = policy::transform::name(transform.protocol, transform.suite);
+                let ours = policy::transform::name(transform.protocol, transform.suite, None);
                 let ours = if transform.protocol == SaProtocol::Esp { encryption.keyword } else { &ours };
                 out.push(Field::new("encryption", ours, self.encryption_name()));
             }

@@ -20,7 +20,7 @@ use crate::protection::{self, Iv, Opened};
 use crate::wire::numbers::{ExchangeType, PayloadKind, ProtocolId};
 use crate::wire::select;
 use crate::wire::{Body, Flags, Header, Message};
-use crypto::Secret;
+use crypto::{EspSuite, Secret};
 use policy::config::TunnelPolicy;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,12 +67,19 @@ pub(crate) struct Negotiated {
     pub(crate) tunnel: Arc<TunnelPolicy>,
     pub(crate) agreed: Agreed,
     pub(crate) inbound_spi: u32,
-    pub(crate) inbound_keymat: Secret,
-    pub(crate) outbound_keymat: Secret,
+    pub(crate) inbound_keymat: Keymat,
+    pub(crate) outbound_keymat: Keymat,
     /// Encapsulation mode on the wire.
     pub(crate) mode: u16,
     /// Transport mode through a NAT: the peer's own address, and ours as it sees it.
     pub(crate) original: Option<(IpAddr, IpAddr)>,
+}
+
+/// KEYMAT of one direction.
+pub(crate) struct Keymat {
+    pub(crate) main: Secret,
+    /// That of the AH of a bundle.
+    pub(crate) ah: Option<Secret>,
 }
 
 impl QuickMode {
@@ -133,17 +140,19 @@ fn authenticate(
     Ok(Authentic { opened })
 }
 
-/// KEYMAT of both directions (RFC 2409 5.5): each under its receiver's SPI.
+/// KEYMAT of both directions (RFC 2409 5.5): each under its protocol and its receiver's SPI.
 fn keymats(
     keys: &IsakmpKeys,
     agreed: &Agreed,
     shared: Option<&Secret>,
     inbound_spi: u32,
     nonces: (&[u8], &[u8]),
-) -> (Secret, Secret) {
-    let len = agreed.suite.keymat_len();
-    let of = |spi| keys.keymat(shared, ProtocolId::from(agreed.protocol).0, spi, nonces, len);
-    (of(inbound_spi), of(agreed.spi))
+) -> (Keymat, Keymat) {
+    let of = |protocol: ProtocolId, spi, len| keys.keymat(shared, protocol.0, spi, nonces, len);
+    let main = |spi| of(agreed.protocol.into(), spi, agreed.suite.keymat_len());
+    let ah = |spi| agreed.ah.map(|(ah, _)| of(ProtocolId::AH, spi, EspSuite::of_ah(ah).keymat_len()));
+    let outer_spi = agreed.ah.map_or(agreed.spi, |(_, spi)| spi);
+    (Keymat { main: main(inbound_spi), ah: ah(inbound_spi) }, Keymat { main: main(agreed.spi), ah: ah(outer_spi) })
 }
 
 fn header(under: &Under<'_>) -> Header {

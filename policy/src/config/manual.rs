@@ -91,7 +91,7 @@ fn suite(object: &mut Object<'_, '_, '_>, transforms: &[EspTransform]) -> Option
         );
         return None;
     };
-    if transform.protocol != SaProtocol::Esp {
+    if transform.protocol != SaProtocol::Esp || transform.ah.is_some() {
         object
             .error(at, format!("`action` is {}; in this version manual keys are for ESP", transform.keyword()))
             .suggest("use ESP_NULL_HMAC_SHA1, or negotiate the keys with [[ike]] and [[auth]]");

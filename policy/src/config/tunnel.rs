@@ -244,8 +244,9 @@ fn transforms(object: &mut Object<'_, '_, '_>, startup: &Startup) -> Option<Vec<
         .iter()
         .flat_map(|text| text.value.split(',').map(|part| Located::new(part.trim(), text.at)))
         .collect();
-    let of_ah =
-        |text: &&Located<&str>| text.value.get(..3).is_some_and(|p| ["ah-", "ah_"].contains(&&*p.to_lowercase()));
+    let of_ah = |text: &&Located<&str>| {
+        !text.value.contains('+') && text.value.get(..3).is_some_and(|p| ["ah-", "ah_"].contains(&&*p.to_lowercase()))
+    };
     let ah = listed.iter().filter(of_ah).count();
     if ah > MOST_AH_TRANSFORMS {
         object.error(texts.at, format!("`action` has {ah} transforms of AH; expected at most {MOST_AH_TRANSFORMS}"));

@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use crate::report::SaState;
+use crypto::table::Integrity;
 use crypto::{Entropy, EspSuite, Secret};
 use datapath::sa::SaEvent;
 use datapath::{PairError, Shared};
@@ -42,6 +43,8 @@ pub(super) struct Pair {
     pub(super) outbound_spi: u32,
     pub(super) protocol: SaProtocol,
     pub(super) suite: EspSuite,
+    /// Of a bundle: the algorithm of the AH, and the SPI of the outbound one.
+    pub(super) ah: Option<(&'static Integrity, u32)>,
     pub(super) pfs: Option<&'static crypto::table::Group>,
     pub(super) selector: Selector,
     pub(super) lifetime: Lifetime,
@@ -68,6 +71,7 @@ impl From<PairReport> for Pair {
             outbound_spi: pair.outbound_spi,
             protocol: pair.protocol,
             suite: pair.suite,
+            ah: pair.ah,
             pfs: pair.pfs,
             selector: pair.selector,
             lifetime: pair.lifetime,
@@ -95,6 +99,7 @@ impl Manual {
                 outbound_spi: outbound.spi,
                 protocol: inbound.protocol,
                 suite: inbound.suite,
+                ah: None,
                 pfs: None,
                 selector: inbound.selector.clone(),
                 lifetime: inbound.lifetime,
@@ -187,6 +192,7 @@ fn specs(tunnel: &TunnelPolicy, keys: &ManualKeys, suite: EspSuite, pair: u64) -
         original: None,
         suite,
         keymat: Secret::clone(keymat),
+        ah: None,
         esn: false,
         anti_replay: keys.anti_replay,
         selector: tunnel.selector.clone(),

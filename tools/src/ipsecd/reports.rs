@@ -16,7 +16,9 @@ use crate::report::{
     TunnelState,
 };
 use crate::wall_clock::Date;
+use crypto::EspSuite;
 use datapath::sessions::Lane;
+use datapath::{InboundSa, OutboundSa};
 use ike::report::IsakmpReport;
 use policy::cache::{CacheEntry, CacheRecord as Cached, SpdCache};
 use policy::config::{AuthRecord, HostAction};
@@ -114,7 +116,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         spd_soft: thousands(limits.soft),
         spd_hard: thousands(limits.hard),
         isakmp_sas: count(daemon.engine.isakmp_sas().iter().filter(|s| s.established.is_some()).count()),
-        ipsec_sas: count(2 * daemon.pairs().len()),
+        ipsec_sas: count(daemon.pairs().iter().map(|pair| if pair.ah.is_some() { 4 } else { 2 }).sum()),
         tunnels_up: count(
             daemon.engine.tunnels().iter().filter(|t| t.state == ike::report::TunnelState::Up).count()
                 + daemon.manual.pairs(&daemon.shared).len(),
@@ -249,18 +251,22 @@ fn sessions_by_policy(daemon: &Daemon) -> HashMap<&str, (HashSet<Session>, Vec<S
         let Some((policy, _)) = session.policy(&daemon.config) else { continue };
         let (sessions, pairs) = by_policy.entry(&policy.name).or_default();
         sessions.insert(session);
-        pairs.push(sa_pair(&pair));
+        pairs.extend(sa_pairs(&pair));
     }
     by_policy
 }
 
-fn sa_pair(pair: &Pair) -> SaPair {
-    SaPair {
-        sa_type: from_model::protocol_name(pair.protocol).into(),
-        transform: TransformNames::of(pair.protocol, pair.suite),
-        outbound_spi: Some(pair.outbound_spi),
-        inbound_spi: Some(pair.inbound_spi),
-    }
+/// The SAs of a pair; of a bundle the AH comes first.
+fn sa_pairs(pair: &Pair) -> impl Iterator<Item = SaPair> {
+    let inbound_spi = Some(pair.inbound_spi);
+    let of = move |protocol, suite, outbound_spi| SaPair {
+        sa_type: from_model::protocol_name(protocol).into(),
+        transform: TransformNames::of(protocol, suite),
+        outbound_spi: Some(outbound_spi),
+        inbound_spi,
+    };
+    let ah = pair.ah.map(|(ah, spi)| of(SaProtocol::Ah, EspSuite::of_ah(ah), spi));
+    ah.into_iter().chain([of(pair.protocol, pair.suite, pair.outbound_spi)])
 }
 
 fn tunnels(daemon: &Daemon) -> impl Iterator<Item = TunnelReport> {
@@ -289,7 +295,7 @@ fn tunnels(daemon: &Daemon) -> impl Iterator<Item = TunnelReport> {
         });
         let index = spd.tunnel_index(&report.name);
         report.packets_held = index.map(|i| daemon.datapath.held(i));
-        report.sa_pairs = of_tunnel().map(sa_pair).collect();
+        report.sa_pairs = of_tunnel().flat_map(sa_pairs).collect();
         report
     })
 }
@@ -370,69 +376,82 @@ fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
 }
 
 fn ipsec_sas(daemon: &Daemon) -> Vec<Record> {
-    let now = daemon.clock.now();
-    let mut number = 0;
     let mut records = Vec::new();
     for pair in daemon.pairs() {
         let Some(sas) = daemon.shared.pair(pair.id) else { continue };
-        let (here, there) = (pair.local, pair.remote);
-        let udp = sas.outbound.spec().encapsulation.map(|e| (e.local_port, sas.outbound.remote().port()));
-        let common = IpsecSa {
-            sequence_number: 0,
-            spi: 0,
-            state: pair.state,
-            sa_type: from_model::protocol_name(pair.protocol).into(),
-            direction: Direction::Outbound,
-            mode: from_model::mode_name(sas.inbound.spec().mode).into(),
-            src: here,
-            dst: there,
-            udp_encapsulation: None,
-            transform: TransformNames::of(pair.protocol, pair.suite),
-            pfs: pair.pfs.map(|g| g.keyword.into()),
-            selector: Some(SelectorReport::from(&pair.selector)),
-            tunnel: Some(pair.tunnel.to_string()),
-            pair: Some(pair.id),
-            esn: sas.inbound.spec().esn,
-            replay_window: None,
-            last_sequence: None,
-            lifetime: life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires),
-            packets: None,
-            bytes: None,
-            idle_seconds: None,
-            drops: CounterMap::new(),
-        };
-        let idle = |packets: u64, last: Timestamp| (packets > 0).then(|| now.since(last).as_secs());
-        let dead = |expired| if expired { SaState::Dead } else { common.state };
-        let outbound = IpsecSa {
-            sequence_number: number + 1,
-            spi: pair.outbound_spi,
-            state: dead(sas.outbound.is_expired()),
-            udp_encapsulation: udp,
-            last_sequence: Some(sas.outbound.sequence()),
-            packets: Some(sas.outbound.packets()),
-            bytes: Some(sas.outbound.octets()),
-            idle_seconds: idle(sas.outbound.packets(), sas.outbound.last_use()),
-            ..common.clone()
-        };
-        let inbound = IpsecSa {
-            sequence_number: number + 2,
-            spi: pair.inbound_spi,
-            state: dead(sas.inbound.is_expired()),
-            direction: Direction::Inbound,
-            src: there,
-            dst: here,
-            udp_encapsulation: udp.map(|(local, remote)| (remote, local)),
-            replay_window: Some(sas.inbound.window().size()).filter(|size| *size > 0),
-            last_sequence: Some(sas.inbound.window().top()),
-            packets: Some(sas.inbound.packets()),
-            bytes: Some(sas.inbound.octets()),
-            idle_seconds: idle(sas.inbound.packets(), sas.inbound.last_use()),
-            ..common
-        };
-        number += 2;
-        records.extend([outbound, inbound].map(|sa| Record::Sad(Box::new(sa))));
+        // Of a bundle the AH comes first, as on the wire.
+        if let (Some((ah, spi)), Some(inbound), Some(outbound)) =
+            (pair.ah, sas.inbound.outside(), sas.outbound.outside())
+        {
+            let pair = Pair { protocol: SaProtocol::Ah, suite: EspSuite::of_ah(ah), outbound_spi: spi, ..pair.clone() };
+            records.extend(sas_of_pair(daemon, pair, inbound, outbound));
+        }
+        records.extend(sas_of_pair(daemon, pair, &sas.inbound, &sas.outbound));
     }
-    records
+    for (number, sa) in (1..).zip(&mut records) {
+        sa.sequence_number = number;
+    }
+    records.into_iter().map(|sa| Record::Sad(Box::new(sa))).collect()
+}
+
+/// The two SAs of a pair, or of one protocol of a bundle: outbound, inbound.
+fn sas_of_pair(daemon: &Daemon, pair: Pair, inbound_sa: &InboundSa, outbound_sa: &OutboundSa) -> [IpsecSa; 2] {
+    let now = daemon.clock.now();
+    let (here, there) = (pair.local, pair.remote);
+    let udp = outbound_sa.spec().encapsulation.map(|e| (e.local_port, outbound_sa.remote().port()));
+    let common = IpsecSa {
+        sequence_number: 0,
+        spi: 0,
+        state: pair.state,
+        sa_type: from_model::protocol_name(pair.protocol).into(),
+        direction: Direction::Outbound,
+        mode: from_model::mode_name(inbound_sa.spec().mode).into(),
+        src: here,
+        dst: there,
+        udp_encapsulation: None,
+        transform: TransformNames::of(pair.protocol, pair.suite),
+        pfs: pair.pfs.map(|g| g.keyword.into()),
+        selector: Some(SelectorReport::from(&pair.selector)),
+        tunnel: Some(pair.tunnel.to_string()),
+        pair: Some(pair.id),
+        esn: inbound_sa.spec().esn,
+        replay_window: None,
+        last_sequence: None,
+        lifetime: life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires),
+        packets: None,
+        bytes: None,
+        idle_seconds: None,
+        drops: CounterMap::new(),
+    };
+    let idle = |packets: u64, last: Timestamp| (packets > 0).then(|| now.since(last).as_secs());
+    let dead = |expired| if expired { SaState::Dead } else { common.state };
+    let outbound = IpsecSa {
+        sequence_number: 0,
+        spi: pair.outbound_spi,
+        state: dead(outbound_sa.is_expired()),
+        udp_encapsulation: udp,
+        last_sequence: Some(outbound_sa.sequence()),
+        packets: Some(outbound_sa.packets()),
+        bytes: Some(outbound_sa.octets()),
+        idle_seconds: idle(outbound_sa.packets(), outbound_sa.last_use()),
+        ..common.clone()
+    };
+    let inbound = IpsecSa {
+        sequence_number: 0,
+        spi: pair.inbound_spi,
+        state: dead(inbound_sa.is_expired()),
+        direction: Direction::Inbound,
+        src: there,
+        dst: here,
+        udp_encapsulation: udp.map(|(local, remote)| (remote, local)),
+        replay_window: Some(inbound_sa.window().size()).filter(|size| *size > 0),
+        last_sequence: Some(inbound_sa.window().top()),
+        packets: Some(inbound_sa.packets()),
+        bytes: Some(inbound_sa.octets()),
+        idle_seconds: idle(inbound_sa.packets(), inbound_sa.last_use()),
+        ..common
+    };
+    [outbound, inbound]
 }
 
 /// The pair in use of each tunnel that is up, by name, and of each session.

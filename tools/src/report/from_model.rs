@@ -216,8 +216,8 @@ impl TransformNames {
     #[must_use]
     pub fn of(protocol: SaProtocol, suite: EspSuite) -> Self {
         Self {
-            hpux: transform::hpux_name(protocol, suite),
-            keyword: transform::name(protocol, suite),
+            hpux: transform::hpux_name(protocol, suite, None),
+            keyword: transform::name(protocol, suite, None),
             encryption: match protocol {
                 SaProtocol::Esp => suite.encryption.hpux.into(),
                 SaProtocol::Ah => "NONE".into(),
@@ -236,6 +236,7 @@ impl From<&EspTransform> for TransformNames {
             lifetime_kbytes: Some(transform.lifetime.kbytes),
             // The group has a field of its own where proposals are shown.
             keyword: EspTransform { pfs: None, ..*transform }.keyword(),
+            hpux: transform::hpux_name(transform.protocol, transform.suite, transform.ah),
             ..Self::of(transform.protocol, transform.suite)
         }
     }
