@@ -247,6 +247,24 @@ fn rekeys_at_once_and_a_first_message_is_late() {
 }
 
 #[test]
+fn rekeys_at_once_and_a_first_message_is_repeated() {
+    for seed in SEEDS {
+        let mut w = world(seed, true);
+        w.sent.clear();
+        rekey(&mut w, 0);
+        rekey(&mut w, 1);
+        let first: Vec<_> = w.sent.iter().map(|(_, p)| p.clone()).collect();
+        assert_eq!(first.len(), 2);
+        w.seconds(1);
+        // Neither the one that went on nor the one that gave way begins anything any more.
+        first.iter().for_each(|p| w.deliver(p));
+        without_a_gap(&mut w, 60);
+        assert_eq!(removed(&w), (1, 1), "seed {seed}: the old pair and no other");
+        ends_with_one_pair(&mut w);
+    }
+}
+
+#[test]
 fn rekeys_at_once_under_two_isakmp_sas() {
     for seed in SEEDS {
         let mut w = world(seed, true);

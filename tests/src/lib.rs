@@ -16,7 +16,6 @@ pub mod lab;
 pub mod need;
 pub mod pki;
 pub mod process;
-pub mod simulation;
 pub mod strongswan;
 pub mod traffic;
 pub mod wait;

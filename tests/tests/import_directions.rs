@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Each crate and the crates of this workspace it may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("crypto", &[]),
     ("policy", &["crypto"]),
     ("ike", &["crypto", "policy"]),
@@ -16,6 +16,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
     ("tools", &["crypto", "policy", "ike", "keys", "datapath"]),
     ("benches", &["crypto", "policy", "ike", "keys", "datapath", "tools"]),
     ("tests", &["crypto", "policy", "ike", "keys", "datapath", "tools"]),
+    ("simulation", &["crypto", "policy", "ike"]),
 ];
 
 /// Crates without `unsafe`.

@@ -164,6 +164,8 @@ pub(super) struct Quick {
     pub(super) hint: Option<Failure>,
     /// SPIs that the peer has deleted and we do not know, while we wait for its answer: it may be of one.
     pub(super) deleted: Vec<u32>,
+    /// The peer's quick mode (ISAKMP SA and message ID) that began at the same time and must give way to this one.
+    pub(super) outdone: Option<(u64, u32)>,
 }
 
 /// R-U-THERE on its way (RFC 3706).
@@ -188,6 +190,7 @@ impl Quick {
             commit: false,
             hint: None,
             deleted: Vec::new(),
+            outdone: None,
         }
     }
 

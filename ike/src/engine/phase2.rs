@@ -155,7 +155,7 @@ impl Engine {
                 return;
             }
         }
-        if !self.gives_way(now, &tunnel, &asked) {
+        if !self.gives_way(now, &tunnel, &asked, (id, message_id)) {
             self.discard(Discarded::Collision);
             return;
         }
@@ -279,7 +279,7 @@ impl Engine {
     /// Both sides began at once: the exchange with the lower nonce gives way,
     /// as RFC 7296 2.8.1 has it. Both sides compare the same nonces, so
     /// exactly one exchange goes on.
-    fn gives_way(&mut self, now: Timestamp, tunnel: &TunnelPolicy, asked: &Asked) -> bool {
+    fn gives_way(&mut self, now: Timestamp, tunnel: &TunnelPolicy, asked: &Asked, theirs: (u64, u32)) -> bool {
         let attempt = self.tunnels.get(&tunnel.name).and_then(|t| t.attempt);
         let Some(Attempt::Phase2 { isakmp, message_id, role: Role::Initiator }) = attempt else { return true };
         let Some(sa) = self.isakmp.get_mut(&isakmp) else { return true };
@@ -288,6 +288,7 @@ impl Engine {
         exchange.state = match std::mem::replace(&mut exchange.state, QuickMode::Finished) {
             QuickMode::InitiatorSent(ours) if ours.nonce > asked.nonce => {
                 exchange.state = QuickMode::InitiatorSent(ours);
+                exchange.outdone = Some(theirs);
                 return false;
             }
             QuickMode::InitiatorSent(ours) => QuickMode::Abandoned(Box::new(Abandoned::new(*ours))).after(before),
@@ -343,6 +344,7 @@ impl Engine {
                 self.attempt_lost(now, &tunnel, entropy);
             }
             Ok((negotiated, reply)) => {
+                let outdone = exchange.outdone.take();
                 exchange.state = QuickMode::Finished.after(before);
                 exchange.request = None;
                 exchange.last_received = Some(datagram.payload.to_vec());
@@ -351,6 +353,10 @@ impl Engine {
                 self.timers.set(Timer::QuickMode(id, message_id), now + GIVE_UP * 2);
                 self.heard(now, id, datagram);
                 self.transmit_under(now, id, &reply);
+                // The peer has answered ours, so its own gave way: should that come again, it is a repetition.
+                if let Some((isakmp, theirs)) = outdone {
+                    self.use_message_id(now, isakmp, theirs);
+                }
                 if let Some(pair) = self.install_pair(now, (id, message_id), negotiated, Role::Initiator, entropy) {
                     self.confirmed(now, id, message_id, pair, message.header.flags.commit);
                 }
