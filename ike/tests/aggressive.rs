@@ -428,7 +428,10 @@ fn rekeying_goes_on_in_aggressive_mode() {
     w.seconds(60);
     w.assert_one_pair();
     assert_eq!((w.a().engine.isakmp_sas().len(), w.b().engine.isakmp_sas().len()), (1, 1), "{}", w.story());
-    assert_eq!(exchanges(&w).iter().filter(|e| **e == 4).count(), 6);
+    // Nothing follows the second message 3 that would show that it has arrived.
+    let all: Vec<_> = w.sent.iter().filter(|(_, p)| p.exchange().0 == 4).map(|(_, p)| p.payload.clone()).collect();
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 6);
+    assert!((7..=11).contains(&all.len()), "{}", all.len());
     // And when both begin at once.
     let mut w = world();
     w.initiate(0);
