@@ -4,12 +4,15 @@ use crypto::table::Signature;
 use policy::identity::{DistinguishedName, Identity, NameAttribute, attribute_keyword};
 use policy::trust::CertificateName;
 use std::net::IpAddr;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
 /// Octets of the longest certificate that is looked at.
 const LONGEST: usize = 65_536;
+
+/// Places of its CRL that one certificate may name; more are not looked at.
+const MOST_CRL_URIS: usize = 4;
 
 /// A certificate.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ pub struct Certificate {
     pub(crate) purposes: Option<Vec<String>>,
     pub(crate) is_authority: bool,
     names: Vec<Identity>,
+    crl_uris: Vec<String>,
 }
 
 impl Certificate {
@@ -70,6 +74,7 @@ impl Certificate {
             is_authority: x509.is_ca(),
             names: vec![Identity::Name(subject.clone())],
             subject,
+            crl_uris: Vec::new(),
         };
         for extension in x509.extensions() {
             certificate.extend(extension.parsed_extension(), &extension.oid.to_id_string())?;
@@ -99,6 +104,17 @@ impl Certificate {
             }
             ParsedExtension::SubjectKeyIdentifier(identifier) => {
                 self.names.push(Identity::KeyId(identifier.0.to_vec()));
+            }
+            ParsedExtension::CRLDistributionPoints(points) => {
+                let names = points.iter().filter_map(|point| match &point.distribution_point {
+                    Some(DistributionPointName::FullName(names)) => Some(names),
+                    _ => None,
+                });
+                let uris = names.flatten().filter_map(|name| match name {
+                    GeneralName::URI(uri) => Some((*uri).to_owned()),
+                    _ => None,
+                });
+                self.crl_uris.extend(uris.take(MOST_CRL_URIS));
             }
             ParsedExtension::ParseError { error } => return Err(format!("its extension {oid} is malformed ({error})")),
             _ => {}
@@ -134,6 +150,12 @@ impl Certificate {
     #[must_use]
     pub fn not_after(&self) -> i64 {
         self.not_after
+    }
+
+    /// Where its issuer's CRL is, as it says itself (RFC 5280 4.2.1.13): URIs of any scheme.
+    #[must_use]
+    pub fn crl_uris(&self) -> &[String] {
+        &self.crl_uris
     }
 
     /// Encoding of its issuer's name.

@@ -2,15 +2,17 @@
 //! believe; made of files whose octets the caller has read.
 
 use crate::certificate::{Certificate, parse_name};
+use crate::crl::Crl;
 use crate::date::date;
 use crate::encoding::{self, Contents};
-use crate::validation::{Source, Trust, refusal};
+use crate::validation::{MissingCrl, Source, Trust, refusal};
 use crypto::Secret;
 use crypto::table::{Signature, SigningKey};
 use policy::config::{AuthMethod, AuthRecord, CertificateFiles};
 use policy::identity::{DistinguishedName, Identity};
 use policy::trust::{Claim, Distrust, Refusal, Trusted};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Seconds before its end from which on a certificate is warned of: 30 days.
 const WARNING: i64 = 30 * 86_400;
@@ -193,11 +195,44 @@ impl Credentials {
         Ok(Signed { certificates, signature })
     }
 
-    /// Judges a peer at `now` (seconds since 1970): its signature, its certificate, its identity.
+    /// Judges a peer at `now` (seconds since 1970): its signature, its certificate, its identity. CRLs of `fetched`
+    /// count beside those of the files.
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn judge(&self, statement: &Statement<'_>, now: i64) -> Result<Trusted, Refusal> {
+    pub fn judge(&self, statement: &Statement<'_>, now: i64, fetched: &[Arc<Crl>]) -> Result<Trusted, Refusal> {
+        let chain = self.signer(statement)?;
+        let own = &chain[0];
+        let valid = self.trust.judge(&chain, now, fetched)?;
+        let identity = claimed(statement.claim, own)?;
+        if !own.certifies(&identity) {
+            return Err(refusal(
+                Distrust::IdentityNotCertified,
+                Some(own),
+                format!("the peer says it is {identity}, and its certificate is for {}", own.identities()),
+                "set the peer's identity to one that is in its certificate, or have it issued with that subjectAltName",
+            ));
+        }
+        if !statement.expected.matches(&identity) {
+            return Err(refusal(
+                Distrust::WrongIdentity,
+                Some(own),
+                format!("identity: we expect {}; the peer is {identity}", statement.expected),
+                format!("set `rid` of auth record `{}`, or the peer's own identity", self.record),
+            ));
+        }
+        Ok(Trusted { identity, certificate: own.name().clone(), remarks: valid.remarks })
+    }
+
+    /// The CRLs without which [`Self::judge`] cannot say whether the peer's certificates are revoked. Nothing for a
+    /// peer that did not sign, or whose certificate none of our authorities issued: strangers have nothing fetched.
+    #[must_use]
+    pub fn missing_crls(&self, statement: &Statement<'_>, now: i64, fetched: &[Arc<Crl>]) -> Vec<MissingCrl> {
+        self.signer(statement).map_or_else(|_| Vec::new(), |chain| self.trust.missing(&chain, now, fetched))
+    }
+
+    /// The peer's certificates, that of the key that signed first.
+    fn signer(&self, statement: &Statement<'_>) -> Result<Vec<Certificate>, Refusal> {
         let record = &self.record;
         let mut chain = Vec::new();
         for der in statement.certificates.iter().take(MOST_CERTIFICATES) {
@@ -243,25 +278,7 @@ impl Credentials {
             let remedy = "see that the peer signs with the key of that certificate, and that nobody is in between";
             refusal(distrust, Some(own), e.to_string(), remedy)
         })?;
-        let valid = self.trust.judge(&chain, now)?;
-        let identity = claimed(statement.claim, own)?;
-        if !own.certifies(&identity) {
-            return Err(refusal(
-                Distrust::IdentityNotCertified,
-                Some(own),
-                format!("the peer says it is {identity}, and its certificate is for {}", own.identities()),
-                "set the peer's identity to one that is in its certificate, or have it issued with that subjectAltName",
-            ));
-        }
-        if !statement.expected.matches(&identity) {
-            return Err(refusal(
-                Distrust::WrongIdentity,
-                Some(own),
-                format!("identity: we expect {}; the peer is {identity}", statement.expected),
-                format!("set `rid` of auth record `{record}`, or the peer's own identity"),
-            ));
-        }
-        Ok(Trusted { identity, certificate: own.name().clone(), remarks: valid.remarks })
+        Ok(chain)
     }
 }
 

@@ -5,12 +5,13 @@
 //! answer comes, so that a slow source never holds a negotiation of somebody
 //! else. Pre-shared keys come from the configuration ([`preshared`]), certificates,
 //! private keys and CRLs from files ([`credentials`]), users and their passwords from another ([`users`]), whose octets and the time of
-//! day are arguments here. CRLs are read from files only; to fetch them while a
-//! negotiation waits for its verdict would need nothing new of `ike`.
+//! day are arguments here. So are CRLs that the caller has fetched; which are missing,
+//! [`Credentials::missing_crls`] says.
 #![forbid(unsafe_code)]
 
 pub mod certificate;
 pub mod credentials;
+mod crl;
 mod date;
 pub mod encoding;
 pub mod preshared;
@@ -19,5 +20,7 @@ mod validation;
 
 pub use certificate::Certificate;
 pub use credentials::Credentials;
+pub use crl::Crl;
 pub use preshared::PresharedKeys;
 pub use users::Users;
+pub use validation::MissingCrl;

@@ -5,17 +5,17 @@
 //! fault, so that is found out afterwards.
 
 use crate::certificate::{ANY_PURPOSE, Certificate};
+use crate::crl::Crl;
 use crate::date::date;
 use core::time::Duration;
 use policy::config::RevocationPolicy;
 use policy::trust::{Distrust, Refusal};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use std::sync::Arc;
 use webpki::{
     CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeIdIter,
-    OwnedCertRevocationList, RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
-    anchor_from_trusted_cert,
+    RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
 };
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 /// Key purposes with which a certificate may be used for IKE, if it names any (RFC 4945 5.1.3.12):
 /// any, id-kp-ipsecIKE, iKEIntermediate, and the three of RFC 2459, which old authorities wrote.
@@ -40,14 +40,6 @@ struct Authority {
     anchor: TrustAnchor<'static>,
 }
 
-struct Crl {
-    list: CertRevocationList<'static>,
-    /// Its issuer's name, encoded.
-    issuer: Vec<u8>,
-    issued: i64,
-    next: i64,
-}
-
 /// A certificate that may be believed.
 #[derive(Debug)]
 pub(crate) struct Valid {
@@ -55,16 +47,22 @@ pub(crate) struct Valid {
     pub(crate) remarks: Vec<String>,
 }
 
-/// Reads a CRL.
-///
-/// # Errors
-/// What is wrong with it, as a clause.
-fn read_crl(der: &[u8]) -> Result<Crl, String> {
-    let (_, parsed) = CertificateRevocationList::from_der(der).map_err(|e| format!("it is no CRL ({e})"))?;
-    let issued = parsed.last_update().timestamp();
-    let next = parsed.next_update().map(|t| t.timestamp()).ok_or("it does not say when the next is due")?;
-    let list = OwnedCertRevocationList::from_der(der).map_err(|e| format!("it cannot be used: {e:?}"))?;
-    Ok(Crl { list: list.into(), issuer: parsed.issuer().as_raw().to_vec(), issued, next })
+/// A CRL that is not there, or not in force any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingCrl {
+    /// Its issuer's name, encoded.
+    pub issuer: Vec<u8>,
+    /// Where the certificate that it is wanted for says that it is: URIs of any scheme.
+    pub uris: Vec<String>,
+}
+
+/// The CRLs that a judgement may ask: the newest of an issuer comes first.
+struct Lists<'a>(Vec<&'a Crl>);
+
+impl<'a> Lists<'a> {
+    fn of(&self, issuer: &[u8]) -> Option<&'a Crl> {
+        self.0.iter().copied().find(|crl| crl.issuer() == issuer)
+    }
 }
 
 impl Trust {
@@ -88,10 +86,8 @@ impl Trust {
             trust.authorities.push(Authority { certificate, anchor });
         }
         for (nth, der) in crls.iter().enumerate() {
-            trust.crls.push(read_crl(der).map_err(|what| (Source::Crl, nth, what))?);
+            trust.crls.push(Crl::parse(der).map_err(|what| (Source::Crl, nth, what))?);
         }
-        // Of several by one issuer the newest is asked.
-        trust.crls.sort_by_key(|crl| core::cmp::Reverse(crl.issued));
         Ok(trust)
     }
 
@@ -102,37 +98,85 @@ impl Trust {
 
     /// CRLs that should have been replaced by `now`: the issuer's name, and the date.
     pub(crate) fn overdue(&self, now: i64) -> impl Iterator<Item = (String, String)> {
-        let overdue = self.crls.iter().filter(move |crl| crl.next <= now);
-        overdue.map(|crl| (crate::certificate::name_text(&crl.issuer), date(crl.next)))
+        let overdue = self.crls.iter().filter(move |crl| crl.next() <= now);
+        overdue.map(|crl| (crl.issuer_name(), date(crl.next())))
+    }
+
+    fn lists<'a>(&'a self, fetched: &'a [Arc<Crl>]) -> Lists<'a> {
+        let mut all: Vec<_> = self.crls.iter().chain(fetched.iter().map(|crl| &**crl)).collect();
+        all.sort_by_key(|crl| core::cmp::Reverse(crl.issued()));
+        Lists(all)
+    }
+
+    /// The CRLs that should be there to judge `chain`, and are not: those of the issuers of its path to an authority.
+    /// None where there is no such path, so that nobody else's certificate has anything fetched.
+    pub(crate) fn missing(&self, chain: &[Certificate], now: i64, fetched: &[Arc<Crl>]) -> Vec<MissingCrl> {
+        let Ok(path) = self.path(chain, now, None) else { return Vec::new() };
+        let lists = self.lists(fetched);
+        let in_force = |issuer: &[u8]| lists.of(issuer).is_some_and(|crl| crl.next() > now);
+        path.into_iter()
+            .filter(|certificate| !in_force(certificate.issuer()))
+            .map(|c| MissingCrl { issuer: c.issuer().to_vec(), uris: c.crl_uris().to_vec() })
+            .collect()
     }
 
     /// Judges the first of `chain`; the others may be of use as its issuers. `now` is in seconds since 1970.
-    pub(crate) fn judge(&self, chain: &[Certificate], now: i64) -> Result<Valid, Refusal> {
-        let [certificate, others @ ..] = chain else {
-            return Err(refusal(Distrust::NoCertificate, None, "there is no certificate", "look at the peer's log"));
+    /// `fetched` are asked beside the CRLs of the files. What cannot be believed among them counts for nothing:
+    /// they came from a network.
+    pub(crate) fn judge(&self, chain: &[Certificate], now: i64, fetched: &[Arc<Crl>]) -> Result<Valid, Refusal> {
+        match self.judge_by(chain, now, &self.lists(fetched)) {
+            Err((error, _)) if !fetched.is_empty() && is_forged_crl(&error) => {
+                let remark = "a fetched CRL cannot be believed, as its issuer did not sign it: it is not looked at";
+                let verdict = self.judge_by(chain, now, &self.lists(&[]));
+                match verdict {
+                    Ok(mut valid) => {
+                        valid.remarks.push(remark.to_owned());
+                        Ok(valid)
+                    }
+                    Err((_, refusal)) => {
+                        let detail = format!("{}; {remark}", refusal.detail);
+                        Err(Refusal { detail, ..refusal })
+                    }
+                }
+            }
+            verdict => verdict.map_err(|(_, refusal)| refusal),
+        }
+    }
+
+    fn judge_by(&self, chain: &[Certificate], now: i64, crls: &Lists<'_>) -> Result<Valid, (Error, Refusal)> {
+        let explained = |e: Error| {
+            let refusal = self.explain(&e, chain, now, crls);
+            (e, refusal)
         };
-        usable_for_signatures(certificate)?;
+        let [certificate, ..] = chain else {
+            let refused = refusal(Distrust::NoCertificate, None, "there is no certificate", "look at the peer's log");
+            return Err((Error::UnknownIssuer, refused));
+        };
+        usable_for_signatures(certificate).map_err(|refusal| (Error::UnknownIssuer, refusal))?;
+        let lists: Vec<_> = crls.0.iter().map(|crl| crl.list()).collect();
+        let revocation = self.revocation(&lists).map_err(|()| explained(Error::UnknownRevocationStatus))?;
+        let path = self.path(chain, now, revocation).map_err(explained)?;
+        Ok(Valid { remarks: path.into_iter().filter_map(|c| doubt(c.issuer(), now, crls)).collect() })
+    }
+
+    /// The first of `chain` and those of its issuers among the others, up to an authority.
+    fn path<'c>(
+        &self,
+        chain: &'c [Certificate],
+        now: i64,
+        revocation: Option<RevocationOptions<'_>>,
+    ) -> Result<Vec<&'c Certificate>, Error> {
+        let [certificate, others @ ..] = chain else { return Err(Error::UnknownIssuer) };
         let der = CertificateDer::from(certificate.der());
-        let end = EndEntityCert::try_from(&der).map_err(|e| self.explain(&e, chain, now))?;
+        let end = EndEntityCert::try_from(&der)?;
         let others: Vec<_> = others.iter().map(|c| CertificateDer::from(c.der())).collect();
         // webpki never asks an anchor for its dates.
         let anchors: Vec<_> = self.valid_authorities(now).map(|authority| authority.anchor.clone()).collect();
-        let crls: Vec<_> = self.crls.iter().map(|crl| &crl.list).collect();
         let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or(0)));
-        let path = end
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &anchors,
-                &others,
-                time,
-                IkePurpose,
-                self.revocation(&crls).map_err(|()| self.explain(&Error::UnknownRevocationStatus, chain, now))?,
-                None,
-            )
-            .map_err(|e| self.explain(&e, chain, now))?;
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let path = end.verify_for_usage(algorithms, &anchors, &others, time, IkePurpose, revocation, None)?;
         let between = |c: &&Certificate| path.intermediate_certificates().any(|used| *used.der() == *c.der());
-        let believed = core::iter::once(certificate).chain(chain.iter().filter(between));
-        Ok(Valid { remarks: believed.filter_map(|c| self.doubt(c.issuer(), now)).collect() })
+        Ok(core::iter::once(certificate).chain(chain.iter().filter(between)).collect())
     }
 
     fn valid_authorities(&self, now: i64) -> impl Iterator<Item = &Authority> {
@@ -157,30 +201,15 @@ impl Trust {
         }))
     }
 
-    /// What the relaxed policy lets pass: said aloud.
-    fn doubt(&self, issuer: &[u8], now: i64) -> Option<String> {
-        let name = || crate::certificate::name_text(issuer);
-        match self.crls.iter().find(|crl| crl.issuer == issuer) {
-            None if self.crls.is_empty() => Some(format!("no CRL of \"{}\": revocation is not checked", name())),
-            None => Some(format!("no CRL of \"{}\": whether it revoked the certificate is not known", name())),
-            Some(crl) if crl.next <= now => Some(format!(
-                "the CRL of \"{}\" should have been replaced on {}: whether it revoked the certificate since is not known",
-                name(),
-                date(crl.next)
-            )),
-            Some(_) => None,
-        }
-    }
-
     /// webpki's verdict in words, with the certificate it is about.
-    fn explain(&self, error: &Error, chain: &[Certificate], now: i64) -> Refusal {
+    fn explain(&self, error: &Error, chain: &[Certificate], now: i64, crls: &Lists<'_>) -> Refusal {
         let first = &chain[0];
         let which = |is: &dyn Fn(&Certificate) -> bool| chain.iter().find(|c| is(c)).unwrap_or(first);
         match error {
             Error::CertExpired { .. } => expired(which(&|c| c.not_after < now)),
             Error::CertNotValidYet { .. } => not_yet_valid(which(&|c| c.not_before > now)),
             Error::CertRevoked => {
-                let revoked = which(&|c| self.is_revoked(c));
+                let revoked = which(&|c| is_revoked(c, crls));
                 refusal(
                     Distrust::Revoked,
                     Some(revoked),
@@ -194,7 +223,7 @@ impl Trust {
                 wrong_purpose(wrong)
             }
             Error::UnknownRevocationStatus => {
-                let unknown = which(&|c| !self.crls.iter().any(|crl| crl.issuer == c.issuer()));
+                let unknown = which(&|c| crls.of(c.issuer()).is_none());
                 refusal(
                     Distrust::RevocationUnknown,
                     Some(unknown),
@@ -211,10 +240,7 @@ impl Trust {
                 ),
                 "fetch the CRL in force from the authority, and reload",
             ),
-            Error::InvalidCrlSignatureForPublicKey
-            | Error::IssuerNotCrlSigner
-            | Error::UnsupportedCrlSignatureAlgorithmContext(_)
-            | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => refusal(
+            forged if is_forged_crl(forged) => refusal(
                 Distrust::RevocationUnknown,
                 Some(first),
                 format!("a CRL in its issuer's name cannot be believed ({error:?})"),
@@ -251,13 +277,6 @@ impl Trust {
         }
     }
 
-    fn is_revoked(&self, certificate: &Certificate) -> bool {
-        self.crls
-            .iter()
-            .filter(|crl| crl.issuer == certificate.issuer())
-            .any(|crl| crl.list.find_serial(certificate.serial()).is_ok_and(|found| found.is_some()))
-    }
-
     /// Follows the chain to where it ends: nobody knows the issuer of the last.
     fn unknown_authority(&self, chain: &[Certificate], now: i64) -> Refusal {
         let mut last = &chain[0];
@@ -285,6 +304,37 @@ impl Trust {
             "add the authority to `ca`, or have the peer send the certificates in between",
         )
     }
+}
+
+/// What the relaxed policy lets pass: said aloud.
+fn doubt(issuer: &[u8], now: i64, crls: &Lists<'_>) -> Option<String> {
+    let name = || crate::certificate::name_text(issuer);
+    match crls.of(issuer) {
+        None if crls.0.is_empty() => Some(format!("no CRL of \"{}\": revocation is not checked", name())),
+        None => Some(format!("no CRL of \"{}\": whether it revoked the certificate is not known", name())),
+        Some(crl) if crl.next() <= now => Some(format!(
+            "the CRL of \"{}\" should have been replaced on {}: whether it revoked the certificate since is not known",
+            name(),
+            date(crl.next())
+        )),
+        Some(_) => None,
+    }
+}
+
+fn is_revoked(certificate: &Certificate, crls: &Lists<'_>) -> bool {
+    let of_issuer = crls.0.iter().filter(|crl| crl.issuer() == certificate.issuer());
+    of_issuer.into_iter().any(|crl| crl.lists(certificate.serial()))
+}
+
+/// Whether a CRL was not made by whom it names as its issuer.
+fn is_forged_crl(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCrlSignatureForPublicKey
+            | Error::IssuerNotCrlSigner
+            | Error::UnsupportedCrlSignatureAlgorithmContext(_)
+            | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_)
+    )
 }
 
 /// Which list a certificate or CRL was in.

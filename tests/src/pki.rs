@@ -1,14 +1,15 @@
 //! Certificate authorities of the tests, and what they issue.
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256, RevocationReason, RevokedCertParams, SanType,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256, RevocationReason,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Kind of a key, by the keyword of its signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +167,21 @@ impl Authority {
     /// A CRL that revokes these numbers, PEM; `until` is the year in which the next is due.
     #[must_use]
     pub fn crl(&self, revoked: &[u64], until: i32) -> String {
+        self.crl_due(revoked, until, Duration::ZERO).pem().expect("PEM")
+    }
+
+    /// The same in DER, the next being due after so many seconds.
+    ///
+    /// # Panics
+    /// If the clock is before 1970.
+    #[must_use]
+    pub fn crl_for(&self, revoked: &[u64], seconds: u64) -> Vec<u8> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        self.crl_due(revoked, 1970, now + Duration::from_secs(seconds)).der().to_vec()
+    }
+
+    /// A CRL; the next is due so long after the beginning of a year.
+    fn crl_due(&self, revoked: &[u64], year: i32, after: Duration) -> CertificateRevocationList {
         let entry = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2021, 1, 1),
@@ -174,7 +190,7 @@ impl Authority {
         };
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2021, 1, 2),
-            next_update: date_time_ymd(until, 1, 1),
+            next_update: date_time_ymd(year, 1, 1) + after,
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: revoked.iter().map(entry).collect(),
@@ -184,7 +200,7 @@ impl Authority {
         let mut willing = self.params.clone();
         willing.key_usages.push(KeyUsagePurpose::CrlSign);
         let issuer = Issuer::from_params(&willing, &self.key);
-        params.signed_by(&issuer).expect("a CRL").pem().expect("PEM")
+        params.signed_by(&issuer).expect("a CRL")
     }
 }
 

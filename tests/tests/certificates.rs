@@ -108,7 +108,7 @@ fn judge(
     let hash = hash(method);
     let signature = method.signing_key(&leaf.key_der).and_then(|key| key.sign(&hash)).expect("a signature");
     let statement = Statement { method, hash: &hash, signature: &signature, claim, certificates, expected };
-    credentials.judge(&statement, NOW)
+    credentials.judge(&statement, NOW, &[])
 }
 
 fn peer() -> Identity {

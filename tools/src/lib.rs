@@ -11,5 +11,6 @@ pub mod guard;
 pub mod ipsecd;
 pub mod net;
 pub mod report;
+pub mod revocation;
 pub mod user_store;
 pub mod wall_clock;

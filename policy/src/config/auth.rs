@@ -59,6 +59,9 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
     AuthEntry { label: object.label, header: object.header, name, remote, record }
 }
 
+/// URLs of CRLs in one record.
+const MOST_URLS: usize = 16;
+
 /// Marks that something was wrong and was reported.
 pub(super) struct Reported;
 
@@ -106,7 +109,7 @@ fn methods(object: &mut Object<'_, '_, '_>) -> Result<Vec<AuthMethod>, Reported>
 /// The files of certificates.
 fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Reported> {
     if !object.has("certificate") {
-        for key in ["key", PASSPHRASE, "ca", "crl", "crl_policy"] {
+        for key in ["key", PASSPHRASE, "ca", "crl", "crl_fetch", "crl_policy"] {
             if object.has(key) {
                 let at = object.key_span(key);
                 object.error(at, format!("`{key}` without `certificate`; expected our own certificate too"));
@@ -123,13 +126,14 @@ fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Re
             .missing("`ca` is missing; expected the file of the authority that issued the peer's certificate")
             .suggest("add ca = \"/etc/caponier/ca.pem\"");
     }
-    let crls = paths(object, "crl");
+    let crls = crls(object);
+    let crl_fetch = object.boolean("crl_fetch");
     let words = [("strict", RevocationPolicy::Strict), ("relaxed", RevocationPolicy::Relaxed)];
     let given = object.one_of("crl_policy", &words);
     let crl_policy = match given {
         Some(policy) => Ok(policy.value),
         None if object.has("crl_policy") => Err(Reported),
-        None if object.has("crl") => Ok(RevocationPolicy::Strict),
+        None if object.has("crl") || crl_fetch => Ok(RevocationPolicy::Strict),
         None => Ok(RevocationPolicy::Relaxed),
     };
     let passphrase = match object.has(PASSPHRASE) {
@@ -138,18 +142,21 @@ fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Re
         }
         false => Ok(None),
     };
+    let (crls, crl_urls) = crls?;
     let files = CertificateFiles {
         certificate: certificate?,
         key: key?,
         passphrase: passphrase?,
         authorities: authorities?,
-        crls: crls?,
+        crls,
+        crl_urls,
+        crl_fetch,
         crl_policy: crl_policy?,
     };
     if files.authorities.is_empty() {
         return Err(Reported);
     }
-    if files.crls.is_empty() {
+    if files.crls.is_empty() && !files.fetches() {
         if files.crl_policy == RevocationPolicy::Strict {
             let at = object.key_span("crl_policy");
             object
@@ -192,6 +199,42 @@ fn paths(object: &mut Object<'_, '_, '_>, key: &str) -> Result<Vec<PathBuf>, Rep
     let wanted = texts.value.len();
     let paths: Vec<_> = texts.value.into_iter().filter_map(|text| path(object, key, text)).collect();
     if paths.len() == wanted && wanted > 0 { Ok(paths) } else { Err(Reported) }
+}
+
+/// Files and URLs of CRLs; none if the key is not there.
+fn crls(object: &mut Object<'_, '_, '_>) -> Result<(Vec<PathBuf>, Vec<String>), Reported> {
+    let Some(texts) = object.strings("crl", "paths of files, or http:// URLs") else {
+        return if object.has("crl") { Err(Reported) } else { Ok((Vec::new(), Vec::new())) };
+    };
+    let (mut files, mut urls, wanted) = (Vec::new(), Vec::new(), texts.value.len());
+    for text in texts.value {
+        match text.value.split_once("://") {
+            None => files.extend(path(object, "crl", text)),
+            Some((scheme, _)) if !scheme.eq_ignore_ascii_case("http") => {
+                object
+                    .error(text.at, format!("`crl`: {}: CRLs are fetched by http:// only", quoted(text.value)))
+                    .suggest(
+                        "a CRL is signed, so plain HTTP does; or fetch it with another program, and name the file",
+                    );
+            }
+            Some((_, rest)) if is_host_and_path(rest) => urls.push(text.value.to_owned()),
+            Some(_) => {
+                object.error(text.at, format!("`crl`: {} is no URL; expected http://HOST/PATH", quoted(text.value)));
+            }
+        }
+    }
+    if urls.len() > MOST_URLS {
+        let at = object.key_span("crl");
+        object.error(at, format!("`crl` has {} URLs; expected at most {MOST_URLS}", urls.len()));
+        return Err(Reported);
+    }
+    if files.len() + urls.len() == wanted && wanted > 0 { Ok((files, urls)) } else { Err(Reported) }
+}
+
+/// Whether this can follow `http://`: there is a host, and nothing that would have to be encoded.
+fn is_host_and_path(rest: &str) -> bool {
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    !host.is_empty() && !host.contains('@') && rest.chars().all(|c| c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c))
 }
 
 /// The key: `0x` and hex digits, or ASCII as it stands. Messages never show it.

@@ -118,6 +118,7 @@ pub(super) const AUTH: Section = Section {
         "passphrase",
         "ca",
         "crl",
+        "crl_fetch",
         "crl_policy",
         "ltype",
         "lid",

@@ -433,6 +433,14 @@ impl core::fmt::Display for Xauth {
     }
 }
 
+impl CertificateFiles {
+    /// Whether any CRL is to be fetched.
+    #[must_use]
+    pub fn fetches(&self) -> bool {
+        self.crl_fetch || !self.crl_urls.is_empty()
+    }
+}
+
 /// The files of an authentication record. Nothing has looked into them yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
@@ -446,6 +454,10 @@ pub struct CertificateFiles {
     pub authorities: Vec<PathBuf>,
     /// Certificate revocation lists.
     pub crls: Vec<PathBuf>,
+    /// URLs (`http://`) of more of them, which are fetched and kept up to date.
+    pub crl_urls: Vec<String>,
+    /// Whether CRLs are also fetched from where the peers' certificates say they are.
+    pub crl_fetch: bool,
     /// What if no list says whether a certificate is revoked.
     pub crl_policy: RevocationPolicy,
 }

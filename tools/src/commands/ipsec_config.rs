@@ -159,6 +159,8 @@ fn show_json(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 "methods": a.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "preshared": a.preshared.is_some(),
                 "certificate": a.certificates.as_ref().map(|c| c.certificate.display().to_string()),
+                "crl_urls": a.certificates.as_ref().map(|c| &c.crl_urls),
+                "crl_fetch": a.certificates.as_ref().map(|c| c.crl_fetch),
                 "crl_policy": a.certificates.as_ref().map(|c| crl_policy(c.crl_policy)),
                 "local_id": local_id(a),
                 "remote_id": a.remote_id.as_ref().map(ToString::to_string),
@@ -278,6 +280,12 @@ fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {
     if let Some(files) = &record.certificates {
         let (certificate, policy) = (files.certificate.display(), crl_policy(files.crl_policy));
         write!(out, ", certificate {certificate}, {policy} CRL policy")?;
+        for url in &files.crl_urls {
+            write!(out, ", CRL fetched from {url}")?;
+        }
+        if files.crl_fetch {
+            write!(out, ", CRLs fetched from where certificates say")?;
+        }
     }
     if let Some(xauth) = &record.xauth {
         write!(out, ", XAUTH {}", crate::report::auth::xauth(xauth))?;

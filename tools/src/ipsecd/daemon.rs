@@ -3,7 +3,7 @@
 
 use super::export::KeyExport;
 use super::ike_ports::{Arrivals, IkePorts};
-use super::judge::{Judge, Question, Task};
+use super::judge::{Judge, Question, Sources, Task};
 use super::manual::{self, Manual};
 use super::network::Network;
 use super::reports;
@@ -16,6 +16,7 @@ use crate::audit_log::AuditLog;
 use crate::control::Request;
 use crate::control::server::{Responder, Server};
 use crate::credentials::CredentialStore;
+use crate::revocation::CrlStatus;
 use crate::user_store::UserStore;
 use crate::wall_clock::Date;
 use crypto::Entropy;
@@ -33,7 +34,7 @@ use policy::time::Timestamp;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -49,12 +50,15 @@ const REQUESTS: usize = 32;
 /// For so long after packets began a negotiation that failed, they do not begin another: a peer that refuses at once
 /// would be asked, and the audit filled, with every packet.
 const HOLD_DOWN: Duration = Duration::from_secs(2);
+/// Where fetched CRLs are kept, in the run directory.
+const CRL_DIRECTORY: &str = "crl";
 /// Far enough away for a timer that is not set.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// What a daemon is made of.
 pub(super) struct Parts {
     pub(super) config_file: PathBuf,
+    pub(super) run_dir: PathBuf,
     pub(super) config: Arc<Config>,
     pub(super) preshared: PresharedKeys,
     pub(super) credentials: CredentialStore,
@@ -69,6 +73,7 @@ pub(super) struct Parts {
 
 pub(super) struct Daemon {
     pub(super) config_file: PathBuf,
+    run_dir: PathBuf,
     pub(super) config: Arc<Config>,
     pub(super) config_loaded: Date,
     pub(super) preshared: PresharedKeys,
@@ -106,6 +111,7 @@ impl Daemon {
             tun_mtu: tun_mtu(&parts.config),
             shared: Arc::clone(parts.datapath.shared()),
             config_file: parts.config_file,
+            run_dir: parts.run_dir,
             config: parts.config,
             config_loaded: Date::now(),
             preshared: parts.preshared,
@@ -137,10 +143,11 @@ impl Daemon {
         let socket = control.socket().display().to_string();
         tokio::spawn(control.run(to_requests));
         let mut events = forward(self.datapath.events());
-        let (judge, mut answers) = Judge::start().map_err(StartError::Thread)?;
+        let (judge, mut answers) = Judge::start(self.run_dir.join(CRL_DIRECTORY)).map_err(StartError::Thread)?;
         self.judge = Some(judge);
         let (user_checker, mut checked) = UserChecker::start().map_err(StartError::Thread)?;
         self.user_checker = Some(user_checker);
+        self.keep_crls();
         let on = |kind| signal(kind).map_err(StartError::Signals);
         let (mut terminate, mut interrupt, mut hangup) =
             (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
@@ -370,10 +377,29 @@ impl Daemon {
     /// Has a question answered; where nobody can, the negotiation ends by its time.
     fn ask(&mut self, token: u64, auth_record: &str, task: Task) {
         let credentials = self.credentials.of(auth_record).cloned();
-        let question = Question { token, credentials, task };
+        let record = self.config.auths.iter().find(|auth| auth.name == auth_record);
+        let sources = record.and_then(|auth| auth.certificates.as_ref()).and_then(Sources::of);
+        let question = Question { token, credentials, sources, task };
         if let Some(refusal) = self.judge.as_ref().and_then(|judge| judge.ask(question)) {
             self.command(refusal);
         }
+    }
+
+    /// Has the CRLs that the configuration names kept up to date.
+    pub(super) fn keep_crls(&self) {
+        let files = self.config.auths.iter().filter_map(|auth| auth.certificates.as_ref());
+        let mut urls: Vec<_> = files.flat_map(|files| files.crl_urls.iter().cloned()).collect();
+        urls.sort();
+        urls.dedup();
+        if let Some(judge) = &self.judge {
+            judge.keep_crls(urls);
+        }
+    }
+
+    /// What is known of fetched CRLs.
+    pub(super) fn crls(&self) -> Vec<CrlStatus> {
+        let Some(judge) = &self.judge else { return Vec::new() };
+        judge.crls().lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) {

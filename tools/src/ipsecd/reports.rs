@@ -335,7 +335,8 @@ fn nat(state: ike::NatState) -> &'static str {
 
 fn auths(daemon: &Daemon) -> Vec<Record> {
     let credentials = |name: &str| daemon.credentials.of(name).map(|c| &**c);
-    let report = |auth: &Arc<AuthRecord>| AuthReport::new(auth, credentials(&auth.name));
+    let crls = daemon.crls();
+    let report = |auth: &Arc<AuthRecord>| AuthReport::new(auth, credentials(&auth.name), &crls);
     daemon.config.auths.iter().map(|auth| Record::Auth(Box::new(report(auth)))).collect()
 }
 

@@ -196,6 +196,7 @@ impl Daemon {
         self.remove_manual_keys(&orphans);
         self.command(Command::Reload { config: Arc::clone(&config) });
         self.config = config;
+        self.keep_crls();
         self.config_loaded = crate::wall_clock::Date::now();
         // First those that go: they may have an SPI that is manual now.
         self.do_what_the_engine_wants();

@@ -65,10 +65,11 @@ pub(super) async fn start_and_run(config_file: &Path, named_run_dir: Option<Path
         tracing::warn!("{warning}");
     }
     let config = Arc::new(config);
-    let control = Server::bind(&run_dir(named_run_dir))?;
+    let run_dir = run_dir(named_run_dir);
+    let control = Server::bind(&run_dir)?;
     let mut network = Network::open()?;
     network.close(&config)?;
-    match carry_traffic(config_file, config, (credentials, users), control, &mut network).await {
+    match carry_traffic(config_file, run_dir, config, (credentials, users), control, &mut network).await {
         Ok(()) => Ok(network.withdraw().await?),
         // What is to be protected must not go in the clear because of, say, a port in use.
         Err(e) => Err(StartError::Guarded(Box::new(e))),
@@ -83,6 +84,7 @@ pub(super) async fn withdraw(named_run_dir: Option<PathBuf>) -> Result<(), Start
 
 async fn carry_traffic(
     config_file: &Path,
+    run_dir: PathBuf,
     config: Arc<Config>,
     (credentials, users): (CredentialStore, UserStore),
     control: Server,
@@ -111,6 +113,7 @@ async fn carry_traffic(
     )?;
     let mut daemon = Daemon::new(Parts {
         config_file: config_file.to_path_buf(),
+        run_dir,
         preshared: PresharedKeys::from_config(&config),
         credentials,
         users,

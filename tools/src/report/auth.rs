@@ -1,9 +1,10 @@
 //! Authentication records: who we are to a peer, who it must be, and how either proves it.
 
 use crate::report::from_model::listed;
+use crate::revocation::CrlStatus;
 use crate::wall_clock::Date;
 use keys::Credentials;
-use policy::config::{AuthRecord, RevocationPolicy, Xauth};
+use policy::config::{AuthRecord, CertificateFiles, RevocationPolicy, Xauth};
 use policy::trust::CertificateName;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,22 @@ pub struct OwnCertificate {
     pub not_after: String,
     /// The file.
     pub file: String,
+}
+
+/// A CRL that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchedCrl {
+    /// From where.
+    pub url: String,
+    /// Distinguished name of its issuer; absent: it never could be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Until when it is in force, UTC, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_update: Option<String>,
+    /// Why the last attempt to fetch it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// An authentication record. It never holds a secret.
@@ -62,6 +79,9 @@ pub struct AuthReport {
     /// `client` or `server`, and with what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xauth: Option<String>,
+    /// CRLs that are fetched for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetched_crls: Vec<FetchedCrl>,
     /// Line of the configuration file.
     pub line: usize,
 }
@@ -73,9 +93,9 @@ impl From<&CertificateName> for CertificateReport {
 }
 
 impl AuthReport {
-    /// A record, and what its files hold once they are read.
+    /// A record, what its files hold once they are read, and what is known of fetched CRLs.
     #[must_use]
-    pub fn new(record: &AuthRecord, credentials: Option<&Credentials>) -> Self {
+    pub fn new(record: &AuthRecord, credentials: Option<&Credentials>, crls: &[CrlStatus]) -> Self {
         let certificate = record.certificates.as_ref().zip(credentials).map(|(files, credentials)| {
             let own = credentials.certificate();
             OwnCertificate {
@@ -96,6 +116,7 @@ impl AuthReport {
             authorities: credentials.map(Credentials::authority_names).unwrap_or_default(),
             crl_policy: record.certificates.as_ref().map(|files| crl_policy(files.crl_policy).to_owned()),
             xauth: record.xauth.as_ref().map(xauth),
+            fetched_crls: record.certificates.as_ref().map(|files| fetched(files, crls)).unwrap_or_default(),
             line: record.line,
         }
     }
@@ -108,6 +129,18 @@ pub fn xauth(xauth: &Xauth) -> String {
         Xauth::Client { user, .. } => format!("client, user {user}"),
         Xauth::Server { users, tries } => format!("server, users of {}, {tries} tries", users.display()),
     }
+}
+
+/// The CRLs that a record has fetched: those that it names, and with `crl_fetch` all.
+fn fetched(files: &CertificateFiles, crls: &[CrlStatus]) -> Vec<FetchedCrl> {
+    let of_record = |crl: &&CrlStatus| files.crl_fetch || files.crl_urls.contains(&crl.url);
+    let report = |crl: &CrlStatus| FetchedCrl {
+        url: crl.url.clone(),
+        issuer: crl.crl.as_ref().map(|(issuer, _)| issuer.clone()),
+        next_update: crl.crl.as_ref().map(|(_, next)| date(*next)),
+        error: crl.error.clone(),
+    };
+    crls.iter().filter(of_record).map(report).collect()
 }
 
 /// The word of the configuration.

@@ -15,7 +15,7 @@ pub mod sa;
 pub mod status;
 pub mod text;
 
-pub use auth::{AuthReport, CertificateReport, OwnCertificate};
+pub use auth::{AuthReport, CertificateReport, FetchedCrl, OwnCertificate};
 pub use cache::{CacheAction, CacheFilter, CacheRecord, CacheSa, CacheSaState, CacheSelection, CacheTable, PageKind};
 pub use policy::{
     BypassEntry, HostPolicyReport, IkePolicyReport, IkeProposal, PolicyAction, PolicyState, SaPair, SelectorReport,

@@ -245,6 +245,12 @@ fn auth(out: &mut dyn Write, r: &AuthReport) -> io::Result<()> {
     for authority in &r.authorities {
         row(out, &[("Authority", is(authority))])?;
     }
+    for crl in &r.fetched_crls {
+        let next = crl.next_update.as_deref().unwrap_or("never fetched");
+        row(out, &[("CRL fetched from", is(&crl.url)), ("Next update", is(next))])?;
+        row(out, &[("CRL Issuer", may(&crl.issuer))])?;
+        row(out, &[("Last attempt", may(&crl.error))])?;
+    }
     row(out, &[("CRL Policy", may(&r.crl_policy))])
 }
 

@@ -266,6 +266,7 @@ fn auth() -> Vec<Record> {
         authorities: vec![],
         crl_policy: None,
         xauth: Some("client, user alice".into()),
+        fetched_crls: Vec::new(),
         line: 40,
     };
     let certified = AuthReport {
@@ -286,6 +287,12 @@ fn auth() -> Vec<Record> {
         }),
         authorities: vec!["C=DE, CN=CA".into(), "C=DE, CN=Other CA".into()],
         crl_policy: Some("strict".into()),
+        fetched_crls: vec![FetchedCrl {
+            url: "http://crl.example.com/ca.crl".into(),
+            issuer: Some("C=DE, CN=CA".into()),
+            next_update: Some("2026-02-01T00:00:00Z".into()),
+            error: Some("io: Connection refused".into()),
+        }],
         line: 45,
         ..keyed.clone()
     };
