@@ -24,6 +24,7 @@ mod tests;
 mod transaction;
 mod tunnels;
 mod xauth;
+mod undecodable;
 
 pub use isakmp::Discarded;
 
@@ -429,9 +430,9 @@ impl Engine {
 
     /// A datagram has come in.
     pub fn handle_datagram(&mut self, now: Timestamp, datagram: Datagram<'_>, entropy: &mut dyn Entropy) {
-        let Ok(message) = Message::decode(datagram.payload) else {
-            self.discard(Discarded::Malformed);
-            return;
+        let message = match Message::decode(datagram.payload) {
+            Ok(message) => message,
+            Err(error) => return self.undecodable(now, &datagram, &error, entropy),
         };
         let exchange = message.header.exchange;
         let known = [

@@ -114,6 +114,8 @@ numbers! {
         INVALID_COOKIE = 4, "INVALID-COOKIE";
         /// Major version not supported.
         INVALID_MAJOR_VERSION = 5, "INVALID-MAJOR-VERSION";
+        /// Minor version not supported.
+        INVALID_MINOR_VERSION = 6, "INVALID-MINOR-VERSION";
         /// Exchange type not supported.
         INVALID_EXCHANGE_TYPE = 7, "INVALID-EXCHANGE-TYPE";
         /// Flags not supported.
