@@ -61,6 +61,12 @@ pub(crate) fn open(keys: &IsakmpKeys, last_block: &Iv, message: &Message) -> Res
     Ok(Authentic { payloads: opened.payloads })
 }
 
+/// Whether notifications and deletes of a domain of interpretation are for us (RFC 2408 5.14): those of ISAKMP (0)
+/// and of IPsec.
+pub(crate) fn concerns_us(doi: u32) -> bool {
+    matches!(doi, 0 | DOI_IPSEC)
+}
+
 /// A notification about the ISAKMP SA itself.
 pub(crate) fn isakmp_notification(cookies: Cookies, kind: NotifyKind, data: Vec<u8>) -> Notification {
     Notification { doi: DOI_IPSEC, protocol: ProtocolId::ISAKMP, spi: cookies.spi(), kind, data }

@@ -5,7 +5,8 @@ use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Role};
 use crate::informational;
 use crate::quick_mode::QuickMode;
-use crate::wire::numbers::{NotifyKind, ProtocolId};
+use crate::wire::numbers::{NotifyKind, PayloadKind, ProtocolId};
+use crate::wire::select;
 use crate::wire::{Body, Delete, Message, Notification, Payload, Payloads};
 use core::time::Duration;
 use crypto::Entropy;
@@ -114,6 +115,11 @@ impl Engine {
         if established {
             self.heard(now, id, datagram);
         }
+        // RFC 2408 5.3: with a payload of an unknown type the message is discarded.
+        if select::check(authentic.payloads(), &[PayloadKind::HASH], &[]).is_err() {
+            self.discard(Discarded::Unexpected);
+            return;
+        }
         let payloads = Payloads(authentic.payloads());
         if connects {
             if payloads.notifications().any(|n| n.kind == NotifyKind::CONNECTED) {
@@ -121,10 +127,10 @@ impl Engine {
             }
             return;
         }
-        for notification in payloads.notifications() {
+        for notification in payloads.notifications().filter(|n| informational::concerns_us(n.doi)) {
             self.notified(now, id, settled, notification, entropy);
         }
-        for delete in payloads.deletes() {
+        for delete in payloads.deletes().filter(|d| informational::concerns_us(d.doi)) {
             self.deleted(now, id, delete, entropy);
         }
     }

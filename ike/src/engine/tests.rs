@@ -5,11 +5,12 @@
 use super::isakmp::{WORN, WORN_OUT};
 use super::{Command, Datagram, Engine, Output};
 use crate::informational;
-use crate::wire::numbers::{DOI_IPSEC, ExchangeType, NotifyKind, ProtocolId};
-use crate::wire::{Body, Flags, Header, Message, Notification, Payload};
+use crate::wire::numbers::{DOI_IPSEC, ExchangeType, NotifyKind, PayloadKind, ProtocolId};
+use crate::wire::{Body, Delete, Flags, Header, Message, Notification, Payload};
 use crypto::entropy::testing::SeededEntropy;
 use policy::audit::AuditEvent;
 use policy::config::Config;
+use policy::sa::SaProtocol;
 use policy::time::Timestamp;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -243,6 +244,36 @@ fn new_group_mode_is_refused_to_the_peer_and_ignored_from_others() {
     two.deliver(1, &clear.encode());
     assert_eq!(two.hosts[1].sent.len(), sent + 1);
     assert_eq!(two.pairs(), [1, 1]);
+}
+
+#[test]
+fn an_unknown_payload_or_a_foreign_domain_makes_nothing_of_a_delete() {
+    let mut two = Two::up();
+    let spi = two.hosts[0].engine.pairs()[0].inbound_spi;
+    let delete = |doi| Payload::Delete(Delete { doi, ..of(informational::delete(SaProtocol::Esp, &[spi])) });
+    let unknown = |kind| Payload::Unknown { kind: PayloadKind(kind), body: vec![0; 4] };
+    let contents = [
+        vec![delete(DOI_IPSEC), unknown(99)],
+        vec![delete(DOI_IPSEC), Payload::Nonce(vec![0; 16])],
+        vec![delete(2)],
+        notification(NotifyKind::INITIAL_CONTACT, Vec::new()).into_iter().chain([unknown(100)]).collect(),
+    ];
+    for (message_id, content) in (1..).zip(contents) {
+        let sealed = two.sealed(0, message_id, ExchangeType::INFORMATIONAL, content);
+        two.deliver(1, &sealed);
+        assert_eq!(two.pairs(), [1, 1], "message {message_id}");
+    }
+    // Of a private type nothing is known, and nothing need be; and ISAKMP's own domain will do.
+    let sealed = two.sealed(0, 9, ExchangeType::INFORMATIONAL, vec![delete(0), unknown(200)]);
+    two.deliver(1, &sealed);
+    assert_eq!(two.pairs(), [1, 0]);
+}
+
+fn of(payload: Payload) -> Delete {
+    match payload {
+        Payload::Delete(delete) => delete,
+        other => panic!("{other:?} is no delete"),
+    }
 }
 
 #[test]

@@ -96,6 +96,12 @@ pub(crate) fn check(payloads: &[Payload], required: &[PayloadKind], optional: &[
     if let Some(payload) = payloads.0.iter().find(unknown) {
         return Err(format!("payload {} is of no known type", payload.kind()));
     }
+    // SA comes before everything else in phase 1, and before everything but HASH in quick mode (RFC 2409 5, 5.5).
+    let sa = PayloadKind::SECURITY_ASSOCIATION;
+    let first = payloads.0.iter().map(Payload::kind).find(|&kind| kind != PayloadKind::HASH);
+    if required.contains(&sa) && payloads.count(sa) > 0 && first != Some(sa) {
+        return Err(format!("payload {sa} is not the first"));
+    }
     for kind in COUNTED {
         let must = required.iter().filter(|&&k| k == kind).count();
         let may = optional.iter().filter(|&&k| k == kind).count();
@@ -121,6 +127,18 @@ mod tests {
         assert_eq!((check(128), check(255)), (Ok(()), Ok(())));
         for kind in [22, 99, 127] {
             assert!(check(kind).unwrap_err().contains("no known type"));
+        }
+    }
+
+    #[test]
+    fn sa_comes_before_all_but_hash() {
+        let sa = Payload::SecurityAssociation(SecurityAssociation { proposals: Vec::new() });
+        let (nonce, hash) = (Payload::Nonce(vec![1; 16]), Payload::Hash(vec![1; 20]));
+        let required = [PayloadKind::HASH, PayloadKind::SECURITY_ASSOCIATION, PayloadKind::NONCE];
+        let check = |order: [&Payload; 3]| check(&order.map(Clone::clone), &required, &[]);
+        assert_eq!(check([&hash, &sa, &nonce]), Ok(()));
+        for order in [[&hash, &nonce, &sa], [&nonce, &hash, &sa], [&nonce, &sa, &hash]] {
+            assert!(check(order).unwrap_err().contains("SA is not the first"));
         }
     }
 }
