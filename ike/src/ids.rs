@@ -221,3 +221,58 @@ fn parse_addresses<const N: usize>(kind: IdKind, data: &[u8]) -> Option<[IpAddr;
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(kind: IdKind, data: &[u8]) -> Identification {
+        Identification { kind, protocol: 0, port: 0, data: data.to_vec() }
+    }
+
+    #[test]
+    fn a_host_has_one_address_or_name() {
+        let read = |kind, data: &[u8]| phase1_identity(&id(kind, data)).ok();
+        assert_eq!(read(IdKind::IPV4_ADDR, &[10, 0, 0, 1]), Some(Identity::Address([10, 0, 0, 1].into())));
+        assert_eq!(read(IdKind::IPV6_ADDR, &[1; 16]), Some(Identity::Address([1; 16].into())));
+        assert_eq!(read(IdKind::FQDN, b"a.example"), Some(Identity::Fqdn("a.example".into())));
+        assert_eq!(read(IdKind::KEY_ID, &[0xff, 0]), Some(Identity::KeyId(vec![0xff, 0])));
+        let bad: [(IdKind, &[u8]); 8] = [
+            (IdKind::IPV4_ADDR, &[10, 0, 0]),
+            (IdKind::IPV4_ADDR, &[1; 16]),
+            (IdKind::IPV6_ADDR, &[1; 4]),
+            (IdKind::IPV4_ADDR_SUBNET, &[10, 0, 0, 0, 255, 0, 0, 0]),
+            (IdKind::IPV4_ADDR_RANGE, &[10, 0, 0, 0, 10, 0, 0, 9]),
+            (IdKind::DER_ASN1_GN, &[0x82, 1, b'a']),
+            (IdKind::USER_FQDN, &[0xff]),
+            (IdKind(12), b"list"),
+        ];
+        for (kind, data) in bad {
+            assert_eq!(read(kind, data), None, "{kind} {data:?}");
+        }
+    }
+
+    #[test]
+    fn what_selects_packets_and_what_does_not() {
+        let read = |kind, data: &[u8]| ProxyId::from_payload(&id(kind, data)).map(|p| p.addresses.to_string());
+        let subnet = IdKind::IPV4_ADDR_SUBNET;
+        assert_eq!(read(IdKind::IPV4_ADDR, &[10, 0, 0, 1]), Ok("10.0.0.1".into()));
+        assert_eq!(read(subnet, &[10, 1, 2, 3, 255, 255, 0, 0]), Ok("10.1.0.0/16".into()));
+        assert_eq!(read(subnet, &[0; 8]), Ok("0.0.0.0/0".into()));
+        assert_eq!(read(IdKind::IPV4_ADDR_RANGE, &[10, 0, 0, 1, 10, 0, 0, 9]), Ok("10.0.0.1-10.0.0.9".into()));
+        assert_eq!(read(IdKind::IPV6_ADDR_SUBNET, &[[0xfd; 16], [0xff; 16]].concat()).map(|s| s.len() > 2), Ok(true));
+        let bad: [(IdKind, &[u8], &str); 7] = [
+            (subnet, &[10, 0, 0, 0, 255, 0, 255, 0], "not contiguous"),
+            (subnet, &[10, 0, 0, 0], "malformed"),
+            (IdKind::IPV4_ADDR, &[10, 0, 0, 0, 255, 0, 0, 0], "malformed"),
+            (IdKind::IPV6_ADDR_RANGE, &[1; 8], "malformed"),
+            (IdKind::IPV4_ADDR_RANGE, &[10, 0, 0, 9, 10, 0, 0, 1], "ends before it begins"),
+            (IdKind::FQDN, b"a.example", "no address"),
+            (IdKind::KEY_ID, &[10, 0, 0, 1], "no address"),
+        ];
+        for (kind, data, why) in bad {
+            let refused = read(kind, data).unwrap_err();
+            assert!(refused.contains(why), "{kind} {data:?}: {refused}");
+        }
+    }
+}

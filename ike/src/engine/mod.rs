@@ -23,8 +23,8 @@ mod source;
 mod tests;
 mod transaction;
 mod tunnels;
-mod xauth;
 mod undecodable;
+mod xauth;
 
 pub use isakmp::Discarded;
 

@@ -90,3 +90,22 @@ pub(super) fn acceptable_port(id: &Identification) -> Result<(), String> {
         (protocol, port) => Err(format!("an identity for protocol {protocol} port {port} (RFC 2407 4.6.2)")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::numbers::IdKind;
+
+    #[test]
+    fn an_identity_is_of_no_port_or_of_ikes() {
+        let acceptable = |protocol, port| {
+            acceptable_port(&Identification { kind: IdKind::FQDN, protocol, port, data: b"a.example".to_vec() }).is_ok()
+        };
+        for (protocol, port) in [(0, 0), (17, 500), (17, 0), (17, 4500)] {
+            assert!(acceptable(protocol, port), "{protocol} {port}");
+        }
+        for (protocol, port) in [(0, 500), (6, 500), (6, 0), (17, 501), (17, 1), (1, 0), (255, 65535)] {
+            assert!(!acceptable(protocol, port), "{protocol} {port}");
+        }
+    }
+}

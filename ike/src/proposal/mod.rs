@@ -208,6 +208,16 @@ fn attribute(attributes: &[Attribute], class: u16) -> Option<u64> {
     attributes.iter().find(|a| a.kind == class).and_then(Attribute::as_number)
 }
 
+/// The first class of which there are two different values (RFC 2407 4.5.2): such a transform contradicts itself.
+/// Those of a lifetime may come once for each kind.
+fn contradiction(attributes: &[Attribute], of_lifetime: [u16; 2]) -> Option<u16> {
+    let differs = |(at, one): (usize, &Attribute)| {
+        let earlier = attributes.iter().take(at).find(|other| other.kind == one.kind)?;
+        (!of_lifetime.contains(&one.kind) && earlier.as_number() != one.as_number()).then_some(one.kind)
+    };
+    attributes.iter().enumerate().find_map(differs)
+}
+
 /// A number as the type of a registry, for comparison with its rows.
 fn narrow(value: Option<u64>) -> Option<u16> {
     value.and_then(|v| u16::try_from(v).ok())

@@ -1,6 +1,6 @@
 //! Proposals of main mode: one proposal with a transform per suite (RFC 2409 5).
 
-use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, write_lifetime};
+use super::{Field, Mismatch, OfferedLifetime, attribute, contradiction, described, narrow, write_lifetime};
 use crate::wire::numbers::{KEY_IKE, ProtocolId, authentication_method, phase1_attribute as class};
 use crate::wire::{Attribute, Proposal, SecurityAssociation, Transform};
 use crypto::IkeSuite;
@@ -180,6 +180,8 @@ struct Offered {
     lifetime: OfferedLifetime,
     /// The first attribute that is not known here: the transform must be refused (RFC 2409 appendix A).
     unknown: Option<u16>,
+    /// The first attribute that is there twice with different values: refused too (RFC 2407 4.5.2).
+    twice: Option<u16>,
     id: u8,
 }
 
@@ -204,6 +206,7 @@ impl Offered {
             group: narrow(attribute(a, class::GROUP).or(Some(1))),
             lifetime: OfferedLifetime::read(a, class::LIFE_TYPE, class::LIFE_DURATION),
             unknown: a.iter().map(|a| a.kind).find(|kind| !known.contains(kind)),
+            twice: contradiction(a, [class::LIFE_TYPE, class::LIFE_DURATION]),
             id: transform.id,
         }
     }
@@ -234,6 +237,9 @@ impl Offered {
         }
         if let Some(kind) = self.unknown {
             out.push(Field::new("attribute", "none such", kind));
+        }
+        if let Some(kind) = self.twice {
+            out.push(Field::new("attribute", "one value", format!("two of class {kind}")));
         }
         if self.id != KEY_IKE {
             out.push(Field::new("transform", "KEY_IKE", self.id));

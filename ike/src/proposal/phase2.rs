@@ -1,7 +1,9 @@
 //! Proposals of quick mode: one for each run of transforms of one protocol, ESP or
 //! AH, and two of one number for a bundle of both (RFC 2408 4.2), all with one SPI (RFC 2407 4.4.1, 4.5).
 
-use super::{Field, Mismatch, OfferedLifetime, attribute, described, narrow, shorter_lifetime, write_lifetime};
+use super::{
+    Field, Mismatch, OfferedLifetime, attribute, contradiction, described, narrow, shorter_lifetime, write_lifetime,
+};
 use crate::wire::numbers::{DOI_IPSEC, NotifyKind, ProtocolId, encapsulation_mode, phase2_attribute as class};
 use crate::wire::{Attribute, Notification, Proposal, SecurityAssociation, Transform};
 use crypto::EspSuite;
@@ -317,6 +319,8 @@ struct Offered {
     lifetime: OfferedLifetime,
     /// The first attribute that is not known here: the transform must be refused (RFC 2407 4.5).
     unknown: Option<u16>,
+    /// The first attribute that is there twice with different values: refused too (RFC 2407 4.5.2).
+    twice: Option<u16>,
 }
 
 impl Offered {
@@ -341,6 +345,7 @@ impl Offered {
             extended_sequence: attribute(a, class::EXTENDED_SEQUENCE).map(|v| u16::try_from(v).unwrap_or(u16::MAX)),
             lifetime: OfferedLifetime::read(a, class::LIFE_TYPE, class::LIFE_DURATION),
             unknown: a.iter().map(|a| a.kind).find(|kind| !known.contains(kind)),
+            twice: contradiction(a, [class::LIFE_TYPE, class::LIFE_DURATION]),
         }
     }
 
@@ -388,6 +393,9 @@ impl Offered {
         }
         if let Some(kind) = self.unknown {
             out.push(Field::new("attribute", "none such", kind));
+        }
+        if let Some(kind) = self.twice {
+            out.push(Field::new("attribute", "one value", format!("two of class {kind}")));
         }
         out
     }
