@@ -162,7 +162,7 @@ pub struct Encryption {
     pub(crate) esp: EspCipher,
 }
 
-/// An integrity algorithm, HMAC truncated.
+/// An integrity algorithm: HMAC truncated, or GMAC for AH.
 pub struct Integrity {
     /// Keyword, e.g. `sha1`, `sha256`.
     pub keyword: &'static str,
@@ -182,6 +182,8 @@ pub struct Integrity {
     pub key_len: usize,
     /// Octets of ICV on the wire.
     pub icv_len: usize,
+    /// Octets of an IV at the beginning of the ICV; 0 for those that take none. With an IV it is for AH alone.
+    pub iv_len: usize,
     /// May it be used?
     pub status: Status,
     /// Why it is legacy or forbidden, as a clause; empty for modern rows.
@@ -284,7 +286,8 @@ pub trait IkeCipher: Send + Sync {
 /// A keyed MAC, already truncated to its ICV.
 pub trait Mac: Send + Sync {
     /// Writes the ICV over the concatenation of `parts` to `icv`, which has
-    /// exactly [`Integrity::icv_len`] octets.
+    /// exactly [`Integrity::icv_len`] octets. The first [`Integrity::iv_len`] of them are the IV, which is the
+    /// caller's: never the same under one key.
     fn sign(&self, parts: &[&[u8]], icv: &mut [u8]);
     /// Whether `icv` is the ICV over the concatenation of `parts`, in constant
     /// time. An ICV of another length is not.

@@ -180,5 +180,10 @@ fn transforms_of_ah_in_both_spellings() {
     ] {
         assert_eq!(Integrity::parse_ah(wrong).unwrap().unwrap_err().to_string(), said);
     }
+    // GMAC is an integrity algorithm of AH, and in ESP a cipher that encrypts nothing.
+    let refused = "aes128-aes128gmac".parse::<EspSuite>().unwrap_err().to_string();
+    assert!(refused.contains("aes128gmac is no integrity algorithm of ESP beside a cipher"), "{refused}");
+    assert!("ESP_AES128_AES128_GMAC".parse::<EspSuite>().is_err());
+    assert!("aes128gmac".parse::<EspSuite>().is_ok());
     assert_eq!(EspSuite::of_ah(Integrity::from_keyword("sha1").unwrap()).keymat_len(), 20);
 }

@@ -122,6 +122,8 @@ fn numbers_are_those_of_the_registries() {
     assert_eq!(ikev2(21, Some(128)), Some("aes128gmac"));
 
     let auth: Vec<_> = [1, 2, 3, 5, 6, 7].map(|id| Integrity::from_ikev1_auth(id).map(|row| row.keyword)).into();
+    let gmac: Vec<_> = INTEGRITIES.iter().filter(|row| !row.goes_with_ciphers()).map(|row| row.ikev1_ah).collect();
+    assert_eq!(gmac, [11, 12, 13]);
     assert_eq!(auth, [Some("md5"), Some("sha1"), None, Some("sha256"), Some("sha384"), Some("sha512")]);
     let auth: Vec<_> = [1, 2, 12, 13, 14].map(|id| Integrity::from_ikev2(id).map(|row| row.keyword)).into();
     assert_eq!(auth, [Some("md5"), Some("sha1"), Some("sha256"), Some("sha384"), Some("sha512")]);

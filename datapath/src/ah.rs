@@ -20,6 +20,7 @@ pub(crate) const FIXED: usize = 12;
 pub(crate) struct Ah {
     mac: Box<dyn Mac>,
     icv_len: usize,
+    iv_len: usize,
     esn: bool,
 }
 
@@ -30,7 +31,12 @@ impl Ah {
         let Some(integrity) = suite.integrity else {
             return Err(Error::Unusable { algorithm: suite.encryption.keyword, purpose: "AH" });
         };
-        Ok(Self { mac: integrity.mac(keymat.expose())?, icv_len: integrity.icv_len, esn: *esn })
+        Ok(Self {
+            mac: integrity.mac(keymat.expose())?,
+            icv_len: integrity.icv_len,
+            iv_len: integrity.iv_len,
+            esn: *esn,
+        })
     }
 }
 
@@ -52,6 +58,8 @@ impl Sealer for Ah {
             let (_, rest) = job.packet.split_at_mut(at + FIXED);
             let (icv, rest) = rest.split_at_mut(self.icv_len);
             let high = high_half(job.sequence);
+            // The 64-bit sequence number never repeats under one key (RFC 4543 3.1).
+            icv[..self.iv_len].copy_from_slice(&job.sequence.to_be_bytes()[8 - self.iv_len..]);
             // The ICV field itself counts as zeros (RFC 4302 3.3.3.1).
             let zeros = [0; 64];
             self.mac.sign(&[&header, &zeros[..self.icv_len], rest, trailer(&high, self.esn)], icv);

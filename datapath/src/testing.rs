@@ -41,7 +41,7 @@ pub(crate) fn all_suites() -> Vec<EspSuite> {
         if encryption.is_aead() {
             suites.push(EspSuite { encryption, integrity: None });
         } else {
-            let usable = INTEGRITIES.iter().filter(|i| i.status != Status::Forbidden);
+            let usable = INTEGRITIES.iter().filter(|i| i.status != Status::Forbidden && i.goes_with_ciphers());
             suites.extend(usable.map(|i| EspSuite { encryption, integrity: Some(i) }));
         }
     }

@@ -1,8 +1,8 @@
-//! AES-GMAC: the ICV of GCM without encryption (RFC 4543).
+//! AES-GMAC: the ICV of GCM without encryption, of ESP and of AH (RFC 4543).
 
 use super::gcm::SaltedKey;
 use super::{EspCipher, HEADER_LEN, Layout, OpenJob, Opener, SealJob, Sealer, high_half};
-use crate::table::Error;
+use crate::table::{Error, Mac};
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, Algorithm};
 
 pub(crate) const AES128_GMAC: EspCipher = EspCipher::Combined {
@@ -83,5 +83,37 @@ impl Opener for Gmac {
                 self.salted.key.open_in_place_separate_tag(nonce, aad, icv, &mut []).is_ok()
             };
         }
+    }
+}
+
+/// The MAC of AH. Its ICV is the IV, then the tag (RFC 4543 4).
+pub(crate) fn for_ah(algorithm: &'static str, aead: &'static Algorithm, key: &[u8]) -> Result<Box<dyn Mac>, Error> {
+    Ok(Box::new(AhGmac(SaltedKey::new(algorithm, aead, key)?)))
+}
+
+struct AhGmac(SaltedKey);
+
+/// Octets of IV, and then of tag.
+const IV_LEN: usize = 8;
+const TAG_LEN: usize = 16;
+
+impl Mac for AhGmac {
+    fn sign(&self, parts: &[&[u8]], icv: &mut [u8]) {
+        let (iv, tag) = icv.split_at_mut(IV_LEN);
+        let (nonce, covered) = (self.0.nonce(iv), parts.concat());
+        let made = self
+            .0
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(covered), &mut [])
+            .expect("GCM authenticates everything below 64 GiB");
+        tag.copy_from_slice(made.as_ref());
+    }
+
+    fn verify(&self, parts: &[&[u8]], icv: &[u8]) -> bool {
+        let Some((iv, tag)) = icv.split_at_checked(IV_LEN).filter(|(_, tag)| tag.len() == TAG_LEN) else {
+            return false;
+        };
+        let (nonce, covered) = (self.0.nonce(iv), parts.concat());
+        self.0.key.open_in_place_separate_tag(nonce, Aad::from(covered), tag, &mut []).is_ok()
     }
 }

@@ -53,6 +53,16 @@ pub enum SuiteError {
         /// The part too many.
         integrity: String,
     },
+    /// An integrity algorithm of AH in ESP.
+    #[error(
+        "'{suite}': {integrity} is no integrity algorithm of ESP beside a cipher; write '{integrity}' alone for ESP that encrypts nothing, or sha256"
+    )]
+    OnlyForAh {
+        /// The whole text.
+        suite: String,
+        /// Its keyword.
+        integrity: &'static str,
+    },
     /// Something after the last part.
     #[error("'{suite}' is complete before '{rest}'; leave that away")]
     TooMuch {
@@ -122,7 +132,13 @@ impl EspSuite {
             None
         } else {
             match parts.next() {
-                Some(part) if Group::from_keyword(part).is_none() => Some(text.integrity(part)?),
+                Some(part) if Group::from_keyword(part).is_none() => {
+                    let row = text.integrity(part)?;
+                    if !row.goes_with_ciphers() {
+                        return Err(SuiteError::OnlyForAh { suite: text.0.to_owned(), integrity: row.keyword });
+                    }
+                    Some(row)
+                }
                 _ => {
                     let example = format!("{encryption}-sha256");
                     return Err(text.missing("integrity algorithm", example));

@@ -2,11 +2,13 @@
 
 use super::{Integrity, Status, by_keyword};
 use crate::mac::{hmac_sha1, hmac_sha256, truncated_hmac};
+use crate::packet::gmac;
+use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM};
 use md5::Md5;
 use sha2::{Sha384, Sha512};
 
 /// Every integrity algorithm that Caponier knows.
-pub static INTEGRITIES: [Integrity; 5] = [
+pub static INTEGRITIES: [Integrity; 8] = [
     Integrity {
         keyword: "sha1",
         aliases: &["sha1_96", "sha", "hmac_sha1"],
@@ -17,6 +19,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         ikev2: 2,
         key_len: 20,
         icv_len: 12,
+        iv_len: 0,
         status: Status::Modern,
         caveat: "",
         source: "RFC 2404",
@@ -32,6 +35,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         ikev2: 12,
         key_len: 32,
         icv_len: 16,
+        iv_len: 0,
         status: Status::Modern,
         caveat: "",
         source: "RFC 4868",
@@ -47,6 +51,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         ikev2: 13,
         key_len: 48,
         icv_len: 24,
+        iv_len: 0,
         status: Status::Modern,
         caveat: "",
         source: "RFC 4868",
@@ -62,6 +67,7 @@ pub static INTEGRITIES: [Integrity; 5] = [
         ikev2: 14,
         key_len: 64,
         icv_len: 32,
+        iv_len: 0,
         status: Status::Modern,
         caveat: "",
         source: "RFC 4868",
@@ -77,14 +83,69 @@ pub static INTEGRITIES: [Integrity; 5] = [
         ikev2: 1,
         key_len: 16,
         icv_len: 12,
+        iv_len: 0,
         status: Status::Legacy,
         caveat: "MD5 is broken as a hash; HMAC-MD5 still stands, but nothing new should rest on it",
         source: "RFC 2403, RFC 6151",
         new: |key| truncated_hmac::<Md5>("md5", key, 12),
     },
+    Integrity {
+        keyword: "aes128gmac",
+        aliases: &["aes128_gmac"],
+        hpux: "AES128_GMAC",
+        wireshark: "",
+        ikev1_auth: 11,
+        ikev1_ah: 11,
+        ikev2: 9,
+        key_len: 20,
+        icv_len: 24,
+        iv_len: 8,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 4543",
+        new: |key| gmac::for_ah("aes128gmac", &AES_128_GCM, key),
+    },
+    Integrity {
+        keyword: "aes192gmac",
+        aliases: &["aes192_gmac"],
+        hpux: "AES192_GMAC",
+        wireshark: "",
+        ikev1_auth: 12,
+        ikev1_ah: 12,
+        ikev2: 10,
+        key_len: 28,
+        icv_len: 24,
+        iv_len: 8,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 4543",
+        new: |key| gmac::for_ah("aes192gmac", &AES_192_GCM, key),
+    },
+    Integrity {
+        keyword: "aes256gmac",
+        aliases: &["aes256_gmac"],
+        hpux: "AES256_GMAC",
+        wireshark: "",
+        ikev1_auth: 13,
+        ikev1_ah: 13,
+        ikev2: 11,
+        key_len: 36,
+        icv_len: 24,
+        iv_len: 8,
+        status: Status::Modern,
+        caveat: "",
+        source: "RFC 4543",
+        new: |key| gmac::for_ah("aes256gmac", &AES_256_GCM, key),
+    },
 ];
 
 impl Integrity {
+    /// Whether it may stand beside a cipher in ESP.
+    #[must_use]
+    pub fn goes_with_ciphers(&self) -> bool {
+        self.iv_len == 0
+    }
+
     /// By keyword or alias, in any case.
     #[must_use]
     pub fn from_keyword(name: &str) -> Option<&'static Self> {

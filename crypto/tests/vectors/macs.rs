@@ -137,6 +137,30 @@ pub(crate) static PRFS: &[Hmac] = &[
 
 pub(crate) static INTEGRITIES: &[Hmac] = &[
     Hmac {
+        row: "aes128gmac",
+        source: "Python's cryptography: AES-GCM of nothing, with these as additional data",
+        key: "0102030405060708090a0b0c0d0e0f10cafebabe",
+        data: "61757468656e746963617465642c20696e2074686520636c6561722c20616e6420612068616c66206f662061\
+               20626c6f636b",
+        mac: "000000030000000715fd8b5daccd7a370ee87703e87b2e4c",
+    },
+    Hmac {
+        row: "aes192gmac",
+        source: "Python's cryptography: AES-GCM of nothing, with these as additional data",
+        key: "0102030405060708090a0b0c0d0e0f101112131415161718cafebabe",
+        data: "61757468656e746963617465642c20696e2074686520636c6561722c20616e6420612068616c66206f662061\
+               20626c6f636b",
+        mac: "00000003000000079d0a063142f23e3f8b0a947d874c220f",
+    },
+    Hmac {
+        row: "aes256gmac",
+        source: "Python's cryptography: AES-GCM of nothing, with these as additional data",
+        key: "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20cafebabe",
+        data: "61757468656e746963617465642c20696e2074686520636c6561722c20616e6420612068616c66206f662061\
+               20626c6f636b",
+        mac: "0000000300000007a3233055c5fac6ee1bccd2f90d0e6574",
+    },
+    Hmac {
         row: "md5",
         source: "RFC 2202 2, case 1, truncated as in RFC 2403",
         key: "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
