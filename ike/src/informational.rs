@@ -72,9 +72,9 @@ pub(crate) fn isakmp_notification(cookies: Cookies, kind: NotifyKind, data: Vec<
     Notification { doi: DOI_IPSEC, protocol: ProtocolId::ISAKMP, spi: cookies.spi(), kind, data }
 }
 
-/// A notification about an ESP SA.
-pub(crate) fn esp_notification(spi: u32, kind: NotifyKind) -> Notification {
-    Notification { doi: DOI_IPSEC, protocol: ProtocolId::ESP, spi: spi.to_be_bytes().to_vec(), kind, data: Vec::new() }
+/// A notification about an SA that the peer has offered or made.
+pub(crate) fn sa_notification(protocol: ProtocolId, spi: u32, kind: NotifyKind) -> Notification {
+    Notification { doi: DOI_IPSEC, protocol, spi: spi.to_be_bytes().to_vec(), kind, data: Vec::new() }
 }
 
 /// SAs of ours that are gone: our inbound SPIs.

@@ -231,3 +231,93 @@ fn a_peer_that_is_gone_fails_every_session_and_leaves_nothing() {
     w.seconds(3);
     assert!(w.a().pairs.is_empty() && w.b().pairs.is_empty());
 }
+
+#[test]
+fn sessions_wait_for_a_peer_that_died_where_the_policy_says_so() {
+    let clear = Side { ike_extra: "dpd = 10\ndpd_mode = \"periodic\"\ndpd_action = \"clear\"".into(), ..a() };
+    let mut w = world_of(&clear, &b());
+    begin(&mut w, 0, 1001);
+    w.seconds(3);
+    assert_sessions(&w, &[1001]);
+    w.wire = Box::new(|_| vec![]);
+    // One more that will not be answered.
+    w.seconds(8);
+    begin(&mut w, 0, 1002);
+    w.seconds(60);
+    assert!(w.a().pairs.is_empty());
+    let failed = w.a().failed.len();
+    assert!(failed >= 1, "who waits is told: {:?}", w.a().failed);
+    w.wire = support::lossless();
+    w.sent.clear();
+    begin(&mut w, 0, 1003);
+    w.seconds(3);
+    assert!(w.a().failed.last().unwrap().1.contains("waits for its peer"), "{:?}", w.a().failed);
+    assert!(w.a().pairs.is_empty() && w.sent.is_empty(), "nothing begins");
+    // The peer comes back by a session of its own: then others begin too.
+    let us = w.a().address;
+    w.command(1, Command::DeletePeer { peer: us });
+    w.seconds(5);
+    begin(&mut w, 1, 1004);
+    w.seconds(3);
+    begin(&mut w, 0, 1005);
+    w.seconds(3);
+    assert_sessions(&w, &[1004, 1005]);
+}
+
+/// The five-tuple of a session over IPv6.
+#[test]
+fn sessions_over_ipv6() {
+    let v6 = |side: Side, source, destination| Side { source, destination, ..side };
+    let mut w = world_of(&v6(a(), "fd01::/64", "fd02::/64"), &v6(b(), "fd02::/64", "fd01::/64"));
+    let of = |port, direction| {
+        let (source, destination) = ("fd01::5".parse().unwrap(), "fd02::5".parse().unwrap());
+        let ports = Ports::Pair { source: port, destination: 80 };
+        Session::of(&FiveTuple { source, destination, protocol: 17, ports, interface: Attachment::TUN }, direction)
+    };
+    for port in [1001, 1002] {
+        let session = of(port, Direction::Outbound).unwrap();
+        w.command(0, Command::InitiateSession { tunnel: "net".into(), session });
+    }
+    w.seconds(3);
+    for (host, direction) in [(0, Direction::Outbound), (1, Direction::Inbound)] {
+        let expected: Vec<_> = [1001, 1002].iter().map(|port| (of(*port, direction).unwrap(), 1)).collect();
+        assert_eq!(sessions(&w, host), expected, "host {host}");
+    }
+}
+
+#[test]
+fn sessions_of_ah() {
+    let ah = |side: Side| Side { esp: "ah-sha256".into(), ..side };
+    let mut w = world_of(&ah(a()), &ah(b()));
+    [1001, 1002].iter().for_each(|port| begin(&mut w, 0, *port));
+    w.seconds(3);
+    assert_sessions(&w, &[1001, 1002]);
+    assert!(w.hosts.iter().flat_map(|h| h.engine.pairs()).all(|p| p.protocol == policy::sa::SaProtocol::Ah));
+}
+
+#[test]
+fn sessions_in_transport_mode() {
+    let between = |side: Side| Side {
+        source: side.me,
+        destination: side.peer,
+        tunnel_extra: "mode = \"transport\"".into(),
+        ..side
+    };
+    let mut w = world_of(&between(a()), &between(b()));
+    let of = |port, direction| {
+        let (source, destination) = (a().me.parse().unwrap(), b().me.parse().unwrap());
+        let ports = Ports::Pair { source: port, destination: 80 };
+        Session::of(&FiveTuple { source, destination, protocol: 6, ports, interface: Attachment::TUN }, direction)
+            .unwrap()
+    };
+    for port in [1001, 1002] {
+        let session = of(port, Direction::Outbound);
+        w.command(0, Command::InitiateSession { tunnel: "net".into(), session });
+    }
+    w.seconds(3);
+    for (host, direction) in [(0, Direction::Outbound), (1, Direction::Inbound)] {
+        let expected: Vec<_> = [1001, 1002].iter().map(|port| (of(*port, direction), 1)).collect();
+        assert_eq!(sessions(&w, host), expected, "host {host}");
+        assert!(w.hosts[host].pairs.values().all(|p| p.outbound.mode == policy::sa::Mode::Transport));
+    }
+}

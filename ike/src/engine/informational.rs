@@ -263,6 +263,10 @@ impl Engine {
                 exchange.hint = Some(hint);
             }
         }
+        let among: BTreeSet<_> = ours.iter().map(|(message_id, _)| *message_id).collect();
+        if !among.is_empty() {
+            sa.doubts.add(kind, among);
+        }
         self.audit(Level::Warning, 0, format!("notification {kind} from {peer} for {}", notification.protocol));
     }
 

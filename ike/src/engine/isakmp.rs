@@ -1,6 +1,7 @@
 //! One ISAKMP SA, from its first message to its deletion, with the exchanges
 //! under it.
 
+use super::doubts::Doubts;
 use super::transaction::Transactions;
 use super::xauth::Admission;
 use crate::failure::{Exchange, Failure, Place, Role};
@@ -141,6 +142,8 @@ pub(super) struct IsakmpSa {
     /// When something that is not authentic last had the peer asked.
     pub(super) suspected: Option<Timestamp>,
     pub(super) probe: Option<Probe>,
+    /// Refusals that name no quick mode.
+    pub(super) doubts: Doubts,
     /// What comes between phase 1 and quick mode.
     pub(super) admission: Admission,
     /// The peer's user, once he is believed.
@@ -243,6 +246,7 @@ impl IsakmpSa {
             heard: now,
             suspected: None,
             probe: None,
+            doubts: Doubts::default(),
             admission: Admission::default(),
             user: None,
             transactions: Transactions::default(),

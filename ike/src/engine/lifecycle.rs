@@ -81,7 +81,7 @@ impl Engine {
             (Role::Initiator, Phase1Exchange::Main) => {}
         }
         self.audit(Level::Informative, 0, text);
-        self.contacted.insert(remote.ip());
+        self.contacted.add(remote.ip());
         self.watch(now, id);
         if nat.local || nat.forced {
             self.keep_alive(now, local, remote);

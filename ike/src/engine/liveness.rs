@@ -212,8 +212,8 @@ impl Engine {
         tunnel.attempt = None;
         self.timers.cancel(&Timer::Tunnel(Arc::clone(name)));
         if std::mem::take(&mut tunnel.wanted) {
-            let reason = "its peer is dead (dpd_action = \"clear\")".into();
-            self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(name), reason });
+            self.ended.insert(Arc::clone(name));
+            self.in_vain(name, "its peer is dead (dpd_action = \"clear\")".into());
         }
     }
 }

@@ -6,6 +6,8 @@
 
 mod aggressive;
 mod anti_clogging;
+mod contacts;
+mod doubts;
 mod informational;
 mod isakmp;
 mod lifecycle;
@@ -37,6 +39,7 @@ use crate::wire::numbers::ExchangeType;
 use crate::wire::{Cookie, Header, Message};
 use aggressive::Strangers;
 use anti_clogging::{AntiClogging, Path};
+use contacts::Contacts;
 use crypto::table::Signature;
 use crypto::{Entropy, Secret};
 use isakmp::{IsakmpSa, Quick};
@@ -384,7 +387,7 @@ pub struct Engine {
     strangers: Strangers,
     farewells: BTreeMap<u64, informational::Farewell>,
     /// Peers that had an ISAKMP SA with us since we started.
-    contacted: BTreeSet<IpAddr>,
+    contacted: Contacts,
     /// Unknown SPIs reported to their senders lately.
     unknown_spis: VecDeque<(Timestamp, IpAddr, u32)>,
     discarded: BTreeMap<Discarded, u64>,
@@ -414,7 +417,7 @@ impl Engine {
             half_open: HalfOpen::default(),
             strangers: Strangers::default(),
             farewells: BTreeMap::new(),
-            contacted: BTreeSet::new(),
+            contacted: Contacts::default(),
             unknown_spis: VecDeque::new(),
             discarded: BTreeMap::new(),
             output: VecDeque::new(),

@@ -329,7 +329,7 @@ impl Engine {
 
     /// Whether we hold no SA with `peer`, and have held none since we started.
     fn is_first_contact(&self, peer: IpAddr) -> bool {
-        !self.contacted.contains(&peer)
+        !self.contacted.contains(peer)
             && !self.pairs.values().any(|p| p.remote.ip() == peer)
             && !self.isakmp.values().any(|sa| sa.setup.remote.ip() == peer && sa.established.is_some())
     }

@@ -1,5 +1,6 @@
 //! Quick mode in the engine: beginning, answering, repeating, giving up.
 
+use super::doubts;
 use super::isakmp::{IsakmpSa, Quick, WORN, WORN_OUT};
 use super::tunnels::Attempt;
 use super::{Datagram, Discarded, Engine, Output, Timer};
@@ -12,7 +13,7 @@ use crate::protection::Iv;
 use crate::quick_mode::table::StateName;
 use crate::quick_mode::{self, Abandoned, Asked, QuickMode, Under};
 use crate::retransmit::{Answer, GIVE_UP, Request};
-use crate::wire::numbers::NotifyKind;
+use crate::wire::numbers::{NotifyKind, ProtocolId};
 use crate::wire::{Message, Payload};
 use crypto::Entropy;
 use policy::audit::{Level, number::ikmpd};
@@ -133,16 +134,17 @@ impl Engine {
         };
         self.heard(now, id, datagram);
         let place = self.quick_place(id, message_id, Role::Responder);
+        let offered = read.as_ref().map_or((ProtocolId::ESP, 0), Asked::first_spi);
         let found = read.and_then(|asked| self.tunnel_for(id, &asked).map(|tunnel| (asked, tunnel)));
         let (asked, tunnel) = match found {
             Ok(found) => found,
             Err(failure) => {
-                self.refuse_quick_mode(now, id, datagram, message_id, None, &failure, &place, entropy);
+                self.refuse_quick_mode(now, id, datagram, message_id, (None, offered), &failure, &place, entropy);
                 return;
             }
         };
         if let Some(failure) = self.isakmp.get(&id).and_then(one_too_many) {
-            self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+            self.refuse_quick_mode(now, id, datagram, message_id, (Some(&tunnel), offered), &failure, &place, entropy);
             let (local, remote) = (place.local, place.remote);
             self.replace_isakmp(now, local, remote, entropy);
             return;
@@ -151,7 +153,16 @@ impl Engine {
             Ok(()) => {}
             Err(None) => return,
             Err(Some(failure)) => {
-                self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+                self.refuse_quick_mode(
+                    now,
+                    id,
+                    datagram,
+                    message_id,
+                    (Some(&tunnel), offered),
+                    &failure,
+                    &place,
+                    entropy,
+                );
                 return;
             }
         }
@@ -172,7 +183,16 @@ impl Engine {
                 if let Ok(spi) = spi {
                     self.inbound_spis.release(spi);
                 }
-                self.refuse_quick_mode(now, id, datagram, message_id, Some(&tunnel), &failure, &place, entropy);
+                self.refuse_quick_mode(
+                    now,
+                    id,
+                    datagram,
+                    message_id,
+                    (Some(&tunnel), offered),
+                    &failure,
+                    &place,
+                    entropy,
+                );
                 if self.gave_way(&tunnel) {
                     let reason = failure.event(&place).text;
                     self.tunnel_failed(now, &tunnel.name, reason, entropy);
@@ -360,6 +380,7 @@ impl Engine {
                 if let Some(pair) = self.install_pair(now, (id, message_id), negotiated, Role::Initiator, entropy) {
                     self.confirmed(now, id, message_id, pair, message.header.flags.commit);
                 }
+                self.quick_mode_answered(now, id, message_id, entropy);
             }
             Err(failure) => {
                 let place = sa.quick_place(message_id, Role::Initiator);
@@ -454,7 +475,7 @@ impl Engine {
         id: u64,
         datagram: &Datagram<'_>,
         message_id: u32,
-        tunnel: Option<&Arc<TunnelPolicy>>,
+        (tunnel, (protocol, spi)): (Option<&Arc<TunnelPolicy>>, (ProtocolId, u32)),
         failure: &Failure,
         place: &Place,
         entropy: &mut dyn Entropy,
@@ -462,7 +483,8 @@ impl Engine {
         let event = failure.event(place);
         let reason = event.text.clone();
         self.output.push_back(Output::Audit(event));
-        let notification = informational::esp_notification(0, quick_mode::notify_kind(failure));
+        // The SPI tells the peer which of its quick modes it is.
+        let notification = informational::sa_notification(protocol, spi, quick_mode::notify_kind(failure));
         let reply = self.send_informational(now, id, vec![Payload::Notification(notification)], false, entropy);
         self.use_message_id(now, id, message_id);
         if let Some(sa) = self.isakmp.get_mut(&id) {
@@ -492,7 +514,10 @@ impl Engine {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let (local, remote) = (sa.setup.local, sa.setup.remote);
         let Some(exchange) = sa.exchanges.get_mut(&message_id) else { return };
-        if let Some((datagram, next)) = exchange.request.as_mut().and_then(|r| r.due(now)) {
+        // A peer that may have refused it is not waited for as one that says nothing.
+        let hinted = exchange.hint.is_some();
+        let patient = |request: &&mut Request| !hinted || request.transmissions() < doubts::TRIES;
+        if let Some((datagram, next)) = exchange.request.as_mut().filter(patient).and_then(|r| r.due(now)) {
             let datagram = datagram.to_vec();
             self.timers.set(Timer::QuickMode(id, message_id), next);
             self.transmit(local, remote, &datagram);
@@ -538,6 +563,7 @@ impl Engine {
             return;
         }
         let Some(exchange) = sa.exchanges.remove(&message_id) else { return };
+        sa.doubts.ended(message_id);
         if let Some(spi) = exchange.offered_spi() {
             self.inbound_spis.release(spi);
         }
@@ -565,6 +591,7 @@ impl Engine {
         self.timers.cancel(&Timer::QuickMode(id, message_id));
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         let Some(exchange) = sa.exchanges.remove(&message_id) else { return };
+        sa.doubts.ended(message_id);
         let place = sa.quick_place(message_id, exchange.role);
         let event = failure.event(&place);
         let reason = event.text.clone();

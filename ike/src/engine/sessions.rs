@@ -52,6 +52,8 @@ impl Engine {
                 Err("the daemon is stopping".into())
             } else if tunnel.start == StartMode::Respond {
                 Err(format!("tunnel `{name}` only responds (start = \"respond\"): its peer must begin"))
+            } else if self.tunnels.get(&tunnel.name).is_some_and(|t| t.cleared) {
+                Err(super::tunnels::waits_for_its_peer(name))
             } else {
                 self.tunnel_of(&tunnel, session).map_err(|failure| failure.detail)
             }

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+mod doubts;
 mod xauth;
 
 /// Two hosts that hear each other at once, unless `lost` says otherwise.

@@ -108,9 +108,7 @@ impl Engine {
             );
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
         } else if tunnel.cleared {
-            let reason = format!(
-                "tunnel `{name}` waits for its peer, which died (dpd_action = \"clear\"); a reload begins anew too"
-            );
+            let reason = waits_for_its_peer(&name);
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
         } else if self.current_pair(&name).is_none() {
             self.want(now, &name, entropy);
@@ -282,6 +280,11 @@ impl Engine {
             tunnel.cleared = false;
             tunnel.failures = 0;
         }
+        // The peer of a session is that of all sessions of its tunnel.
+        let of = self.tunnels.get(name).and_then(|t| t.of.as_ref()).map(|of| Arc::clone(&of.tunnel));
+        if let Some(tunnel) = of.and_then(|of| self.tunnels.get_mut(&of)) {
+            tunnel.cleared = false;
+        }
         self.timers.cancel(&Timer::Tunnel(Arc::clone(name)));
     }
 
@@ -337,6 +340,11 @@ impl Engine {
         self.output.push_back(Output::Audit(event));
         reason
     }
+}
+
+/// Why nothing begins for a tunnel whose peer died.
+pub(super) fn waits_for_its_peer(name: &str) -> String {
+    format!("tunnel `{name}` waits for its peer, which died (dpd_action = \"clear\"); a reload begins anew too")
 }
 
 /// A pause, lengthened by up to a quarter, so that many do not end at once.

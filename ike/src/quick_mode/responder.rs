@@ -9,7 +9,7 @@ use crate::main_mode::NONCE_LEN;
 use crate::nat::Seen;
 use crate::proposal::phase2::{self, Wanted};
 use crate::protection::{self, Iv};
-use crate::wire::numbers::NotifyKind;
+use crate::wire::numbers::{NotifyKind, ProtocolId};
 use crate::wire::{Identification, Message, Payload, SecurityAssociation, encode_chain};
 use crypto::Entropy;
 use policy::config::TunnelPolicy;
@@ -34,6 +34,15 @@ pub(crate) struct Asked {
     /// The addresses as the initiator sees them, if it says so.
     pub(crate) seen: Option<Seen>,
     next_iv: Iv,
+}
+
+impl Asked {
+    /// Protocol and SPI of the first proposal: by these the initiator knows its exchange. SPI 0 if there is none.
+    pub(crate) fn first_spi(&self) -> (ProtocolId, u32) {
+        let first = self.sa.proposals.first();
+        let spi = first.and_then(|p| <[u8; 4]>::try_from(p.spi.as_slice()).ok()).map_or(0, u32::from_be_bytes);
+        (first.map_or(ProtocolId::ESP, |p| p.protocol), spi)
+    }
 }
 
 /// Decrypts message 1 and checks HASH(1).
