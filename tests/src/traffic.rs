@@ -196,3 +196,75 @@ pub fn udp(host: &Host, address: IpAddr, port: u16, seconds: u64) -> UdpSocket {
     socket.set_read_timeout(Some(Duration::from_secs(seconds))).expect("a time-out");
     socket
 }
+
+/// TCP connections that carry little, all the time: a question and its answer ten times a second on each.
+#[derive(Debug)]
+pub struct Steady {
+    clients: Vec<JoinHandle<std::io::Result<u64>>>,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
+    finish: Arc<AtomicBool>,
+}
+
+impl Steady {
+    /// Connects `client` to `server`, so many times.
+    ///
+    /// # Panics
+    /// If a connection cannot be made.
+    #[must_use]
+    #[track_caller]
+    pub fn start(client: &Host, from: IpAddr, server: &Host, to: IpAddr, connections: usize) -> Self {
+        let finish = Arc::new(AtomicBool::new(false));
+        let (mut clients, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..connections {
+            let listener = server.inside(|| TcpListener::bind((to, 0))).expect("a listening socket");
+            let port = listener.local_addr().expect("its address").port();
+            servers.push(std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept()?;
+                let mut question = [0; 64];
+                while stream.read_exact(&mut question).is_ok() {
+                    stream.write_all(&question)?;
+                }
+                Ok(())
+            }));
+            let stream = client.inside(|| connect_from(from, SocketAddr::new(to, port))).expect("a TCP connection");
+            let stop = Arc::clone(&finish);
+            clients.push(std::thread::spawn(move || question(stream, &stop)));
+        }
+        Self { clients, servers, finish }
+    }
+
+    /// Ends all of them; returns the round trips of the connection that made the fewest.
+    ///
+    /// # Panics
+    /// If a connection was lost, or an answer was not that of its question.
+    #[track_caller]
+    pub fn finish(self) -> u64 {
+        self.finish.store(true, Ordering::Relaxed);
+        let ended = |client: JoinHandle<std::io::Result<u64>>| {
+            client.join().expect("a client thread").expect("a connection that is not lost")
+        };
+        let least = self.clients.into_iter().map(ended).min().unwrap_or(0);
+        self.servers.into_iter().for_each(|s| s.join().expect("a server thread").expect("its connection"));
+        least
+    }
+}
+
+/// Asks until it is told to stop; returns how often an answer came.
+fn question(mut stream: TcpStream, stop: &AtomicBool) -> std::io::Result<u64> {
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_nodelay(true)?;
+    let mut trips = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let asked = [trips.to_be_bytes(); 8].concat();
+        stream.write_all(&asked)?;
+        let mut answer = [0; 64];
+        stream.read_exact(&mut answer)?;
+        if answer[..] != asked[..] {
+            return Err(std::io::Error::other("the answer to another question"));
+        }
+        trips += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stream.shutdown(Shutdown::Both)?;
+    Ok(trips)
+}
