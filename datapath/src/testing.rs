@@ -201,6 +201,7 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
         }],
         start: StartMode::Traffic,
         manual: None,
+        remote_access: policy::config::RemoteAccess::None,
         line: 1,
     })
 }

@@ -39,6 +39,7 @@ mod ids;
 mod informational;
 mod keys;
 mod main_mode;
+mod mode_config;
 mod nat;
 mod proposal;
 mod protection;
@@ -52,5 +53,6 @@ pub mod wire;
 
 pub use engine::{Command, Datagram, Discarded, Engine, Output};
 pub use failure::Role;
+pub use mode_config::Assignment;
 pub use nat::NatState;
 pub use report::{IsakmpReport, IsakmpState, PairReport, PairState, TunnelReport, TunnelState};

@@ -2,6 +2,7 @@
 
 use crate::failure::Role;
 use crate::main_mode::table::StateName;
+use crate::mode_config::Assignment;
 use crate::nat::NatState;
 use core::fmt;
 use crypto::table::{Group, Integrity};
@@ -12,7 +13,7 @@ use policy::selector::Selector;
 use policy::session::Session;
 use policy::time::Timestamp;
 use policy::trust::CertificateName;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// How far an ISAKMP SA is.
@@ -108,6 +109,10 @@ pub struct IsakmpReport {
     pub retiring: bool,
     /// The peer's user, once XAUTH has shown who he is.
     pub user: Option<String>,
+    /// The address inside that the peer has of us (mode-config).
+    pub leased: Option<IpAddr>,
+    /// The address inside that we have of the peer, and what goes with it.
+    pub assigned: Option<Assignment>,
     /// Whether quick modes may begin: phase 1 is done, and XAUTH where it is asked for.
     pub admitted: bool,
 }

@@ -89,6 +89,7 @@ fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
                 transforms: Vec::new(),
                 start: StartMode::Traffic,
                 manual: None,
+                remote_access: policy::config::RemoteAccess::None,
                 line: 1,
             })
         };

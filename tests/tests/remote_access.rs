@@ -1,5 +1,6 @@
 //! Remote access against strongSwan, in both roles: extended authentication with a
-//! pre-shared key and with RSA signatures, and what a wrong password looks like.
+//! pre-shared key and with RSA signatures, what a wrong password looks like, and addresses
+//! by mode-config, asked for and told. Between two Caponiers, what docs/remote-access.md shows.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -133,4 +134,166 @@ fn with_rsa_signatures() {
     assert!(swan.log().contains("XAuth authentication of 'alice' successful"), "{}", swan.log());
     assert_eq!(caponier.report("mad")[0]["authentication_method"], "RSASIG");
     assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+}
+
+/// Caponier's side of the records in phase 1.
+fn phase_1(peer: &Host, more: &str) -> String {
+    let (name, remote, preshared) = (&peer.name, peer.outer(), tests::cases::PRESHARED);
+    format!(
+        "[[ike]]\nname = \"{name}\"\nremote = \"{remote}\"\nproposals = [\"{}\"]\n\
+         [[auth]]\nname = \"{name}\"\nremote = \"{remote}\"\npreshared = \"{preshared}\"\n{more}\n",
+        PLAIN.ike
+    )
+}
+
+/// strongSwan gives an address, and the configuration of the client that takes it.
+fn from_strongswan(mode: &str) {
+    let Some(lab) = Lab::open(&format!("mode-config-client-{mode}"), 2, &NEEDS) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let mut connection = asking(Connection::new(b, a, PLAIN));
+    connection.remote_ts = "dynamic".into();
+    connection.more += "pools = rw\n";
+    connection.more += if mode == "push" { "pull = no\n" } else { "" };
+    connection.end += "\npools { rw { addrs = 10.79.0.0/24\n dns = 10.78.2.53\n split_include = 10.78.2.0/24 } }\n";
+    let more = format!(
+        "[[host]]\nname = \"office\"\ndestination = \"10.78.2.0/24\"\ntunnel = \"office\"\n\
+         [[tunnel]]\nname = \"office\"\ntsource = \"{}\"\ntdestination = \"{}\"\nvirtual = \"{mode}\"\n\
+         destination = \"10.78.2.0/24\"\naction = \"{}\"\nstart = \"boot\"\n{}",
+        a.outer(),
+        b.outer(),
+        PLAIN.esp,
+        phase_1(b, &client(a, "wonderland"))
+    );
+    let swan = StrongSwan::start(b, &connection, &Esp::UserSpace);
+    let caponier = Caponier::start(a, &Configuration { more, ..Configuration::default() });
+    caponier.wait_tunnel(20, "office@10.79.0.1", "up");
+    // Without an address of its own a program sends from the one that was given.
+    assert!(a.run(20, "ping", &["-n", "-c", "2", "-W", "10", "10.78.2.1"]).stdout.contains(" 2 received"));
+    assert!(swan.sas().contains("10.79.0.1/32"), "{}", swan.sas());
+    let (mad, sad) = (caponier.report("mad"), caponier.report("sad"));
+    assert_eq!((&mad[0]["local_inner_address"], &mad[0]["dns"][0]), (&"10.79.0.1".into(), &"10.78.2.53".into()));
+    assert_eq!(sad.len(), 2);
+    caponier.wait_event(5, "INFORMATIVE", &["gives us the address 10.79.0.1", "10.78.2.0/24", "10.78.2.53"]);
+    assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+    // Another address of this host does not get through, and not out either.
+    assert_eq!(traffic::ping(a, a.inner(), b.inner(), 1, 2), 0);
+    assert_eq!(caponier.counter("cleartext_leaks"), 0);
+}
+
+#[test]
+fn strongswan_gives_us_an_address_that_we_ask_for() {
+    from_strongswan("pull");
+}
+
+#[test]
+fn strongswan_tells_us_an_address_unasked() {
+    from_strongswan("push");
+}
+
+/// strongSwan gets an address; which one, the file of leases says, also after a restart.
+fn to_strongswan(mode: &str) {
+    let Some(lab) = Lab::open(&format!("mode-config-server-{mode}"), 2, &NEEDS) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let leases = a.directory.join("leases");
+    let header = "# Leases of Caponier, version 1: address, end (seconds since 1970), owner";
+    std::fs::write(&leases, format!("{header}\n10.79.0.1 9999999999 bob\n")).expect("a file");
+    let more = format!(
+        "[[pool]]\nname = \"p\"\naddresses = \"10.79.0.0/24\"\nmode = \"{mode}\"\nfile = {leases:?}\n\
+         dns = \"10.78.1.53\"\nsplit = \"10.78.1.0/24\"\n\
+         [[host]]\nname = \"clients\"\nsource = \"10.78.1.0/24\"\ndestination = \"10.79.0.0/24\"\ntunnel = \"clients\"\n\
+         [[tunnel]]\nname = \"clients\"\ntsource = \"{}\"\npool = \"p\"\nsource = \"10.78.1.0/24\"\n\
+         action = \"{}\"\n{}",
+        a.outer(),
+        PLAIN.esp,
+        phase_1(b, &server(a))
+    );
+    let configuration = Configuration { more, ..Configuration::default() };
+    let mut connection = telling(Connection::new(b, a, PLAIN), "wonderland");
+    connection.local_ts = "dynamic".into();
+    connection.more += "vips = 0.0.0.0\n";
+    connection.more += if mode == "push" { "pull = no\n" } else { "" };
+    let swan = StrongSwan::start(b, &connection, &Esp::UserSpace);
+    let given = "10.79.0.2".parse().expect("an address");
+    for round in ["first", "after a restart"] {
+        let caponier = Caponier::start(a, &configuration);
+        swan.initiate();
+        assert_eq!(traffic::ping(b, given, a.inner(), 2, 10), 2, "{round}");
+        caponier.wait_event(5, "INFORMATIVE", &["`alice` at the peer 10.77.0.2 has the address 10.79.0.2"]);
+        let mad = caponier.report("mad");
+        let sa = mad.iter().find(|sa| sa["state"] == "established").expect("an ISAKMP SA");
+        assert_eq!((&sa["remote_user"], &sa["remote_inner_address"]), (&"alice".into(), &"10.79.0.2".into()), "{sa}");
+        assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+        // Nobody has the next address: what is for it stays here.
+        assert_eq!(traffic::ping(a, a.inner(), "10.79.0.3".parse().expect("an address"), 1, 1), 0);
+        assert_eq!(caponier.counter("cleartext_leaks"), 0);
+        swan.terminate_ike();
+        tests::wait::until_true("the client's tunnel to go", 10, || {
+            caponier.report("tunnel").iter().all(|t| t["name"] != "clients@10.79.0.2")
+        });
+        caponier.stop();
+    }
+    assert!(swan.log().contains("installing new virtual IP 10.79.0.2"), "{}", swan.log());
+}
+
+#[test]
+fn strongswan_asks_us_for_an_address() {
+    to_strongswan("pull");
+}
+
+#[test]
+fn we_tell_strongswan_an_address_unasked() {
+    to_strongswan("push");
+}
+
+/// A damaged file of leases is an error by line: nobody's address may become somebody else's by it.
+#[test]
+fn damaged_leases_keep_the_daemon_from_starting() {
+    let Some(lab) = Lab::open("damaged-leases", 2, &[]) else { return };
+    let leases = lab.a().directory.join("leases");
+    std::fs::write(&leases, "10.79.0.1 alice\n").expect("a file");
+    let file = closed(
+        &lab.a().directory,
+        "pool.toml",
+        &format!("[[pool]]\nname = \"p\"\naddresses = \"10.79.0.0/24\"\nfile = {leases:?}\n"),
+    );
+    let mut command = lab.a().command(tests::caponier::applets());
+    command.arg("ipsecd").arg("--config").arg(&file).arg("--run-dir").arg(lab.a().directory.join("run"));
+    let finished = tests::process::run(&mut command, 20);
+    assert!(!finished.status.success());
+    assert!(finished.stderr.contains("the leases of pool `p` in"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("are damaged: line 1 is not that of a file of leases"), "{}", finished.stderr);
+}
+
+/// The two configurations of docs/remote-access.md.
+#[test]
+fn what_the_documentation_shows() {
+    let Some(lab) = Lab::open("remote-access-docs", 2, &[]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let text = include_str!("../../docs/remote-access.md");
+    let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [gateway, client] = blocks.as_slice() else { panic!("two configurations: {blocks:?}") };
+    let here = |host: &Host, text: &str| {
+        let directory = format!("{}/", host.directory.display());
+        let more = text.replace("/etc/caponier/", &directory).replace("/var/lib/caponier/", &directory);
+        Configuration { more, ..Configuration::default() }
+    };
+    closed(&a.directory, "password", "wonderland\n");
+    closed(&b.directory, "users", ALICE);
+    let server = Caponier::start(b, &here(b, gateway));
+    let caponier = Caponier::start(a, &here(a, client));
+    caponier.wait_tunnel(20, "office@10.79.0.1", "up");
+    assert!(a.run(20, "ping", &["-n", "-c", "2", "-W", "10", "10.78.2.1"]).stdout.contains(" 2 received"));
+    assert_eq!(traffic::ping(b, b.inner(), "10.79.0.1".parse().expect("an address"), 1, 10), 1);
+    caponier.wait_event(5, "INFORMATIVE", &["10.77.0.2 says \"Authorised use only.\""]);
+    for daemon in [&caponier, &server] {
+        assert_eq!(daemon.events("ERROR"), Vec::<String>::new());
+        assert_eq!(daemon.counter("cleartext_leaks"), 0);
+    }
+    assert!(a.run(10, "ip", &["addr", "show"]).stdout.contains("10.79.0.1/32"));
+    // The gateway forgets who says goodbye, and keeps his address for him.
+    caponier.stop();
+    assert!(!a.run(10, "ip", &["addr", "show"]).stdout.contains("10.79.0.1"));
+    let leases = std::fs::read_to_string(b.directory.join("clients.leases")).expect("leases");
+    assert!(leases.lines().any(|l| l.starts_with("10.79.0.1 ") && l.ends_with(" alice")), "{leases}");
+    drop(server);
 }

@@ -70,7 +70,7 @@ pub fn interface_mtu(config: &Config, mut path_mtu: impl FnMut(IpAddr, IpAddr) -
         return mtu;
     }
     let mut smallest = None;
-    for tunnel in &config.tunnels {
+    for tunnel in config.tunnels.iter().filter(|t| !t.tdestination.is_unspecified()) {
         let Some(path) = path_mtu(tunnel.tsource, tunnel.tdestination) else { continue };
         let udp = config.ike_policy(tunnel.tdestination).is_none_or(|p| p.nat_traversal != NatTraversal::Off);
         let ipv4 = tunnel.tdestination.is_ipv4();

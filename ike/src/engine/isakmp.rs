@@ -2,10 +2,12 @@
 //! under it.
 
 use super::doubts::Doubts;
+use super::mode_config::Lease;
 use super::transaction::Transactions;
 use super::xauth::Admission;
 use crate::failure::{Exchange, Failure, Place, Role};
 use crate::main_mode::{Established, MainMode, Setup};
+use crate::mode_config::Assignment;
 use crate::proposal::phase2::Agreed;
 use crate::quick_mode::QuickMode;
 use crate::report::IsakmpReport;
@@ -149,6 +151,10 @@ pub(super) struct IsakmpSa {
     /// The peer's user, once he is believed.
     pub(super) user: Option<String>,
     pub(super) transactions: Transactions,
+    /// The address that we gave its peer.
+    pub(super) lease: Lease,
+    /// The address that its peer gave us, with what goes with it.
+    pub(super) assigned: Option<Assignment>,
 }
 
 /// One quick mode.
@@ -250,6 +256,8 @@ impl IsakmpSa {
             admission: Admission::default(),
             user: None,
             transactions: Transactions::default(),
+            lease: Lease::default(),
+            assigned: None,
         }
     }
 
@@ -346,6 +354,11 @@ impl IsakmpSa {
             quick_modes: self.quick_modes,
             retiring: self.retired,
             user: self.user.clone(),
+            leased: match &self.lease {
+                Lease::Given(assignment) => Some(assignment.address),
+                Lease::None | Lease::Wanted(_) => None,
+            },
+            assigned: self.assigned.clone(),
             admitted: self.admission.lets_in(),
         }
     }

@@ -467,7 +467,7 @@ impl Engine {
                 (Some(a), Some(b)) => same_auth(a, b) && same_aggressive(old, config, peer),
                 _ => false,
             };
-            let served = config.tunnels_to(peer).next().is_some() && config.ike_policy(peer).is_some();
+            let served = config.serves(peer) && config.ike_policy(peer).is_some();
             if !same_auth || !served {
                 self.delete_all(now, |address| address == peer, "its configuration was removed or changed", entropy);
                 continue;

@@ -12,6 +12,7 @@ mod informational;
 mod isakmp;
 mod lifecycle;
 mod liveness;
+mod mode_config;
 mod newcomers;
 mod pairs;
 mod peers;
@@ -33,6 +34,7 @@ pub use isakmp::Discarded;
 use crate::failure::slashed;
 use crate::main_mode::Established;
 use crate::main_mode::table::StateName;
+use crate::mode_config::Assignment;
 use crate::report::{IsakmpReport, PairReport, TunnelReport};
 use crate::schedule::Schedule;
 use crate::wire::numbers::ExchangeType;
@@ -125,6 +127,13 @@ pub enum Command {
         token: u64,
         /// Whether it is his password; or why that cannot be told, as a clause.
         verdict: Result<bool, String>,
+    },
+    /// The answer to [`Output::NeedLease`]. The tunnels of that client must be in the configuration before.
+    Leased {
+        /// As in the question.
+        token: u64,
+        /// The address, and what goes with it; or why there is none, as a clause.
+        lease: Result<Assignment, String>,
     },
     /// The answer to [`Output::NeedActivity`].
     Activity {
@@ -253,6 +262,26 @@ pub enum Output {
         user: String,
         /// The password he gives.
         password: Secret,
+    },
+    /// A client is to have an address: answer with [`Command::Leased`], in time.
+    NeedLease {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Who has proved to be its owner: a user, or an identity of phase 1.
+        owner: Arc<str>,
+        /// Our end point, which names the pool.
+        local: IpAddr,
+        /// Where the client is.
+        peer: IpAddr,
+    },
+    /// A peer has given us an address: use it, with tunnels made for it.
+    Assigned {
+        /// Our end point.
+        local: IpAddr,
+        /// Where the peer is.
+        peer: IpAddr,
+        /// The address, and what goes with it.
+        assignment: Assignment,
     },
     /// Answer with [`Command::Activity`]: when did these pairs last carry packets? Nobody waits.
     NeedActivity {
@@ -509,6 +538,7 @@ impl Engine {
             Command::Signed { token, signed } => self.signed(now, token, signed, entropy),
             Command::Judged { token, verdict } => self.judged(now, token, verdict, entropy),
             Command::Password { token, password } => self.password(now, token, password, entropy),
+            Command::Leased { token, lease } => self.leased(now, token, lease, entropy),
             Command::UserChecked { token, verdict } => self.user_checked(now, token, verdict, entropy),
             Command::Activity { token, received, sent } => self.activity(now, token, received, sent, entropy),
             Command::Rekey { pair } => self.pair_soft(now, pair, entropy),

@@ -245,7 +245,8 @@ impl Engine {
                 return self.tunnel_of(&tunnel, session);
             }
         }
-        let candidates: Vec<_> = self.config.tunnels_to(remote).filter(|t| t.tsource == local).collect();
+        let candidates: Vec<_> =
+            self.config.tunnels_to(remote).filter(|t| t.tsource == local && sa.owns(&t.remote_access)).collect();
         let mut nearest: Option<(usize, String)> = None;
         for tunnel in &candidates {
             let Ok((ours, theirs)) = ids::proxies(&tunnel.selector) else { continue };

@@ -42,6 +42,10 @@ pub(super) enum About {
     User,
     /// Whether he is believed.
     Status { user: String, believed: bool },
+    /// Our address.
+    Configuration,
+    /// The peer's address.
+    Lease,
 }
 
 struct Answered {
@@ -123,7 +127,7 @@ impl Engine {
         if question.attributes.attributes.iter().any(|a| (xauth::TYPE..=xauth::ANSWER).contains(&a.kind)) {
             self.user_question(now, id, question, entropy);
         } else {
-            self.configuration_question(now, id, question);
+            self.configuration_question(now, id, question, entropy);
         }
     }
 
@@ -207,6 +211,8 @@ impl Engine {
         match about {
             About::User => self.user_answer(now, id, answer, entropy),
             About::Status { user, believed } => self.status_known(now, id, &user, believed, entropy),
+            About::Configuration => self.configured(now, id, answer, entropy),
+            About::Lease => self.admitted(now, id, entropy),
         }
     }
 
@@ -223,11 +229,8 @@ impl Engine {
             About::User => self.user_unanswered(now, id, transmissions, entropy),
             // Some do not take note of it.
             About::Status { user, believed } => self.status_known(now, id, &user, believed, entropy),
+            About::Lease => self.admitted(now, id, entropy),
+            About::Configuration => self.not_configured(now, id, transmissions, entropy),
         }
-    }
-
-    /// A question that is not about users. There is nothing that we would tell or use: the answer says so.
-    fn configuration_question(&mut self, now: Timestamp, id: u64, question: Question) {
-        self.answer_question(now, id, question, Vec::new());
     }
 }

@@ -7,7 +7,7 @@ use crate::report::{TunnelReport, TunnelState};
 use core::time::Duration;
 use crypto::Entropy;
 use policy::audit::Level;
-use policy::config::{StartMode, TunnelPolicy};
+use policy::config::{RemoteAccess, StartMode, TunnelPolicy};
 use policy::time::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -149,7 +149,17 @@ impl Engine {
             return;
         }
         let policy = Arc::clone(&tunnel.policy);
+        if let RemoteAccess::Pool(pool) = &policy.remote_access {
+            let reason = format!("tunnel `{name}` is for clients of pool `{pool}`: nobody has that address now");
+            self.tunnel_failed(now, name, reason, entropy);
+            return;
+        }
         if let Some(isakmp) = self.usable_isakmp(&policy) {
+            if policy.is_template() {
+                // Our address is known: the tunnels that are made for it go on from here.
+                self.template_done(name);
+                return;
+            }
             self.start_quick_mode(now, isakmp, &policy, entropy);
             return;
         }
@@ -240,6 +250,14 @@ impl Engine {
                 self.pursue(now, &name, entropy);
             }
         }
+    }
+
+    /// There is an ISAKMP SA under which the peer has given us an address, and tunnels for it: packets that came
+    /// before are not of that address.
+    fn template_done(&mut self, name: &Arc<str>) {
+        self.tunnel_up(name);
+        let reason = "packets that waited are not from the address that the peer has given us".into();
+        self.output.push_back(Output::TunnelFailed { tunnel: Arc::clone(name), reason });
     }
 
     /// A negotiation for a tunnel failed.

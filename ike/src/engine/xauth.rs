@@ -1,6 +1,7 @@
 //! Extended authentication in the engine (draft-ietf-ipsec-isakmp-xauth-06): after phase 1
 //! one side asks for the other's user; nothing else begins before he is believed.
 
+use super::mode_config::Lease;
 use super::transaction::{About, Question};
 use super::{Engine, IsakmpSa, Output, Timer};
 use crate::failure::{Exchange, Failure, Fault, Kind, Place};
@@ -35,6 +36,8 @@ pub(super) enum Admission {
     Refusing { nth: u8 },
     /// The peer is told that he is believed: it may begin quick modes, and we wait until it knows.
     Believing,
+    /// We wait for an address from the peer (mode-config).
+    Configuring,
     /// Quick modes may begin.
     Complete,
 }
@@ -60,7 +63,11 @@ impl Engine {
     pub(super) fn begin_admission(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         match &sa.setup.auth.xauth {
-            None => self.admitted(now, id, entropy),
+            None => {
+                // The peer may ask for an address at once.
+                sa.admission = Admission::Believing;
+                self.begin_configuration(now, id, entropy);
+            }
             Some(Xauth::Client { .. }) => {
                 sa.admission = Admission::AwaitingQuestion;
                 self.timers.set(Timer::Admission(id), now + GIVE_UP * 2);
@@ -71,7 +78,7 @@ impl Engine {
     }
 
     /// Nothing stands before quick mode any more.
-    fn admitted(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
+    pub(super) fn admitted(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
         self.timers.cancel(&Timer::Admission(id));
         if let Some(sa) = self.isakmp.get_mut(&id) {
             sa.admission = Admission::Complete;
@@ -181,7 +188,7 @@ impl Engine {
         let Some(sa) = self.isakmp.get(&id) else { return };
         let nth = match sa.admission {
             Admission::Believing if believed => {
-                self.admitted(now, id, entropy);
+                self.begin_configuration(now, id, entropy);
                 return;
             }
             Admission::Refusing { nth } if !believed => nth,
@@ -318,7 +325,7 @@ impl Engine {
         if number == Some(class::OK.into()) {
             let user = sa.our_user().map(shown).unwrap_or_default();
             self.audit(Level::Informative, 0, format!("XAUTH: the peer {peer} believes our user {user}"));
-            self.admitted(now, id, entropy);
+            self.begin_configuration(now, id, entropy);
         } else {
             let failure = refused_by_peer(sa);
             self.admission_failed(now, id, &failure, entropy);
@@ -340,6 +347,14 @@ impl Engine {
             }
             Admission::AwaitingPassword(_) => {
                 (Fault::Ours, "the password of our user did not come in time", "look at where it is kept".to_owned())
+            }
+            Admission::Configuring => (
+                Fault::Mismatch,
+                "the peer does not tell us an address (mode-config), which we wait for as `virtual` is push",
+                "write virtual = \"pull\" in the tunnel, or have the peer push".to_owned(),
+            ),
+            _ if matches!(sa.lease, Lease::Wanted(_)) => {
+                (Fault::Ours, "an address for the peer did not come in time", "see how busy this host is".to_owned())
             }
             Admission::Checking { .. } => (
                 Fault::Ours,
@@ -371,12 +386,12 @@ impl Engine {
     }
 
     /// A user is not believed, or cannot be: reported once, and the ISAKMP SA is deleted.
-    fn admission_failed(&mut self, now: Timestamp, id: u64, failure: &Failure, entropy: &mut dyn Entropy) {
+    pub(super) fn admission_failed(&mut self, now: Timestamp, id: u64, failure: &Failure, entropy: &mut dyn Entropy) {
         let Some(sa) = self.isakmp.get(&id) else { return };
         let place = Place { exchange: Exchange::Transaction, ..sa.place() };
         // The tunnels that wait for it fail with it, rather than try at once what was just refused.
         self.main_mode_failed(now, id, failure, &place, false, entropy);
-        self.delete_isakmp(now, id, "extended authentication failed", true, entropy);
+        self.delete_isakmp(now, id, "its peer or ours is not admitted", true, entropy);
     }
 }
 

@@ -173,3 +173,41 @@ pub mod configuration {
     /// Networks to be reached through the tunnel: address, mask, and six octets that are zero, each.
     pub const UNITY_SPLIT_INCLUDE: u16 = 28676;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Payload, decode_chain, encode_chain};
+
+    /// A request for name and password, as strongSwan 5.9 sends it.
+    const REQUEST: [u8; 20] = [0, 0, 0, 20, 1, 0, 0xbe, 0xef, 0x40, 0x89, 0, 0, 0x40, 0x8a, 0, 0, 0xc0, 0x88, 0, 0];
+
+    #[test]
+    fn octets_and_back() {
+        let (payloads, used) = decode_chain(PayloadKind::ATTRIBUTES, &REQUEST).unwrap();
+        assert_eq!(used, REQUEST.len());
+        let [Payload::Attributes(attributes)] = payloads.as_slice() else { panic!("{payloads:?}") };
+        assert_eq!((attributes.kind, attributes.identifier), (AttributesKind::REQUEST, 0xbeef));
+        let kinds: Vec<_> = attributes.attributes.iter().map(|a| xauth::name(a.kind)).collect();
+        assert_eq!(kinds, ["XAUTH_USER_NAME", "XAUTH_USER_PASSWORD", "XAUTH_TYPE"]);
+        assert_eq!(attributes.get(xauth::TYPE).and_then(Attribute::as_number), Some(0));
+        assert_eq!(encode_chain(&payloads), REQUEST);
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_refused() {
+        let decode = |octets: &[u8]| {
+            let length = (octets.len() + 4) as u8;
+            decode_chain(PayloadKind::ATTRIBUTES, &[&[0, 0, 0, length], octets].concat()).map(|_| ())
+        };
+        assert_eq!(decode(&[1, 0, 0, 0]), Ok(()));
+        assert_eq!(decode(&[1, 1, 0, 0]), Err(DecodeError::Reserved(PayloadKind::ATTRIBUTES)));
+        assert_eq!(decode(&[1, 0, 0]), Err(DecodeError::Truncated));
+        assert_eq!(decode(&[1, 0, 0, 0, 0x40, 0x89, 0]), Err(DecodeError::Truncated));
+        assert_eq!(decode(&[1, 0, 0, 0, 0x40, 0x89, 0, 5, b'a']), Err(DecodeError::Truncated));
+        let many = [&[1, 0, 0, 0][..], &[0xc0, 0x88, 0, 0].repeat(62)].concat();
+        assert_eq!(decode(&many[..many.len().min(250)]), Err(DecodeError::Truncated), "cut within one");
+        let body = [&[1, 0, 0, 0][..], &[0xc0, 0x88, 0, 0].repeat(MAX_ATTRIBUTES + 1)].concat();
+        assert!(matches!(Attributes::parse(&body), Err(DecodeError::TooMany { .. })));
+    }
+}

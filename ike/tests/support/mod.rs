@@ -8,9 +8,9 @@ pub use signer::{Signer, Statement};
 
 use crypto::Secret;
 use crypto::entropy::testing::SeededEntropy;
-use ike::{Command, Datagram, Engine, Output};
+use ike::{Assignment, Command, Datagram, Engine, Output};
 use policy::audit::{AuditEvent, Level};
-use policy::config::Config;
+use policy::config::{Client, Config};
 use policy::sa::SaSpec;
 use policy::time::Timestamp;
 use std::collections::BTreeMap;
@@ -48,6 +48,12 @@ pub struct Host {
     pub password: Option<Secret>,
     /// Users who may come in, with their passwords; `None`: nobody can tell.
     pub users: Option<Vec<(&'static str, &'static str)>>,
+    /// What clients get, and those that have something.
+    pub lease: Result<Assignment, String>,
+    pub clients: Vec<Client>,
+    /// What peers gave us.
+    pub assigned: Vec<Assignment>,
+    base: Arc<Config>,
     /// Questions for signatures and verdicts so far.
     pub asked: Vec<&'static str>,
     /// When its packet path last received and sent something.
@@ -172,7 +178,7 @@ impl Host {
         Self {
             secret: config.auths.first().and_then(|a| a.preshared.clone()),
             secrets: config.auths.iter().skip(1).filter_map(|a| Some((a.name.clone(), a.preshared.clone()?))).collect(),
-            engine: Engine::new(config, now),
+            engine: Engine::new(Arc::clone(&config), now),
             address: address.parse().unwrap(),
             entropy: SeededEntropy::new(seed),
             audit: Vec::new(),
@@ -187,6 +193,10 @@ impl Host {
             signer: None,
             password: None,
             users: None,
+            lease: Err("there is none".into()),
+            clients: Vec::new(),
+            assigned: Vec::new(),
+            base: config,
             asked: Vec::new(),
             activity: (None, None),
             activity_asked: 0,
@@ -317,6 +327,30 @@ impl World {
                     let verdict = verdict.map(|users| users.iter().any(|u| is(&u)));
                     if h.answers {
                         h.engine.handle_command(now, Command::UserChecked { token, verdict }, &mut h.entropy);
+                    }
+                }
+                Output::NeedLease { token, owner, local, peer } => {
+                    h.asked.push("lease");
+                    if !h.answers {
+                        continue;
+                    }
+                    let lease = h.lease.clone();
+                    if let (Ok(assignment), Some(pool)) = (&lease, h.base.pool_at(local)) {
+                        let (pool, address) = (pool.name.clone(), assignment.address);
+                        h.clients = vec![Client::Leased { pool, owner, local, peer, address }];
+                        let config = Arc::new(h.base.expanded(&h.clients));
+                        h.engine.handle_command(now, Command::Reload { config }, &mut h.entropy);
+                    }
+                    h.engine.handle_command(now, Command::Leased { token, lease }, &mut h.entropy);
+                }
+                Output::Assigned { local, peer, assignment } => {
+                    let (address, networks) = (assignment.address, assignment.networks.clone());
+                    h.assigned.push(assignment);
+                    let clients = vec![Client::Virtual { local, peer, address, networks }];
+                    if clients != h.clients {
+                        h.clients = clients;
+                        let config = Arc::new(h.base.expanded(&h.clients));
+                        h.engine.handle_command(now, Command::Reload { config }, &mut h.entropy);
                     }
                 }
                 Output::NeedActivity { token, .. } => {

@@ -17,6 +17,7 @@ impl Config {
             ikes: Vec::new(),
             auths: Vec::new(),
             bypass: Vec::new(),
+            pools: Vec::new(),
         }
     }
 

@@ -77,6 +77,8 @@ pub(super) const TUNNEL: Section = Section {
         "in",
         "out",
         "anti_replay",
+        "pool",
+        "virtual",
     ],
     elsewhere: &[("icmp_type", NO_ICMP_IN_TUNNEL), ("icmp_code", NO_ICMP_IN_TUNNEL)],
 };
@@ -145,6 +147,13 @@ pub(super) const AUTH: Section = Section {
 
 pub(super) const BYPASS: Section = Section { name: "bypass", repeated: true, keys: &["address"], elsewhere: &[] };
 
+pub(super) const POOL: Section = Section {
+    name: "pool",
+    repeated: true,
+    keys: &["name", "addresses", "dns", "split", "banner", "lease", "file", "mode"],
+    elsewhere: &[],
+};
+
 /// The section's header as the file writes it.
 pub(super) fn header(section: &Section) -> String {
     if section.repeated { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) }
@@ -156,7 +165,7 @@ pub(super) fn belongs(key: &str) -> Option<String> {
     Some(format!("`{key}` goes under {}", header(section)))
 }
 
-pub(super) const SECTIONS: [&Section; 7] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS];
+pub(super) const SECTIONS: [&Section; 8] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS, &POOL];
 
 const NO_FLAGS: &str = "remove it: there are no flags in this version";
 const KEYS_OF_TUNNEL: &str =

@@ -8,7 +8,8 @@
 //! | step | where |
 //! |---|---|
 //! | TOML to tables, syntax errors | here |
-//! | one object each | `startup`, `host`, `tunnel` with `manual` keys, `ike`, `auth` with `identity` and `xauth` |
+//! | one object each | `startup`, `host`, `tunnel` with `manual` keys, `ike`, `auth` with `identity` and `xauth`, `pool` |
+//! | tunnels of clients, as these come and go | `expand` |
 //! | values | `address`, `names`, `selectors`, `priority` |
 //! | names between objects, the sorted model | `resolve` |
 //! | what is legal but probably not meant | `advice`; `order`: policies that others take the packets of |
@@ -19,6 +20,7 @@ mod assembled;
 mod auth;
 mod cube;
 mod diagnostic;
+mod expand;
 mod host;
 mod identity;
 mod ike;
@@ -29,6 +31,7 @@ pub mod names;
 mod nearest;
 mod object;
 mod order;
+mod pool;
 mod priority;
 mod report;
 mod resolve;
@@ -40,6 +43,7 @@ mod xauth;
 
 pub use crate::identity::{Identity, IdentityPattern};
 pub use diagnostic::{Diagnostic, Severity};
+pub use expand::Client;
 pub use model::*;
 
 use keys::Section;
@@ -91,6 +95,7 @@ struct Entries {
     ikes: Vec<ike::IkeEntry>,
     auths: Vec<auth::AuthEntry>,
     bypass: Vec<Located<crate::selector::AddressRange>>,
+    pools: Vec<pool::PoolEntry>,
 }
 
 impl Entries {
@@ -109,6 +114,7 @@ impl Entries {
             ikes: each(root, &keys::IKE, report, |o| ike::read(o, &startup)),
             auths: each(root, &keys::AUTH, report, auth::read),
             bypass: each(root, &keys::BYPASS, report, auth::bypass).into_iter().flatten().collect(),
+            pools: each(root, &keys::POOL, report, pool::read),
             startup,
             default_action,
             default_cache_share,

@@ -33,6 +33,8 @@ pub struct Config {
     pub auths: Vec<Arc<AuthRecord>>,
     /// Local addresses to which IPsec does not apply at all.
     pub bypass: Vec<AddressRange>,
+    /// Address pools for clients, in the order of the file.
+    pub pools: Vec<Arc<Pool>>,
 }
 
 /// Process-wide settings.
@@ -163,6 +165,8 @@ pub struct TunnelPolicy {
     pub start: StartMode,
     /// Keys of the one transform: then nothing is negotiated.
     pub manual: Option<ManualKeys>,
+    /// Whether it is for clients with addresses that the file does not know.
+    pub remote_access: RemoteAccess,
     /// Line of the object in the file.
     pub line: usize,
 }
@@ -174,7 +178,57 @@ impl TunnelPolicy {
     pub fn has_same_sas(&self, other: &Self) -> bool {
         (self.tsource, self.tdestination, self.mode, &self.selector, &self.transforms, &self.manual)
             == (other.tsource, other.tdestination, other.mode, &other.selector, &other.transforms, &other.manual)
+            && self.remote_access == other.remote_access
     }
+}
+
+/// How a tunnel has to do with remote access.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RemoteAccess {
+    /// It has not: its addresses are those of the file.
+    #[default]
+    None,
+    /// Its clients have addresses of the pool of this name: for each there is a tunnel made of this one
+    /// ([`Config::expanded`]), which is itself never up.
+    Pool(String),
+    /// Its address inside is one that the peer gives us; as [`Self::Pool`], it is never up itself.
+    Virtual {
+        /// The peer tells it unasked.
+        push: bool,
+    },
+    /// Made of one with a pool: for the client whose address it is.
+    Leased(Arc<str>),
+}
+
+impl TunnelPolicy {
+    /// Whether others are made of it, and it is never up itself.
+    #[must_use]
+    pub fn is_template(&self) -> bool {
+        matches!(self.remote_access, RemoteAccess::Pool(_) | RemoteAccess::Virtual { .. })
+    }
+}
+
+/// Addresses for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Unique among pools.
+    pub name: String,
+    /// The addresses.
+    pub addresses: AddressRange,
+    /// DNS servers that clients are told.
+    pub dns: Vec<IpAddr>,
+    /// Networks that clients are told to reach through the tunnel; each has a prefix.
+    pub split: Vec<AddressRange>,
+    /// Words that users are shown.
+    pub banner: Option<String>,
+    /// Seconds for which an address is kept for whoever has it, after his last use.
+    pub lease_seconds: u32,
+    /// Where leases are kept.
+    pub file: PathBuf,
+    /// Clients are told unasked.
+    pub push: bool,
+    /// Line of the object in the file.
+    pub line: usize,
 }
 
 /// The SAs of a tunnel whose keys are in the configuration. They have no lifetimes, and nobody replaces them.
@@ -528,6 +582,30 @@ impl Config {
     /// The tunnel policies without manual keys, in the order of the file.
     pub fn negotiated(&self) -> impl Iterator<Item = &Arc<TunnelPolicy>> {
         self.tunnels.iter().filter(|t| t.manual.is_none())
+    }
+
+    /// The pool of the clients that come to an end point of ours.
+    #[must_use]
+    pub fn pool_at(&self, local: IpAddr) -> Option<&Arc<Pool>> {
+        self.tunnels.iter().filter(|t| t.tsource == local).find_map(|t| match &t.remote_access {
+            RemoteAccess::Pool(named) => self.pools.iter().find(|pool| pool.name == *named),
+            _ => None,
+        })
+    }
+
+    /// How a peer gives us an address, if it is to.
+    #[must_use]
+    pub fn virtual_to(&self, local: IpAddr, peer: IpAddr) -> Option<&RemoteAccess> {
+        let between = |t: &&Arc<TunnelPolicy>| (t.tsource, t.tdestination) == (local, peer);
+        let ways = self.tunnels.iter().filter(between).map(|t| &t.remote_access);
+        ways.filter(|way| matches!(way, RemoteAccess::Virtual { .. })).next()
+    }
+
+    /// Whether a peer has anything to negotiate with us.
+    #[must_use]
+    pub fn serves(&self, peer: IpAddr) -> bool {
+        let pool = |t: &Arc<TunnelPolicy>| matches!(t.remote_access, RemoteAccess::Pool(_));
+        self.tunnels_to(peer).next().is_some() || self.tunnels.iter().any(pool)
     }
 
     /// Those of them whose peer is at `peer`.

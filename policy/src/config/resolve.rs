@@ -8,7 +8,8 @@ use super::host::{Action, HostEntry};
 use super::ike::IkeEntry;
 use super::manual;
 use super::model::{
-    AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, Phase1Exchange, StartMode, TunnelPolicy,
+    AuthMethod, AuthRecord, Config, HostAction, HostPolicy, IkePolicy, Phase1Exchange, RemoteAccess, StartMode,
+    TunnelPolicy,
 };
 use super::nearest::did_you_mean;
 use super::object::quoted;
@@ -30,7 +31,11 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
     unique(entries.tunnels.iter().map(|e| (&*e.label, e.name.as_ref())), report);
     unique(entries.ikes.iter().map(|e| (&*e.label, e.name.as_ref())), report);
     unique(entries.auths.iter().map(|e| (&*e.label, e.name.as_ref())), report);
+    unique(entries.pools.iter().map(|e| (&*e.label, e.name.as_ref())), report);
     unknown_tunnels(&entries, report);
+    let mut entries = entries;
+    pools(&mut entries, report);
+    let entries = entries;
     let host_priorities = priority::assign(entries.hosts.iter().map(|e| (&*e.label, e.header, &e.priority)), report);
     let ike_priorities = priority::assign(entries.ikes.iter().map(|e| (&*e.label, e.header, &e.priority)), report);
     let ikes = ikes(&entries.ikes, &ike_priorities);
@@ -71,6 +76,7 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
         ikes,
         auths,
         bypass: entries.bypass.iter().map(|b| b.value).collect(),
+        pools: entries.pools.iter().filter_map(|p| p.pool.clone()).collect(),
     };
     advice::advise(&config, &places, report);
     Some(config)
@@ -125,6 +131,55 @@ fn unknown_tunnels(entries: &Entries, report: &mut Report<'_>) {
             };
             report.error(named.at, &host.label, message).suggest_if(did_you_mean(&named.value, names.iter().copied()));
         }
+    }
+}
+
+/// Clients' tunnels get the addresses of their pools, of which each has one tunnel's end point.
+fn pools(entries: &mut Entries, report: &mut Report<'_>) {
+    let known: Vec<_> = entries.pools.iter().filter_map(|e| e.name.as_ref().map(|n| n.value.as_str())).collect();
+    for entry in &mut entries.tunnels {
+        let Some(policy) = &mut entry.policy else { continue };
+        let RemoteAccess::Pool(named) = &policy.remote_access else { continue };
+        let found = entries.pools.iter().find(|e| e.name.as_ref().is_some_and(|n| n.value == *named));
+        let Some(found) = found else {
+            let message = format!("`pool` is {}, but there is no [[pool]] of this name", quoted(named));
+            report.error(entry.header, &entry.label, message).suggest_if(did_you_mean(named, known.iter().copied()));
+            continue;
+        };
+        let Some(pool) = &found.pool else { continue };
+        if pool.addresses.is_ipv4() != policy.selector.local.is_ipv4() {
+            let message = format!(
+                "its `source` and the addresses of pool `{}` (line {}) are of different families",
+                pool.name, pool.line
+            );
+            report.error(entry.header, &entry.label, message).suggest("write a pool and a tunnel for each family");
+            continue;
+        }
+        Arc::make_mut(policy).selector.remote = pool.addresses;
+    }
+    for entry in &entries.hosts {
+        let template = |t: &&TunnelEntry| t.policy.as_ref().is_some_and(|p| p.is_template());
+        let named =
+            |t: &TunnelEntry| matches!((&entry.action, &t.name), (Action::Tunnel(n), Some(t)) if n.value == t.value);
+        if entry.exclusive && entries.tunnels.iter().filter(template).any(named) {
+            report
+                .error(
+                    entry.header,
+                    &entry.label,
+                    "the policy is EXCLUSIVE, but its tunnel is for clients (`pool` or `virtual`)",
+                )
+                .suggest("remove the flag");
+        }
+    }
+    let used = |e: &super::pool::PoolEntry| {
+        let uses = |t: &TunnelEntry| {
+            let named = t.policy.as_ref().map(|p| &p.remote_access);
+            matches!((named, &e.name), (Some(RemoteAccess::Pool(pool)), Some(name)) if *pool == name.value)
+        };
+        entries.tunnels.iter().any(uses)
+    };
+    for entry in entries.pools.iter().filter(|e| e.pool.is_some() && !used(e)) {
+        report.warning(entry.header, &entry.label, "no [[tunnel]] names it: nobody gets an address of it");
     }
 }
 
@@ -260,6 +315,9 @@ fn negotiable<'e>(
     report: &mut Report<'_>,
 ) {
     let Some(policy) = tunnel.policy.as_ref().filter(|p| p.manual.is_none()) else { return };
+    if matches!(policy.remote_access, RemoteAccess::Pool(_)) {
+        return;
+    }
     let peer = policy.tdestination;
     if ikes.of(peer).next().is_none() {
         report

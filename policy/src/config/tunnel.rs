@@ -2,7 +2,7 @@
 
 use super::address;
 use super::manual;
-use super::model::{StartMode, Startup, TunnelPolicy};
+use super::model::{RemoteAccess, StartMode, Startup, TunnelPolicy};
 use super::object::Object;
 use super::selectors;
 use super::source::{Located, Span};
@@ -32,7 +32,13 @@ pub(super) struct TunnelEntry {
 pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelEntry {
     let name = object.name();
     let tsource = end_point(&mut object, "tsource", "our own address on the way to the peer");
-    let tdestination = end_point(&mut object, "tdestination", "the peer's address");
+    let remote_access = remote_access(&mut object);
+    let tdestination = match (&remote_access, &tsource) {
+        // Whoever has an address of the pool.
+        (Some(RemoteAccess::Pool(_)), Some(ours)) => Some(Located::new(nobody(ours.value), ours.at)),
+        _ if object.has("pool") => None,
+        _ => end_point(&mut object, "tdestination", "the peer's address"),
+    };
     let end_points = match (&tsource, &tdestination) {
         (Some(s), Some(d)) => different_ends(&mut object, s, d),
         _ => None,
@@ -55,6 +61,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
     let start = match object.one_of("start", &modes) {
         Some(mode) => Some(mode.value),
         None if object.has("start") => None,
+        None if matches!(remote_access, Some(RemoteAccess::Pool(_))) => Some(StartMode::Respond),
         None => Some(StartMode::Traffic),
     };
     let line = object.line();
@@ -70,10 +77,55 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
             transforms: transforms?,
             start: start?,
             manual: manual?,
+            remote_access: remote_access?,
             line,
         }))
     })();
     TunnelEntry { label: object.label, header: object.header, name, peer_at, manual_spi, policy }
+}
+
+/// `pool` or `virtual`; `None`: wrong, and reported.
+fn remote_access(object: &mut Object<'_, '_, '_>) -> Option<RemoteAccess> {
+    let way = match (object.has("pool"), object.has("virtual")) {
+        (false, false) => return Some(RemoteAccess::None),
+        (true, true) => {
+            let at = object.key_span("virtual");
+            object
+                .error(at, "`pool` and `virtual` are both there: one gives addresses to clients, the other takes one");
+            return None;
+        }
+        (true, false) => RemoteAccess::Pool(object.string("pool", "the name of a [[pool]]")?.value.to_owned()),
+        (false, true) => {
+            let push = object.one_of("virtual", &[("pull", false), ("push", true)])?;
+            RemoteAccess::Virtual { push: push.value }
+        }
+    };
+    let given: &[(&str, &str)] = match way {
+        RemoteAccess::Pool(_) => {
+            &[("tdestination", "that is where each client is"), ("destination", "that is each client's address")]
+        }
+        _ => &[("source", "that is the address that the peer gives us")],
+    };
+    let always: &[(&str, &str)] = &[("in", "its keys are negotiated"), ("out", "its keys are negotiated")];
+    let key = if matches!(way, RemoteAccess::Pool(_)) { "pool" } else { "virtual" };
+    for (stray, why) in given.iter().chain(always) {
+        if object.has(stray) {
+            let at = object.key_span(stray);
+            object.error(at, format!("`{stray}` in a tunnel with `{key}`: {why}")).suggest("leave it out");
+            return None;
+        }
+    }
+    let transport = object.one_of("mode", &[("tunnel", false), ("transport", true)]);
+    if let Some(Located { value: true, at }) = transport {
+        object.error(at, format!("`mode` is transport in a tunnel with `{key}`; expected tunnel"));
+        return None;
+    }
+    Some(way)
+}
+
+/// The end point of a tunnel whose peers are not known.
+fn nobody(family_of: IpAddr) -> IpAddr {
+    if family_of.is_ipv4() { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([0; 16]) }
 }
 
 fn end_point(object: &mut Object<'_, '_, '_>, key: &str, what: &str) -> Option<Located<IpAddr>> {
@@ -193,6 +245,7 @@ pub(super) fn of_host(
             transforms: transforms?,
             start: StartMode::Traffic,
             manual: None,
+            remote_access: RemoteAccess::None,
             line,
         }))
     })();

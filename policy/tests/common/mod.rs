@@ -67,6 +67,7 @@ pub(crate) fn tunnel(name: &str, peer: &str, selector: Selector) -> Arc<TunnelPo
         transforms: Vec::new(),
         start: StartMode::Traffic,
         manual: None,
+        remote_access: policy::config::RemoteAccess::None,
         line: 1,
     })
 }

@@ -366,7 +366,10 @@ impl Node {
             Output::SessionFailed { session, .. } => unreachable!("nobody asked for session {session}"),
             Output::Audit(event) => self.audit.push((now, format!("{} {}", event.level, event.text))),
             Output::PeerMoved { .. } | Output::IsakmpKeys { .. } => {}
-            Output::NeedPassword { .. } | Output::CheckUser { .. } => panic!("{}: nobody has users", self.address),
+            Output::NeedPassword { .. }
+            | Output::CheckUser { .. }
+            | Output::NeedLease { .. }
+            | Output::Assigned { .. } => panic!("{}: nobody has users", self.address),
         }
         None
     }

@@ -39,6 +39,7 @@ fn tunnel(local: &str, remote: &str) -> Arc<TunnelPolicy> {
         transforms: Vec::<EspTransform>::new(),
         start: StartMode::Traffic,
         manual: None,
+        remote_access: policy::config::RemoteAccess::None,
         line: 1,
     })
 }

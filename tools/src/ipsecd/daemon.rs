@@ -6,6 +6,7 @@ use super::ike_ports::{Arrivals, IkePorts};
 use super::judge::{Judge, Question, Sources, Task};
 use super::manual::{self, Manual};
 use super::network::Network;
+use super::remote_access::{RemoteClients, Wish};
 use super::reports;
 use super::startup::StartError;
 use super::system::{Clock, SystemEntropy, notify_service_manager};
@@ -63,6 +64,7 @@ pub(super) struct Parts {
     pub(super) preshared: PresharedKeys,
     pub(super) credentials: CredentialStore,
     pub(super) users: UserStore,
+    pub(super) clients: RemoteClients,
     pub(super) clock: Clock,
     pub(super) entropy: SystemEntropy,
     pub(super) ike_ports: IkePorts,
@@ -74,7 +76,11 @@ pub(super) struct Parts {
 pub(super) struct Daemon {
     pub(super) config_file: PathBuf,
     run_dir: PathBuf,
+    /// In force: that of the file, with what clients add to it.
     pub(super) config: Arc<Config>,
+    /// That of the file.
+    pub(super) base_config: Arc<Config>,
+    pub(super) clients: RemoteClients,
     pub(super) config_loaded: Date,
     pub(super) preshared: PresharedKeys,
     pub(super) credentials: CredentialStore,
@@ -112,6 +118,8 @@ impl Daemon {
             shared: Arc::clone(parts.datapath.shared()),
             config_file: parts.config_file,
             run_dir: parts.run_dir,
+            base_config: Arc::clone(&parts.config),
+            clients: parts.clients,
             config: parts.config,
             config_loaded: Date::now(),
             preshared: parts.preshared,
@@ -168,6 +176,7 @@ impl Daemon {
         self.engine.handle_timeout(now, &mut self.entropy);
         while !self.stopping && self.fatal.is_none() {
             self.do_what_the_engine_wants();
+            self.grant_wishes(network).await;
             let wake = self.engine.next_timeout().unwrap_or(now + LONG);
             tokio::select! {
                 arrived = self.ike_ports.arrived() => self.arrived(arrived),
@@ -177,7 +186,10 @@ impl Daemon {
                 Some((request, responder)) = requests.recv() => self.request(request, responder, network).await,
                 () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
                 _ = housekeeping.tick() => self.keep_house(network).await,
-                _ = sessions.tick() => self.end_idle_sessions(),
+                _ = sessions.tick() => {
+                    self.end_idle_sessions();
+                    self.forget_clients(network).await;
+                }
                 _ = terminate.recv() => self.stopping = true,
                 _ = interrupt.recv() => self.stopping = true,
                 _ = hangup.recv() => self.reload_and_tell(network).await,
@@ -343,6 +355,12 @@ impl Daemon {
                     if let Some(refusal) = self.user_checker.as_ref().and_then(|checker| checker.ask(question)) {
                         self.command(refusal);
                     }
+                }
+                Output::NeedLease { token, owner, local, peer } => {
+                    self.clients.wishes.push(Wish::Lease { token, owner, local, peer });
+                }
+                Output::Assigned { local, peer, assignment } => {
+                    self.clients.wishes.push(Wish::Assigned { local, peer, assignment });
                 }
                 Output::NeedActivity { token, pairs } => self.tell_activity(token, &pairs),
                 Output::InstallPair { inbound, outbound } => self.install(&inbound, &outbound),

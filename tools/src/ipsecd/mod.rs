@@ -11,6 +11,8 @@ mod ike_ports;
 mod judge;
 mod manual;
 mod network;
+mod pool;
+mod remote_access;
 mod reports;
 mod requests;
 mod startup;

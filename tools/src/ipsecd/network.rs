@@ -7,6 +7,7 @@
 use crate::guard::{Guard, GuardError, GuardOptions, NamedCounter};
 use crate::net::{Interface, MARK, Net, NetError, RoutePlan, Routing, strict_reverse_path};
 use policy::config::Config;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Why the network is not as the daemon needs it.
@@ -28,11 +29,19 @@ pub(super) struct Network {
     /// Index of the TUN interface, once there is one.
     tun: Option<u32>,
     routes: RoutePlan,
+    /// Addresses of the TUN interface that peers have given us.
+    addresses: Vec<IpAddr>,
 }
 
 impl Network {
     pub(super) fn open() -> Result<Self, NetworkError> {
-        Ok(Self { net: Net::open()?, routing: Routing::default(), tun: None, routes: RoutePlan::default() })
+        Ok(Self {
+            net: Net::open()?,
+            routing: Routing::default(),
+            tun: None,
+            routes: RoutePlan::default(),
+            addresses: Vec::new(),
+        })
     }
 
     /// Before anything else: from here on, nothing that `config` protects or
@@ -73,6 +82,20 @@ impl Network {
         self.net.set_routes(&self.routing, &plan, self.tun).await?;
         self.routes = plan;
         Ok(changed)
+    }
+
+    /// Makes the TUN interface have exactly these addresses, of those that peers may give us.
+    pub(super) async fn hold_addresses(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<(), NetworkError> {
+        let interface = &config.startup.interface;
+        for address in addresses.iter().filter(|a| !self.addresses.contains(a)) {
+            self.net.add_address(interface, *address, if address.is_ipv4() { 32 } else { 128 }).await?;
+        }
+        for address in self.addresses.iter().filter(|a| !addresses.contains(a)) {
+            self.net.delete_address(interface, *address).await?;
+        }
+        self.addresses = addresses.to_vec();
+        self.follow(config).await?;
+        Ok(())
     }
 
     /// Sets the MTU of the TUN interface.

@@ -12,7 +12,7 @@ use crate::report::Record;
 use ike::Command;
 use keys::PresharedKeys;
 use policy::audit::PolicyEvent;
-use policy::config::Startup;
+use policy::config::{Config, Startup};
 use policy::limits::Limits;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -161,7 +161,9 @@ impl Daemon {
                 return Err(refused(&e));
             }
         };
-        let config = Arc::new(loaded.config);
+        let base = Arc::new(loaded.config);
+        let pools = self.clients.open(&base).map_err(|e| refused(&e))?;
+        let config = Arc::new(self.clients.expand(&base));
         let fixed = needs_restart(&self.config.startup, &config.startup);
         if !fixed.is_empty() {
             let text = format!(
@@ -186,6 +188,27 @@ impl Daemon {
         self.users = loaded.users;
         self.audit.set_level(config.startup.audit_level);
         self.tun_mtu = mtu;
+        self.clients.replace_pools(pools);
+        self.base_config = base;
+        self.config_loaded = crate::wall_clock::Date::now();
+        self.work_by(config);
+        self.keep_crls();
+        let mut text = format!(
+            "{} is in force: {} host and {} tunnel policies",
+            self.config_file.display(),
+            self.base_config.hosts.len(),
+            self.base_config.tunnels.len()
+        );
+        for warning in loaded.warnings {
+            text.push_str(&format!("\n{warning}"));
+        }
+        Ok(text)
+    }
+}
+
+impl Daemon {
+    /// Packets and negotiations go by this configuration from now on; the guard and the routes do already.
+    pub(super) fn work_by(&mut self, config: Arc<Config>) {
         let mut events = Vec::new();
         let orphans = self.datapath.replace_policies(&config, |e| events.push(e));
         for event in events {
@@ -196,8 +219,6 @@ impl Daemon {
         self.remove_manual_keys(&orphans);
         self.command(Command::Reload { config: Arc::clone(&config) });
         self.config = config;
-        self.keep_crls();
-        self.config_loaded = crate::wall_clock::Date::now();
         // First those that go: they may have an SPI that is manual now.
         self.do_what_the_engine_wants();
         self.install_manual_keys();
@@ -206,16 +227,6 @@ impl Daemon {
             hosts: self.config.hosts.len(),
             tunnels: self.config.tunnels.len(),
         });
-        let mut text = format!(
-            "{} is in force: {} host and {} tunnel policies",
-            self.config_file.display(),
-            self.config.hosts.len(),
-            self.config.tunnels.len()
-        );
-        for warning in loaded.warnings {
-            text.push_str(&format!("\n{warning}"));
-        }
-        Ok(text)
     }
 }
 

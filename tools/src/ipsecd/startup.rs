@@ -8,6 +8,8 @@ use super::daemon::{Daemon, Parts};
 use super::export::KeyExport;
 use super::ike_ports::IkePorts;
 use super::network::{Network, NetworkError};
+use super::pool::PoolError;
+use super::remote_access::RemoteClients;
 use super::system::{Clock, SystemEntropy, forbid_core_dumps};
 use crate::audit_log::{AuditLog, AuditOptions};
 use crate::config_file::{self, Loaded};
@@ -31,6 +33,8 @@ pub(super) enum StartError {
     Config(#[from] config_file::Unusable),
     #[error("cannot keep secrets out of core dumps: {0}")]
     CoreDumps(rustix::io::Errno),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     #[error(transparent)]
     Control(#[from] BindError),
     #[error(transparent)]
@@ -111,12 +115,16 @@ async fn carry_traffic(
         },
         shared,
     )?;
+    let mut clients = RemoteClients::default();
+    let pools = clients.open(&config)?;
+    clients.replace_pools(pools);
     let mut daemon = Daemon::new(Parts {
         config_file: config_file.to_path_buf(),
         run_dir,
         preshared: PresharedKeys::from_config(&config),
         credentials,
         users,
+        clients,
         config,
         clock,
         entropy,

@@ -187,6 +187,27 @@ impl Net {
         }
         request.execute().await.map_err(failed(|| format!("cannot give {name} the address {address}/{prefix}")))
     }
+
+    /// Takes an address from an interface. Not an error if it has it not.
+    ///
+    /// # Errors
+    /// When the interface is not there.
+    pub async fn delete_address(&self, name: &str, address: IpAddr) -> Result<(), NetError> {
+        let index = self.interface_index(name).await?;
+        let action = || format!("cannot take the address {address} from {name}");
+        let mut found = self.handle.address().get().set_link_index_filter(index).execute();
+        let mut those = Vec::new();
+        while let Some(message) = found.try_next().await.map_err(failed(action))? {
+            let is = |a: &AddressAttribute| matches!(a, AddressAttribute::Address(a) | AddressAttribute::Local(a) if *a == address);
+            if message.attributes.iter().any(is) {
+                those.push(message);
+            }
+        }
+        for message in those {
+            self.handle.address().del(message).execute().await.map_err(failed(action))?;
+        }
+        Ok(())
+    }
 }
 
 /// The interfaces on which the kernel drops what would not go back the way it

@@ -87,6 +87,15 @@ pub struct IsakmpSa {
     /// The peer's user, where XAUTH asked for him.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_user: Option<String>,
+    /// The address inside that the peer has of a pool of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_inner_address: Option<IpAddr>,
+    /// The address inside that the peer has given us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_inner_address: Option<IpAddr>,
+    /// The DNS servers that it told with that; nothing uses them by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
     /// Where NAT traversal found a NAT: `none`, `local`, `remote`, `both`, `forced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<String>,

@@ -284,6 +284,13 @@ fn isakmp_sa(out: &mut dyn Write, r: &IsakmpSa) -> io::Result<()> {
     if let Some(user) = &r.remote_user {
         row(out, &[("Remote User", is(user))])?;
     }
+    if let Some(address) = r.remote_inner_address {
+        row(out, &[("Remote Inner Address", is(address))])?;
+    }
+    if let Some(address) = r.local_inner_address {
+        let dns: Vec<_> = r.dns.iter().map(ToString::to_string).collect();
+        row(out, &[("Local Inner Address", is(address)), ("DNS", is(dns.join(", ")))])?;
+    }
     if let Some(proposal) = &r.proposal {
         ike_proposal(out, proposal)?;
     }

@@ -146,6 +146,7 @@ pub fn protect(selector: &Selector) -> HostAction {
         transforms: Vec::new(),
         start: StartMode::Traffic,
         manual: None,
+        remote_access: policy::config::RemoteAccess::None,
         line: 1,
     }))
 }
