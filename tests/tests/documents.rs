@@ -85,6 +85,15 @@ fn is_path(quoted: &str) -> bool {
         && KINDS.iter().any(|kind| quoted.ends_with(kind))
 }
 
+/// The paths that `a/{b,c}.rs` stands for.
+fn alternatives(path: &str) -> Vec<String> {
+    let parts = path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
+    match parts {
+        Some((before, (choice, after))) => choice.split(',').map(|one| format!("{before}{one}{after}")).collect(),
+        None => vec![path.to_owned()],
+    }
+}
+
 fn is_identifier(quoted: &str) -> bool {
     let (first, rest) = quoted.split_at_checked(1).unwrap_or_default();
     let lower = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
@@ -103,10 +112,9 @@ fn faults(tree: &Tree, at: &Path, text: &str) -> Vec<String> {
                 fault(format!("links to {target}, which is not there"));
             }
         }
-        for path in quoted(line).map(|q| q.split("::").next().unwrap_or_default()).filter(|q| is_path(q)) {
-            if !tree.has_path(path) {
-                fault(format!("names the file {path}, which is not there"));
-            }
+        let named = quoted(line).map(|q| q.split("::").next().unwrap_or_default()).filter(|q| is_path(q));
+        for path in named.flat_map(alternatives).filter(|path| !tree.has_path(path)) {
+            fault(format!("names the file {path}, which is not there"));
         }
         let Some(cells) = cells(line) else {
             header = None;
@@ -206,6 +214,7 @@ fn what_is_not_there_is_found() {
         ("| 1 | done | `a/tests/b.rs::it_is_no_test` |", "names the test it_is_no_test in"),
         ("| 1 | done | `it_is_there`, `b.rs` |", "names b.rs as a test"),
         ("| 1 | done, see `a/tests/c.rs` | `it_is_there` |", "names the file a/tests/c.rs"),
+        ("| 1 | done, see `a/tests/{b,c}.rs` | `it_is_there` |", "names the file a/tests/c.rs"),
         ("| 1 | done | [x](x.md), `it_is_there` |", "links to x.md"),
         ("| 1 | done | |", "names no test"),
         ("| 1 | works | `it_is_there` |", "does not begin"),
