@@ -135,6 +135,8 @@ struct View {
     link_control: Classifier,
     /// Policies that discard or protect, as far as they look at ports.
     hidden_ports: HiddenPorts,
+    /// The others, as far as they look at ports.
+    passed_ports: HiddenPorts,
 }
 
 impl View {
@@ -147,15 +149,15 @@ impl View {
         };
         // One that is not for the interface keeps its place, with nothing in it.
         let selectors = |host| if applies(host) { host.selectors.as_slice() } else { &[] };
+        let by_port = |passed| {
+            let chosen = (0..).zip(hosts).filter(move |(_, h)| matches!(h.action, HostAction::Pass) == passed);
+            HiddenPorts::compile(chosen.map(|(policy, h)| (policy, selectors(h))))
+        };
         Self {
             classifier: Classifier::compile(hosts.iter().map(|h| selectors(h))),
             link_control: Classifier::compile(hosts.iter().map(|h| selectors(h).iter().filter(|s| names_a_type(s)))),
-            hidden_ports: HiddenPorts::compile(
-                (0..)
-                    .zip(hosts)
-                    .filter(|(_, h)| !matches!(h.action, HostAction::Pass))
-                    .map(|(policy, h)| (policy, selectors(h))),
-            ),
+            hidden_ports: by_port(false),
+            passed_ports: by_port(true),
         }
     }
 }
@@ -352,26 +354,22 @@ impl Spd {
             return false;
         }
         let hidden = FiveTuple { ports: Ports::Opaque, ..*tuple };
-        for rule in self.view(tuple).classifier.rules() {
-            match rule.coverage(&hidden, direction) {
-                Coverage::Differs => {}
-                Coverage::PortsHidden => return true,
-                Coverage::Covers => {
-                    let action = self.action(rule.policy);
-                    let Some(tunnel) = action.tunnel().and_then(|tunnel| self.tunnel(tunnel)) else { return false };
-                    return match coverage(&tunnel.selector, &hidden, direction) {
-                        Coverage::PortsHidden => true,
-                        // Transport mode takes whole packets alone (RFC 4303 3.3.4).
-                        _ if tunnel.mode == Mode::Transport => true,
-                        Coverage::Covers => {
-                            matches!(action, Decision::ProtectExclusive { .. }) && has_ports(tuple.protocol)
-                        }
-                        Coverage::Differs => false,
-                    };
-                }
-            }
+        let view = self.view(tuple);
+        let by_port = |policies: &HiddenPorts| policies.first_match(&hidden, direction);
+        let could_cover = by_port(&view.hidden_ports).into_iter().chain(by_port(&view.passed_ports)).min();
+        let Some(policy) = view.classifier.first_match(&hidden, direction) else { return could_cover.is_some() };
+        if could_cover.is_some_and(|earlier| earlier < policy) {
+            return true;
         }
-        false
+        let action = self.action(policy);
+        let Some(tunnel) = action.tunnel().and_then(|tunnel| self.tunnel(tunnel)) else { return false };
+        match coverage(&tunnel.selector, &hidden, direction) {
+            Coverage::PortsHidden => true,
+            // Transport mode takes whole packets alone (RFC 4303 3.3.4).
+            _ if tunnel.mode == Mode::Transport => true,
+            Coverage::Covers => matches!(action, Decision::ProtectExclusive { .. }) && has_ports(tuple.protocol),
+            Coverage::Differs => false,
+        }
     }
 
     /// The percentage of the cache's hard limit that decisions of a policy may take, if it has one.

@@ -7,6 +7,7 @@ mod common;
 
 use common::{Rules, hash_key};
 use policy::cache::{CacheEntry, CacheKey, Inserted, SpdCache};
+use policy::classifier::{Coverage, coverage};
 use policy::config::{Config, DefaultAction, HostAction, HostPolicy, StartMode, TunnelPolicy};
 use policy::counters::DropReason;
 use policy::explain::{Action, DecidedBy, Outcome};
@@ -235,6 +236,29 @@ fn unless_undone(
     }
 }
 
+/// Whether what becomes of a packet whose ports are hidden depends on them.
+fn looks_on_paper(spd: &Spd, hidden: &FiveTuple, direction: Direction) -> bool {
+    let config = spd.config();
+    if config.bypass.iter().any(|range| range.contains(hidden.local(direction))) {
+        return false;
+    }
+    for host in config.hosts.iter().filter(|host| host.is_for(hidden.interface)) {
+        let of = |wanted| host.selectors.iter().any(|s| coverage(s, hidden, direction) == wanted);
+        if of(Coverage::Covers) {
+            let HostAction::Tunnel(tunnel) = &host.action else { return false };
+            return match coverage(&tunnel.selector, hidden, direction) {
+                Coverage::PortsHidden => true,
+                Coverage::Covers => host.exclusive && matches!(hidden.protocol, 6 | 17),
+                Coverage::Differs => false,
+            };
+        }
+        if of(Coverage::PortsHidden) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Everything that a packet with hidden ports may be.
 fn readings(tuple: &FiveTuple) -> Vec<FiveTuple> {
     let with = |ports| FiveTuple { ports, ..*tuple };
@@ -286,6 +310,24 @@ proptest! {
                 let tunnels = config.tunnels.iter().map(|t| &t.selector);
                 let exclusive = config.hosts.iter().any(|h| h.exclusive);
                 prop_assert!(exclusive || config.hosts.iter().flat_map(|h| &h.selectors).chain(tunnels).any(asks));
+            }
+        }
+    }
+
+    /// What the packet path asks of each fragment: the same as by trying one policy after the other, and where
+    /// the answer is no, what becomes of a packet is the same whatever its ports.
+    #[test]
+    fn fragments_wait_where_ports_count(config in config(), packets in prop::collection::vec(packet(), 30)) {
+        let spd = Spd::compile(&config, 1);
+        for (tuple, direction) in packets {
+            let hidden = FiveTuple { ports: Ports::Opaque, ..tuple };
+            let looks = spd.looks_at_ports(&tuple, direction);
+            prop_assert_eq!(looks, looks_on_paper(&spd, &hidden, direction));
+            if !looks {
+                let decided = spd.decide(&hidden, direction).decision;
+                for reading in readings(&hidden) {
+                    prop_assert_eq!(spd.decide(&reading, direction).decision, decided, "{}", reading);
+                }
             }
         }
     }
