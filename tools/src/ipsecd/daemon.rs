@@ -103,6 +103,8 @@ pub(super) struct Daemon {
     attempts: HashMap<Arc<str>, Timestamp>,
     /// When negotiations for sessions failed, of late.
     failed_sessions: HashMap<(Arc<str>, Session), Timestamp>,
+    /// When idle sessions were last looked for.
+    sessions_walked: Timestamp,
     ike_ports: IkePorts,
     /// Told to stop.
     pub(super) stopping: bool,
@@ -137,6 +139,7 @@ impl Daemon {
             manual: Manual::default(),
             attempts: HashMap::new(),
             failed_sessions: HashMap::new(),
+            sessions_walked: Timestamp::default(),
             ike_ports: parts.ike_ports,
             stopping: false,
             fatal: None,
@@ -310,10 +313,14 @@ impl Daemon {
 
     /// Deletes the pairs of sessions that have carried nothing for as long as cached decisions are kept.
     fn end_idle_sessions(&mut self) {
-        if self.shared.sessions() == 0 {
+        let now = self.clock.now();
+        let idle = Duration::from_secs(self.config.startup.cache_idle_seconds.into());
+        // All pairs are walked: the longer they may idle, the less often.
+        let pause = (idle / 10).clamp(SESSIONS, SESSIONS * 30);
+        if self.shared.sessions() == 0 || now.since(self.sessions_walked) < pause {
             return;
         }
-        let now = self.clock.now();
+        self.sessions_walked = now;
         let mut last_use: HashMap<(Arc<str>, Session), (Timestamp, u64)> = HashMap::new();
         for pair in self.engine.pairs() {
             let (Some(session), Some(sas)) = (pair.session, self.shared.pair(pair.pair)) else { continue };
@@ -321,7 +328,6 @@ impl Daemon {
             let latest = last_use.entry((pair.tunnel, session)).or_insert((used, pair.pair));
             latest.0 = latest.0.max(used);
         }
-        let idle = Duration::from_secs(self.config.startup.cache_idle_seconds.into());
         for (_, (used, pair)) in last_use {
             if now.since(used) > idle {
                 self.command(Command::Idle { pair });
