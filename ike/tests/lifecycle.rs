@@ -268,6 +268,22 @@ fn an_unknown_spi_is_answered_with_a_delete() {
     assert_eq!(told, 1, "once is enough");
 }
 
+/// Packets under SPIs that nobody has, all in one second: the peer is told of a few.
+#[test]
+fn a_flood_of_unknown_spis_is_answered_with_a_few() {
+    let mut w = up(&a(), &b());
+    let (from, before) = ((w.a().address, 0).into(), w.sent.len());
+    for spi in 0x0100_0000..0x0100_2000 {
+        w.command(1, Command::UnknownSpi { peer: from, spi });
+    }
+    // And from somebody we have no SA with: nothing at all.
+    w.command(1, Command::UnknownSpi { peer: "10.99.0.1:0".parse().unwrap(), spi: 0x0200_0000 });
+    w.seconds(5);
+    let told = w.sent[before..].iter().filter(|(_, p)| p.exchange().0 == 5).count();
+    assert!((1..=64).contains(&told), "{told}");
+    w.assert_one_pair();
+}
+
 #[test]
 fn an_spi_of_the_peer_is_not_deleted_for_a_forged_packet() {
     let mut w = up(&a(), &b());
