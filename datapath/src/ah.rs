@@ -4,9 +4,11 @@
 //! that does not change on the way. [`seal`](crate::esp::outbound::seal) and the steps of
 //! [`inbound`](crate::esp::inbound) are those of ESP, with a sealer and an opener of our own.
 
+mod fragments;
 mod icv;
 mod layout;
 
+pub(crate) use fragments::Fragments;
 pub(crate) use layout::{Content, Outer, carries, header_len, insert, place, remove};
 
 use crypto::packet::{OpenJob, Opener, SealJob, Sealer};

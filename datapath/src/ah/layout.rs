@@ -14,7 +14,7 @@ pub(crate) struct Place {
     /// Octets it has, ICV and padding included.
     pub(crate) len: usize,
     /// Where the protocol field stands that names it.
-    named_at: usize,
+    pub(crate) named_at: usize,
     /// What follows it.
     pub(crate) next_header: u8,
     /// SPI.

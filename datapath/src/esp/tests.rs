@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-fn inner(octets: &[u8]) -> Inner {
+pub(crate) fn inner(octets: &[u8]) -> Inner {
     let h = Headers::parse(octets).unwrap();
     let mut packet = Packet::new();
     assert!(packet.copy_from(octets));

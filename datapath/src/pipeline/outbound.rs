@@ -481,11 +481,18 @@ impl Outbound {
     fn fragment_ah(&mut self, path_mtu: u16, out: &mut OutboundOutput, first: usize) {
         let mut fitting = Vec::with_capacity(out.sealed.len() - first);
         for sealed in out.sealed.drain(first..) {
-            if sealed.packet.len() <= usize::from(path_mtu) || !sealed.sa.spec().remote.is_ipv4() {
+            let ipv4 = sealed.sa.spec().remote.is_ipv4();
+            if sealed.packet.len() <= usize::from(path_mtu) || !ipv4 && sealed.outer.dont_fragment {
                 fitting.push(sealed);
                 continue;
             }
             let Sealed { packet, sa, outer, mut inner_len } = sealed;
+            if !ipv4 {
+                self.fragment_ipv6(packet, path_mtu, &mut |packet| {
+                    fitting.push(Sealed { packet, sa: Arc::clone(&sa), outer, inner_len: mem::take(&mut inner_len) });
+                });
+                continue;
+            }
             self.fragment(packet, path_mtu, &mut |packet| {
                 fitting.push(Sealed { packet, sa: Arc::clone(&sa), outer, inner_len: mem::take(&mut inner_len) });
             });
@@ -556,6 +563,26 @@ impl Outbound {
                 self.drop_packet(packet, DropReason::HoldQueueFull);
             }
         }
+    }
+
+    /// Cuts an IPv6 packet of AH.
+    fn fragment_ipv6(&mut self, packet: Packet, mtu: u16, each: &mut impl FnMut(Packet)) {
+        let Some(mut fragments) = ah::Fragments::new(packet.as_slice(), mtu) else {
+            return self.drop_packet(packet, DropReason::TooBig);
+        };
+        let mut made = 0;
+        loop {
+            let mut part = self.pool.take();
+            let Some(len) = fragments.next_into(part.room()) else {
+                self.pool.give(part);
+                break;
+            };
+            part.set_len(len);
+            each(part);
+            made += 1;
+        }
+        self.counters().add(Counter::FragmentsAdded, made - 1);
+        self.pool.give(packet);
     }
 
     /// Cuts an IPv4 packet that allows it.

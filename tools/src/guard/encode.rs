@@ -132,6 +132,10 @@ fn condition(m: &Match, family: &mut Option<bool>, out: &mut Vec<Expressions>) {
             require_family(false, family, out);
             out.extend([fragment_header(2, 2), masked(vec![0xff, 0xf8]), compare(Operator::NotEqual, vec![0, 0])]);
         }
+        Match::FragmentOf(next) => {
+            require_family(false, family, out);
+            out.extend([fragment_header(0, 1), equal(vec![*next])]);
+        }
         // The comparison always holds: what counts is that there was something to load.
         Match::UpperHeader => {
             out.extend([load(TRANSPORT_HEADER, 0, 4), compare(Operator::GreatherThanEqual, vec![0; 4])]);

@@ -84,6 +84,10 @@ fn own_traffic_in(config: &Config, options: &GuardOptions) -> Vec<Rule> {
         out.push(accept([to_us.clone(), Match::Protocol(UDP), Match::LaterFragment { ipv4: end.is_ipv4() }]));
         out.push(accept([to_us.clone(), Match::Protocol(ESP)]));
         out.push(accept([to_us.clone(), Match::Protocol(AH)]));
+        if end.is_ipv6() {
+            // As harmless: it is the first fragment that says what the packet is.
+            out.push(accept([to_us.clone(), Match::LaterFragment { ipv4: false }, Match::FragmentOf(AH)]));
+        }
         // Without these the tunnel is a path-MTU black hole (RFC 4301 8.2.1); the kernel
         // believes only those which quote a packet that one of its sockets has sent.
         out.push(match end {

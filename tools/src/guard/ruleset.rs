@@ -112,6 +112,9 @@ pub enum Match {
         /// Family.
         ipv4: bool,
     },
+    /// A fragment of IPv6 whose fragment header names this next. Of AH, which counts as an extension header, a
+    /// later one has no [`Match::Protocol`].
+    FragmentOf(u8),
     /// The first four octets of the upper header are there: ports, or ICMP type and code.
     UpperHeader,
     /// The receiver is an address of this host; on the way in only.
@@ -193,6 +196,7 @@ impl fmt::Display for Match {
             Self::HopLimit(n) => write!(f, "ip6 hoplimit {n}"),
             Self::LaterFragment { ipv4: true } => f.write_str("ip frag-off & 0x1fff != 0"),
             Self::LaterFragment { ipv4: false } => f.write_str("frag frag-off != 0"),
+            Self::FragmentOf(next) => write!(f, "frag nexthdr {next}"),
             Self::UpperHeader => f.write_str("@th,0,32 >= 0"),
             Self::LocalDestination => f.write_str("fib daddr type local"),
         }

@@ -63,6 +63,8 @@ struct Packet {
     /// The first four octets of the upper header, unless a later fragment or cut short.
     upper: Option<[u8; 4]>,
     later_fragment: bool,
+    /// What the fragment header of IPv6 names.
+    fragment_of: Option<u8>,
     interface: &'static str,
     mark: u32,
     hop_limit: u8,
@@ -110,6 +112,7 @@ fn holds(m: &Match, p: &Packet) -> bool {
         Match::IcmpCode(r) => span(1, *r),
         Match::HopLimit(n) => !ipv4 && p.hop_limit == *n,
         Match::LaterFragment { ipv4: v4 } => *v4 == ipv4 && p.later_fragment,
+        Match::FragmentOf(next) => !ipv4 && p.fragment_of == Some(*next),
         Match::UpperHeader => p.upper.is_some(),
         Match::LocalDestination => p.to_us,
     }
@@ -173,6 +176,7 @@ fn packet(direction: Direction, source: &str, destination: &str) -> Packet {
         protocol: Some(6),
         upper: Some([0x9c, 0x40, 0, 80]),
         later_fragment: false,
+        fragment_of: None,
         interface: "eth0",
         mark: 0,
         hop_limit: 64,
@@ -225,6 +229,30 @@ fn ipsec_itself_is_received_at_our_end_points_only() {
     assert!(dropped(&rules, &Packet { upper: Some([1, 244, 0, 53]), ..ike.clone() }), "another port");
     assert!(dropped(&rules, &Packet { upper: Some([3, 1, 0, 0]), ..too_big }), "another ICMP error");
     assert!(dropped(&rules, &Packet { direction: Direction::Outbound, ..ike }), "nobody's IKE but ours leaves");
+}
+
+/// AH over IPv6 hides its protocol in later fragments: these pass to us by what their fragment header says, and
+/// nothing else does.
+#[test]
+fn later_fragments_of_ah_over_ipv6_are_received() {
+    let between = Selector::between(range("2001:db8::1"), range("2001:db8::2"));
+    let tunnel = TunnelPolicy {
+        tsource: ip("2001:db8::1"),
+        tdestination: ip("2001:db8::2"),
+        ..(*tunnel("2001:db8::1", "2001:db8::2")).clone()
+    };
+    let policies = vec![(vec![between], HostAction::Tunnel(Arc::new(tunnel)))];
+    let rules = Guard::plan(&config(policies, Vec::new(), DefaultAction::Pass), &options());
+    let back = packet(Direction::Inbound, "2001:db8::2", "2001:db8::1");
+    let later = Packet { protocol: None, upper: None, later_fragment: true, fragment_of: Some(51), ..back };
+    assert!(!dropped(&rules, &later));
+    assert!(dropped(&rules, &Packet { fragment_of: Some(60), ..later.clone() }), "another extension header");
+    assert!(dropped(&rules, &Packet { protocol: Some(6), fragment_of: Some(6), ..later.clone() }), "TCP");
+    assert!(dropped(&rules, &Packet { later_fragment: false, protocol: Some(6), ..later.clone() }), "a first one");
+    assert!(dropped(
+        &rules,
+        &Packet { direction: Direction::Outbound, source: later.destination, destination: later.source, ..later }
+    ));
 }
 
 #[test]
@@ -387,6 +415,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
             protocol: protocol.or(source.is_ipv4().then_some(6)),
             upper: upper.filter(|_| !fragment && (protocol.is_some() || source.is_ipv4())),
             later_fragment: fragment,
+            fragment_of: None,
             interface: "eth0",
             mark: 0,
             // As such messages have it: others are no link control.
