@@ -346,6 +346,22 @@ impl Caponier {
         line.trim().trim_end_matches(" kB").parse().expect("a number of kilobytes")
     }
 
+    /// Processor time of the daemon so far (utime and stime of proc(5)).
+    ///
+    /// # Panics
+    /// If the system does not say.
+    #[must_use]
+    #[track_caller]
+    pub fn cpu(&self) -> Duration {
+        process::cpu(self.daemon.id())
+    }
+
+    /// Its run directory.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.daemon.is_running()

@@ -135,6 +135,22 @@ impl Background {
     }
 }
 
+/// Processor time that a process has used, all its threads together (utime and stime of proc(5)).
+///
+/// # Panics
+/// If the system does not say.
+#[must_use]
+#[track_caller]
+pub fn cpu(pid: u32) -> Duration {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    // The name before it may hold anything.
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("a number")).sum();
+    // USER_HZ, which is 100 wherever Linux shows times to programs.
+    Duration::from_millis(ticks * 10)
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         self.kill();
