@@ -18,4 +18,5 @@ pub mod pki;
 pub mod process;
 pub mod strongswan;
 pub mod traffic;
+pub mod vici;
 pub mod wait;

@@ -280,6 +280,19 @@ impl StrongSwan {
         self.sas().lines().filter(|l| l.contains("ESTABLISHED")).count()
     }
 
+    /// Its control socket, which speaks vici.
+    #[must_use]
+    pub fn vici(&self) -> PathBuf {
+        self.run.join("charon.vici")
+    }
+
+    /// Processor time that it has used.
+    #[must_use]
+    #[track_caller]
+    pub fn cpu(&self) -> std::time::Duration {
+        process::cpu(self.process.id())
+    }
+
     /// What charon has logged.
     #[must_use]
     pub fn log(&self) -> String {
