@@ -18,6 +18,14 @@ pub(crate) const NAT_T_DRAFT_02: [u8; 16] =
 pub(crate) const DPD: [u8; 16] =
     [0xaf, 0xca, 0xd7, 0x13, 0x68, 0xa1, 0xf1, 0xc9, 0x6b, 0x86, 0x96, 0xfc, 0x77, 0x57, 0x01, 0x00];
 
+/// Extended authentication (draft-ietf-ipsec-isakmp-xauth-06 3).
+pub(crate) const XAUTH: [u8; 8] = [0x09, 0x00, 0x26, 0x89, 0xdf, 0xd6, 0xb7, 0x12];
+
+/// The vendor ID of XAUTH, if it is to be announced.
+pub(crate) fn xauth(announce: bool) -> Option<Payload> {
+    announce.then(|| Payload::VendorId(XAUTH.to_vec()))
+}
+
 /// Ways of NAT traversal, best first.
 const NAT_TRAVERSAL: [([u8; 16], NatSupport); 4] = [
     (RFC_3947, NatSupport::Rfc3947),
@@ -42,12 +50,18 @@ pub(crate) struct Announced {
     pub(crate) nat: Option<(NatSupport, [u8; 16])>,
     /// It answers R-U-THERE.
     pub(crate) dpd: bool,
+    /// It knows XAUTH.
+    pub(crate) xauth: bool,
 }
 
 impl Announced {
     /// Reads the vendor IDs among `payloads`; unknown ones say nothing.
     pub(crate) fn read(payloads: &[Payload]) -> Self {
         let has = |wanted: &[u8]| payloads.iter().any(|p| matches!(p, Payload::VendorId(id) if id == wanted));
-        Self { nat: NAT_TRAVERSAL.iter().find(|(id, _)| has(id)).map(|&(id, support)| (support, id)), dpd: has(&DPD) }
+        Self {
+            nat: NAT_TRAVERSAL.iter().find(|(id, _)| has(id)).map(|&(id, support)| (support, id)),
+            dpd: has(&DPD),
+            xauth: has(&XAUTH),
+        }
     }
 }

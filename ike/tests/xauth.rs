@@ -56,6 +56,9 @@ fn a_user_is_believed_and_then_comes_quick_mode() {
         says(&w, 0, Level::Informative, &["10.77.0.2 believes our user `alice`"]);
         says(&w, 1, Level::Informative, &["user `alice` at the peer 10.77.0.1 is believed"]);
         nobody_says(&w, "wonderland");
+        // Both announce it (draft 3), the responder as it was announced.
+        let announces = |p: &&Packet| p.payload.windows(8).any(|octets| octets == support::hex("09002689dfd6b712"));
+        assert_eq!(w.sent.iter().map(|(_, p)| p).filter(announces).count(), 2);
         assert!(w.a().errors().is_empty() && w.b().errors().is_empty());
         let sa = &w.b().engine.isakmp_sas()[0];
         assert_eq!((sa.user.as_deref(), sa.admitted), (Some("alice"), true));
@@ -254,4 +257,20 @@ fn a_new_isakmp_sa_asks_again() {
     w.seconds(60);
     assert_eq!(w.a().engine.pairs().len(), before);
     assert_eq!(w.a().engine.isakmp_sas().iter().filter(|sa| sa.admitted && !sa.retiring).count(), 1, "{}", w.story());
+}
+
+/// The classic of remote access: aggressive mode with a group's key, and then a user.
+#[test]
+fn after_aggressive_mode_too() {
+    let more = "exchange = \"AM\"\naggressive_psk = \"accept\"\n";
+    let with = |side: Side| Side { auth_extra: format!("{}\n{more}", side.auth_extra), ..side };
+    let mut w = World::new(&with(client()), &with(server()));
+    w.hosts[0].password = Some(Secret::copy_of(b"wonderland"));
+    w.hosts[1].users = Some(vec![("alice", "wonderland")]);
+    w.initiate(0);
+    w.seconds(3);
+    w.assert_one_pair();
+    assert_eq!(w.b().asked, ["user"], "{}", w.story());
+    let exchanges: std::collections::BTreeSet<_> = w.sent.iter().map(|(_, p)| p.exchange().0).collect();
+    assert_eq!(exchanges, [4, TRANSACTION, QUICK_MODE].into());
 }

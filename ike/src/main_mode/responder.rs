@@ -15,7 +15,7 @@ use crate::keys::{IsakmpKeys, Said};
 use crate::nat::{self, NatState};
 use crate::proposal::phase1::{self, Agreed};
 use crate::protection::{self, Iv};
-use crate::vendor::{Announced, NatSupport};
+use crate::vendor::{self, Announced, NatSupport};
 use crate::wire::numbers::NotifyKind;
 use crate::wire::select;
 use crate::wire::{Body, Identification, Message, Payload, Payloads, SecurityAssociation};
@@ -98,6 +98,7 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let mut reply = vec![Payload::SecurityAssociation(agreed.answer.clone())];
     // Only what the peer has announced too: the answer must not be longer than the question.
     reply.extend(vendor_ids(nat.map(|(_, id)| id), announced.dpd));
+    reply.extend(vendor::xauth(setup.auth.xauth.is_some() && announced.xauth));
     let state = SaSent { offered: offered.clone(), agreed, announced };
     Ok(Step::new(MainMode::ResponderSaSent(Box::new(state)), clear(setup.cookies, reply)))
 }

@@ -597,8 +597,8 @@ impl Config {
     #[must_use]
     pub fn virtual_to(&self, local: IpAddr, peer: IpAddr) -> Option<&RemoteAccess> {
         let between = |t: &&Arc<TunnelPolicy>| (t.tsource, t.tdestination) == (local, peer);
-        let ways = self.tunnels.iter().filter(between).map(|t| &t.remote_access);
-        ways.filter(|way| matches!(way, RemoteAccess::Virtual { .. })).next()
+        let mut ways = self.tunnels.iter().filter(between).map(|t| &t.remote_access);
+        ways.find(|way| matches!(way, RemoteAccess::Virtual { .. }))
     }
 
     /// Whether a peer has anything to negotiate with us.

@@ -12,7 +12,7 @@ use crate::report::Record;
 use ike::Command;
 use keys::PresharedKeys;
 use policy::audit::PolicyEvent;
-use policy::config::{Config, Startup};
+use policy::config::{Config, RemoteAccess, Startup};
 use policy::limits::Limits;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -96,8 +96,22 @@ fn negotiate(daemon: &mut Daemon, tunnel: &str, responder: Responder, command: C
         responder.refuse(Refusal::new(RefusalKind::Invalid, text).next(next));
         return;
     }
-    daemon.waiting.add(Arc::clone(&policy.name), responder);
-    daemon.command(command);
+    match &policy.remote_access {
+        RemoteAccess::Pool(pool) => {
+            let text = format!("tunnel `{tunnel}` is for clients with addresses of pool `{pool}`: each of them begins");
+            responder
+                .refuse(Refusal::new(RefusalKind::Invalid, text).next("`ipsec_report -tunnel` lists those there are."));
+        }
+        RemoteAccess::Virtual { .. } => {
+            let peer = policy.tdestination;
+            daemon.command(command);
+            responder.done(format!("asking {peer} for an address; its tunnels will be `{tunnel}@ADDRESS`"));
+        }
+        RemoteAccess::None | RemoteAccess::Leased(_) => {
+            daemon.waiting.add(Arc::clone(&policy.name), responder);
+            daemon.command(command);
+        }
+    }
 }
 
 /// The pair of SAs that a tunnel uses.

@@ -16,7 +16,7 @@ use crate::main_mode::{
 use crate::nat;
 use crate::proposal::phase1::{self, Agreed};
 use crate::protection::{self, Iv};
-use crate::vendor::{Announced, NatSupport};
+use crate::vendor::{self, Announced, NatSupport};
 use crate::wire::numbers::NotifyKind;
 use crate::wire::select;
 use crate::wire::{Body, Identification, Message, Payload, Payloads, SecurityAssociation};
@@ -132,6 +132,7 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let nat = announced.nat.filter(|_| traverses_nat(&setup.policy));
     let mut tail: Vec<_> = certificate_requests(setup, agreed.method).collect();
     tail.extend(vendor_ids(nat.map(|(_, id)| id), announced.dpd));
+    tail.extend(vendor::xauth(setup.auth.xauth.is_some() && announced.xauth));
     if let Some((support, _)) = nat {
         let (mode, local, remote) = (setup.policy.nat_traversal, setup.local, setup.remote);
         tail.extend(nat::payloads(support, mode, suite.hash, &setup.cookies, local, remote, context.entropy));
