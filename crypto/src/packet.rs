@@ -74,6 +74,15 @@ pub trait Opener: Send + Sync {
     fn open(&self, jobs: &mut [OpenJob<'_>]);
 }
 
+/// Whether packets of a batch go side by side through AVX-512 registers, in the suites that gain by it.
+#[must_use]
+pub fn is_wide() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return crate::lanes::Wide::found().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Makes the sealer of a suite.
 ///
 /// `keymat`: encryption key, salt, integrity key, in that order (RFC 2409 5.5,

@@ -7,6 +7,7 @@ mod fragment;
 pub mod headers;
 pub mod io;
 pub mod mtu;
+pub mod offload;
 pub mod outer;
 pub mod packet;
 pub mod pipeline;

@@ -317,7 +317,7 @@ fn a_lost_interface_is_reported() {
 fn what_the_kernel_drops_before_it_is_read_is_known() {
     let Some(lab) = Lab::new("lost-datagrams") else { return };
     lab.inside_first(|| {
-        let port = Port::open(PortKind::Udp(4501), true, MARK).unwrap();
+        let port = Port::open(PortKind::Udp(4501), true, MARK, false).unwrap();
         let options = SockRef::from(&port);
         // The kernel doubles what it is asked for, and keeps it to far less without the privilege.
         assert_eq!(options.recv_buffer_size().unwrap(), 8 << 20);

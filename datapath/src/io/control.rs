@@ -3,9 +3,9 @@
 use std::iter::from_fn;
 use std::ptr;
 
-/// Room for the control messages of one datagram: packet information, TOS, hop limit
-/// and count of losses, or a report of the error queue, need 112 octets at most.
-pub(super) const CONTROL_LEN: usize = 128;
+/// Room for the control messages of one datagram: packet information, TOS, hop limit,
+/// length of segments and count of losses, or a report of the error queue, need 136 octets at most.
+pub(super) const CONTROL_LEN: usize = 160;
 
 /// Control messages must be aligned as `cmsghdr` is.
 #[repr(C, align(8))]

@@ -26,6 +26,8 @@ use std::time::Instant;
 pub struct DatapathConfig {
     /// Name of the TUN interface; made if it is not there, and then gone when the packet path stops.
     pub interface: String,
+    /// Whether packets may come and go in super-packets, as far as the kernel can.
+    pub offload: bool,
     /// UDP port of ESP and IKE behind a NAT, 4500.
     pub natt_port: u16,
     /// Firewall mark of everything we send.
@@ -87,6 +89,8 @@ pub struct Datapath {
     housekeeping: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     mark: u32,
+    tun: Arc<Tun>,
+    ports: Arc<Ports>,
 }
 
 /// The way to one outbound worker.
@@ -110,11 +114,11 @@ impl Datapath {
     /// state of the interface, and routes to it, are the daemon's.
     pub fn start(config: &DatapathConfig, shared: Arc<Shared>) -> Result<Self, StartError> {
         let mark = config.mark;
-        let tun = Tun::open(&config.interface, false)
+        let tun = Tun::open(&config.interface, false, config.offload)
             .map_err(|source| StartError::Tun { name: config.interface.clone(), source })?;
         let tun = Arc::new(tun);
-        let ports =
-            Ports::open(config.natt_port, mark).map_err(|(kind, source)| StartError::Socket { kind, source })?;
+        let ports = Ports::open(config.natt_port, mark, config.offload)
+            .map_err(|(kind, source)| StartError::Socket { kind, source })?;
         let ports = Arc::new(ports);
         let clock = Clock { origin: config.origin };
         let (sender, events) = unbounded();
@@ -131,6 +135,8 @@ impl Datapath {
             housekeeping: Some(housekeeping),
             threads: Vec::new(),
             mark,
+            tun: Arc::clone(&tun),
+            ports: Arc::clone(&ports),
         };
         // If one cannot be started, dropping `started` stops the others.
         let worker = OutboundWorker {
@@ -255,6 +261,22 @@ impl Datapath {
         if let Some(outbox) = self.outbound.first() {
             outbox.send(Command::Send { local, remote, payload });
         }
+    }
+
+    /// What of the kernel and the processor is made use of, by stable names: `tcp_offload` and `udp_offload`
+    /// (super-packets of the TUN interface), `udp_segment` and `udp_gro` (datagrams by the dozen, sent and
+    /// received), `crypto_avx512` (packets side by side).
+    #[must_use]
+    pub fn features(&self) -> Vec<&'static str> {
+        let (tun, (segment, gro)) = (self.tun.offload(), self.ports.offload());
+        let used = [
+            ("tcp_offload", tun.tcp),
+            ("udp_offload", tun.udp),
+            ("udp_segment", segment),
+            ("udp_gro", gro),
+            ("crypto_avx512", crypto::packet::is_wide()),
+        ];
+        used.into_iter().filter(|(_, used)| *used).map(|(name, _)| name).collect()
     }
 
     /// The sums of all workers' counters.

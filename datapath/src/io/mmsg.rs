@@ -39,6 +39,8 @@ pub struct Received<'a> {
     pub hop_limit: u8,
     /// The datagram was longer than the buffer; the rest is lost.
     pub truncated: bool,
+    /// `payload` is of several datagrams, each but the last of so many octets (UDP_GRO).
+    pub segment: Option<usize>,
 }
 
 impl ReceiveBatch {
@@ -126,7 +128,7 @@ impl ReceiveBatch {
         buffers.chunks_exact_mut(*buffer_len).zip(headers.iter()).zip(names.iter()).take(*filled).filter_map(
             |((buffer, header), name)| {
                 let source = socket_addr(name)?;
-                let Told { local, tos, hop_limit } = told(&header.msg_hdr);
+                let Told { local, tos, hop_limit, segment } = told(&header.msg_hdr);
                 let len = (header.msg_len as usize).min(buffer.len());
                 Some(Received {
                     payload: &mut buffer[..len],
@@ -135,6 +137,7 @@ impl ReceiveBatch {
                     tos,
                     hop_limit,
                     truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                    segment,
                 })
             },
         )
@@ -146,10 +149,11 @@ struct Told {
     local: Option<IpAddr>,
     tos: u8,
     hop_limit: u8,
+    segment: Option<usize>,
 }
 
 fn told(header: &libc::msghdr) -> Told {
-    let (mut local, mut tos, mut hop_limit) = (None, 0, OUTER_TTL);
+    let (mut local, mut tos, mut hop_limit, mut segment) = (None, 0, OUTER_TTL, None);
     // SAFETY: `header` was filled in by recvmmsg and its control area still lives in the batch.
     for message in unsafe { control::messages(header) } {
         match (message.level, message.kind) {
@@ -173,10 +177,15 @@ fn told(header: &libc::msghdr) -> Told {
                 // SAFETY: a number.
                 hop_limit = unsafe { message.body::<libc::c_int>() }.map_or(hop_limit, |n| (n & 0xff) as u8);
             }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                // SAFETY: a number.
+                let size = unsafe { message.body::<libc::c_int>() };
+                segment = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+            }
             _ => {}
         }
     }
-    Told { local, tos, hop_limit }
+    Told { local, tos, hop_limit, segment }
 }
 
 /// One datagram to be sent.
@@ -200,6 +209,8 @@ pub struct SendBatch {
     controls: Vec<Control>,
     headers: Vec<libc::mmsghdr>,
     iovecs: Vec<libc::iovec>,
+    /// Datagrams of each header.
+    runs: Vec<usize>,
 }
 
 // SAFETY: as for `ReceiveBatch`: pointers are written anew by each call and not kept.
@@ -222,32 +233,62 @@ impl SendBatch {
             controls: vec![Control([0; CONTROL_LEN]); count],
             headers: vec![header; count],
             iovecs: vec![iovec; count],
+            runs: vec![0; count],
         }
     }
 
     /// Sends the first datagrams of `outgoing`, as many as the batch and the
     /// socket take; returns how many. An error is that of the first: none was sent.
     pub fn send(&mut self, fd: BorrowedFd<'_>, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
-        let count = outgoing.len().min(self.headers.len());
-        if count == 0 {
-            return Ok(0);
-        }
+        self.send_runs(fd, outgoing, |_| 1)
+    }
+
+    /// As [`Self::send`] through a UDP socket, but datagrams of one length that go the same way are handed over as
+    /// one (UDP_SEGMENT). An error is that of the first [run](segment_run).
+    pub fn send_segmented(&mut self, fd: BorrowedFd<'_>, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
+        self.send_runs(fd, outgoing, segment_run)
+    }
+
+    /// `run`: how many of the first of some datagrams go as one.
+    fn send_runs(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        outgoing: &[Outgoing<'_>],
+        run: impl Fn(&[Outgoing<'_>]) -> usize,
+    ) -> io::Result<usize> {
+        let mut rest = &outgoing[..outgoing.len().min(self.headers.len())];
         // As in `ReceiveBatch::receive`.
-        let parts = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.iovecs);
-        for ((header, datagram), ((name, control), iovec)) in self.headers.iter_mut().zip(outgoing).zip(parts) {
-            let name_len = write_socket_addr(datagram.destination, name);
-            let control_len = write_control(datagram, control);
-            // The kernel does not write through the pointer of a message that is sent.
-            *iovec =
-                libc::iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: datagram.payload.len() };
+        let parts = self.names.iter_mut().zip(&mut self.controls);
+        let mut iovecs = &mut self.iovecs[..];
+        let mut count = 0;
+        for ((header, length), (name, control)) in self.headers.iter_mut().zip(&mut self.runs).zip(parts) {
+            let Some(first) = rest.first() else { break };
+            let (datagrams, others) = rest.split_at(run(rest));
+            let (own, unused) = iovecs.split_at_mut(datagrams.len());
+            for (iovec, datagram) in own.iter_mut().zip(datagrams) {
+                // The kernel does not write through the pointer of a message that is sent.
+                let base = datagram.payload.as_ptr().cast_mut().cast();
+                *iovec = libc::iovec { iov_base: base, iov_len: datagram.payload.len() };
+            }
+            let name_len = write_socket_addr(first.destination, name);
+            let mut control_len = write_control(first, control);
+            if datagrams.len() > 1 {
+                control.push(&mut control_len, libc::SOL_UDP, libc::UDP_SEGMENT, first.payload.len() as u16);
+            }
             let header = &mut header.msg_hdr;
             header.msg_name = (&raw mut *name).cast();
             header.msg_namelen = name_len;
-            header.msg_iov = &raw mut *iovec;
-            header.msg_iovlen = 1;
+            header.msg_iov = own.as_mut_ptr();
+            header.msg_iovlen = own.len() as _;
             header.msg_control = if control_len == 0 { ptr::null_mut() } else { control.0.as_mut_ptr().cast() };
             header.msg_controllen = control_len as _;
             header.msg_flags = 0;
+            *length = datagrams.len();
+            count += 1;
+            (rest, iovecs) = (others, unused);
+        }
+        if count == 0 {
+            return Ok(0);
         }
         // SAFETY: the first `count` headers point at payloads borrowed for this call and at names,
         // iovecs and control areas of `self`, with their true lengths.
@@ -255,12 +296,39 @@ impl SendBatch {
             libc::sendmmsg(
                 fd.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                count as libc::c_uint,
+                count,
                 (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
             )
         };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.runs[..sent].iter().sum())
     }
+}
+
+/// The most datagrams, and octets of them, that the kernel takes as one: UDP_MAX_SEGMENTS of older kernels, and the
+/// longest UDP payload of IPv4.
+const RUN: (usize, usize) = (64, 65_507);
+
+/// How many of the first datagrams may go as one: all of one length but the last, which may be shorter, and alike in
+/// everything else. At least 1.
+#[must_use]
+pub fn segment_run(outgoing: &[Outgoing<'_>]) -> usize {
+    let Some(first) = outgoing.first() else { return 0 };
+    let (size, mut octets) = (first.payload.len(), 0);
+    let mut count = 0;
+    for datagram in &outgoing[..outgoing.len().min(RUN.0)] {
+        let alike = (datagram.destination, datagram.source, datagram.tos, datagram.hop_limit)
+            == (first.destination, first.source, first.tos, first.hop_limit);
+        octets += datagram.payload.len();
+        if !alike || datagram.payload.is_empty() || datagram.payload.len() > size || octets > RUN.1 {
+            break;
+        }
+        count += 1;
+        if datagram.payload.len() < size {
+            break;
+        }
+    }
+    count.max(1)
 }
 
 /// Writes source address, TOS and hop limit as control messages; returns the octets used.
@@ -402,6 +470,47 @@ mod tests {
             }
             assert_eq!(batch.receive(to.as_fd()).unwrap(), 0, "nothing left, and no waiting");
             assert_eq!(batch.iter_mut().count(), 0);
+        }
+    }
+
+    #[test]
+    fn datagrams_handed_over_as_one_arrive_as_they_were() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (from, to) = pair(address);
+            super::super::set_int_option(to.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).unwrap();
+            let lengths = [[1000; 30].as_slice(), &[400, 1000, 1000, 1001, 7, 7, 7], &[60; 100]].concat();
+            let payloads: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(n, len)| vec![n as u8; *len]).collect();
+            let outgoing = |tos: u8| {
+                let destination = to.local_addr().unwrap();
+                let all = payloads.iter().map(move |payload| Outgoing {
+                    payload,
+                    destination,
+                    source: None,
+                    tos: Some(tos),
+                    hop_limit: None,
+                });
+                all.collect::<Vec<_>>()
+            };
+            let all = outgoing(4);
+            assert_eq!(segment_run(&all), 31, "equal ones, and one that is shorter");
+            assert_eq!(segment_run(&all[31..]), 2, "one that is longer goes elsewhere");
+            assert_eq!(segment_run(&all[33..]), 2);
+            assert_eq!(segment_run(&all[34..]), 3);
+            assert_eq!(segment_run(&all[37..]), 64);
+            assert_eq!(segment_run(&[all[0], outgoing(8)[1]]), 1, "another class of traffic");
+            assert_eq!(segment_run(&[]), 0);
+            let mut send = SendBatch::new(64);
+            let mut batch = ReceiveBatch::new(64, 65_535);
+            let (mut at, mut got) = (0, Vec::new());
+            while at < all.len() {
+                at += send.send_segmented(from.as_fd(), &all[at..]).unwrap();
+                batch.receive(to.as_fd()).unwrap();
+                for received in batch.iter_mut() {
+                    let size = received.segment.unwrap_or(received.payload.len());
+                    got.extend(received.payload.chunks(size).map(<[u8]>::to_vec));
+                }
+            }
+            assert!(got == payloads, "{} of {} came", got.len(), payloads.len());
         }
     }
 

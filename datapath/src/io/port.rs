@@ -1,9 +1,9 @@
 //! The sockets that ESP and IKE go through.
 
 use super::error_queue::{Report, take_report};
-use super::mmsg::{Outgoing, ReceiveBatch, SendBatch};
+use super::mmsg::{Outgoing, ReceiveBatch, SendBatch, segment_run};
 use super::set_int_option;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,6 +32,9 @@ pub struct Port {
     dont_fragment: AtomicU8,
     /// The count of losses of the socket when it was last looked at.
     lost: AtomicU32,
+    /// Whether datagrams of one length go to the kernel as one, and come from it so.
+    segments: AtomicBool,
+    coalesced: bool,
 }
 
 /// Enough for bursts at a few Gbit/s while a worker is busy elsewhere.
@@ -39,8 +42,9 @@ const BUFFER_OCTETS: libc::c_int = 4 << 20;
 
 impl Port {
     /// Opens a port. Packets sent through it carry the firewall mark `mark`,
-    /// by which routing tells them from those to be protected. Needs CAP_NET_RAW and CAP_NET_ADMIN.
-    pub fn open(kind: PortKind, ipv4: bool, mark: u32) -> io::Result<Self> {
+    /// by which routing tells them from those to be protected. With `offload` a UDP port takes and gives
+    /// datagrams by the dozen, as far as the kernel can. Needs CAP_NET_RAW and CAP_NET_ADMIN.
+    pub fn open(kind: PortKind, ipv4: bool, mark: u32, offload: bool) -> io::Result<Self> {
         let domain = if ipv4 { Domain::IPV4 } else { Domain::IPV6 };
         let (ty, protocol) = match kind {
             PortKind::Udp(_) => (Type::DGRAM, Protocol::UDP),
@@ -97,7 +101,13 @@ impl Port {
                 }
             }
         }
-        Ok(Self { socket, ipv4, dont_fragment: AtomicU8::new(2), lost: AtomicU32::new(0) })
+        let can = |option, value| {
+            offload && matches!(kind, PortKind::Udp(_)) && set_int_option(fd, libc::SOL_UDP, option, value).is_ok()
+        };
+        // A size of 0 changes nothing: it only tells whether the kernel knows the option.
+        let (segments, coalesced) = (can(libc::UDP_SEGMENT, 0), can(libc::UDP_GRO, 1));
+        let (dont_fragment, lost) = (AtomicU8::new(2), AtomicU32::new(0));
+        Ok(Self { socket, ipv4, dont_fragment, lost, segments: AtomicBool::new(segments), coalesced })
     }
 
     /// Whether the port is one of IPv4.
@@ -140,9 +150,29 @@ impl Port {
         take_report(self.as_fd())
     }
 
+    /// Whether datagrams go to the kernel as one, and come from it so.
+    #[must_use]
+    pub fn offload(&self) -> (bool, bool) {
+        (self.segments.load(Relaxed), self.coalesced)
+    }
+
     /// Sends the first of `outgoing`; see [`SendBatch::send`].
     pub fn send(&self, batch: &mut SendBatch, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
-        batch.send(self.as_fd(), outgoing)
+        if !self.segments.load(Relaxed) {
+            return batch.send(self.as_fd(), outgoing);
+        }
+        let run = segment_run(outgoing);
+        match batch.send_segmented(self.as_fd(), outgoing) {
+            Err(e) if run > 1 && !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                // The way out cannot compute checksums, without which the kernel cuts nothing (EIO).
+                if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+                    self.segments.store(false, Relaxed);
+                }
+                // One by one, each hears what is wrong with it: that it does not fit the path, for one.
+                batch.send(self.as_fd(), &outgoing[..run])
+            }
+            sent => sent,
+        }
     }
 }
 

@@ -139,6 +139,11 @@ impl Outbound {
         self.pool.give(packet);
     }
 
+    /// What the TUN interface gave is no packet.
+    pub fn malformed(&mut self, packet: Packet) {
+        self.drop_packet(packet, DropReason::Malformed);
+    }
+
     /// Processes a batch of packets, each from its IP header; empties it.
     pub fn handle_batch(&mut self, batch: &mut Vec<Packet>, now: Timestamp, out: &mut OutboundOutput) {
         self.gather.expire(now, &mut dropping(&mut self.pool, self.shared.counters.worker(self.worker)));

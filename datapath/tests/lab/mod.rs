@@ -260,7 +260,13 @@ impl Side {
 fn start(number: u8, outer_ipv4: bool, interface: &str) -> Result<Datapath, StartError> {
     let config = Config::parse(&configuration(number, outer_ipv4), "test").unwrap().config;
     let shared = Arc::new(Shared::new(&config, HashKey::draw(&mut SeededEntropy::new(1))));
-    let config = DatapathConfig { interface: interface.into(), natt_port: 4500, mark: MARK, origin: Instant::now() };
+    let config = DatapathConfig {
+        interface: interface.into(),
+        offload: config.startup.offload,
+        natt_port: 4500,
+        mark: MARK,
+        origin: Instant::now(),
+    };
     Datapath::start(&config, shared)
 }
 
@@ -282,8 +288,11 @@ fn start_patiently(number: u8, outer_ipv4: bool) -> Datapath {
 fn configuration(near: u8, outer_ipv4: bool) -> String {
     let far = 3 - near;
     let (here, there) = (outer(outer_ipv4, near), outer(outer_ipv4, far));
+    // One side with super-packets, the other as where the kernel has none: they must understand each other.
+    let offload = if near == 1 { "auto" } else { "off" };
     let mut text = format!(
-        "[[ike]]\nname = \"i\"\nremote = \"{there}\"\nproposals = [\"aes128-sha1-modp2048\"]\n\
+        "[startup]\noffload = \"{offload}\"\n\
+         [[ike]]\nname = \"i\"\nremote = \"{there}\"\nproposals = [\"aes128-sha1-modp2048\"]\n\
          [[auth]]\nname = \"a\"\nremote = \"{there}\"\npreshared = \"a-key-for-tests-only\"\n"
     );
     for (name, ours, theirs) in [

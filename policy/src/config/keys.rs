@@ -26,6 +26,7 @@ pub(super) const STARTUP: Section = Section {
         "interface",
         "mtu",
         "replay_window",
+        "offload",
         "df",
         "ike_port",
         "natt_port",

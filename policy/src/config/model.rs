@@ -60,6 +60,8 @@ pub struct Startup {
     pub mtu: Option<u16>,
     /// Anti-replay window, in packets.
     pub replay_window: u32,
+    /// Whether the kernel and the packet path hand each other super-packets, as far as the kernel can.
+    pub offload: bool,
     /// Outer DF bit of IPv4 (RFC 4301 8.1).
     pub df: DfPolicy,
     /// UDP port of IKE.

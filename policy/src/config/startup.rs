@@ -25,6 +25,7 @@ impl Default for Startup {
             interface: "caponier0".to_owned(),
             mtu: None,
             replay_window: 1024,
+            offload: true,
             df: DfPolicy::Copy,
             ike_port: 500,
             natt_port: 4500,
@@ -51,6 +52,7 @@ pub(super) fn startup(object: &mut Object<'_, '_, '_>) -> Startup {
     set(&mut s.replay_window, object.integer("replay_window", 32..=65536).map(|n| n.value));
     let df = [("copy", DfPolicy::Copy), ("set", DfPolicy::Set), ("clear", DfPolicy::Clear)];
     set(&mut s.df, object.one_of("df", &df).map(|d| d.value));
+    set(&mut s.offload, object.one_of("offload", &[("auto", true), ("off", false)]).map(|o| o.value));
     set(&mut s.hold_queue, object.integer("hold_queue", 1..=4096).map(|n| n.value));
     set(&mut s.exclusive_sessions, object.integer("exclusive_sessions", 1..=65_536).map(|n| n.value));
     set(&mut s.cache_idle_seconds, object.integer("cache_idle", 1..=604_800).map(|n| n.value));

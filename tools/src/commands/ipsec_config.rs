@@ -232,8 +232,14 @@ fn startup(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let mtu = s.mtu.map_or_else(|| "from the path".into(), |m| m.to_string());
     writeln!(
         out,
-        "startup  interface {}, MTU {mtu}, DF {df}, replay window {}, ports {} and {}, {} packets held, {} sessions",
-        s.interface, s.replay_window, s.ike_port, s.natt_port, s.hold_queue, s.exclusive_sessions,
+        "startup  interface {}, MTU {mtu}, offload {}, DF {df}, replay window {}, ports {} and {}, {} packets held, {} sessions",
+        s.interface,
+        if s.offload { "auto" } else { "off" },
+        s.replay_window,
+        s.ike_port,
+        s.natt_port,
+        s.hold_queue,
+        s.exclusive_sessions,
     )?;
     match &s.export_keys {
         Some(dir) => writeln!(out, "startup  KEYS ARE WRITTEN to {}: for debugging only", dir.display()),

@@ -51,7 +51,7 @@ struct Watched {
 
 impl Watched {
     fn open(port: u16, ipv4: bool, mark: u32) -> io::Result<Self> {
-        let port = Port::open(PortKind::Udp(port), ipv4, mark)?;
+        let port = Port::open(PortKind::Udp(port), ipv4, mark, false)?;
         let again = std::net::UdpSocket::from(port.as_fd().try_clone_to_owned()?);
         Ok(Self { readiness: UdpSocket::from_std(again)?, port })
     }

@@ -175,12 +175,17 @@ fn interface_reports(daemon: &Daemon, network: &Network, interfaces: &[Interface
                 mtu: Some(i.mtu),
                 addresses,
                 bypassed,
-                features: if tun { vec!["guard".into()] } else { Vec::new() },
+                features: if tun { features(daemon) } else { Vec::new() },
                 cleartext_leaks: leaks,
                 counters,
             })
         })
         .collect()
+}
+
+fn features(daemon: &Daemon) -> Vec<String> {
+    let of_datapath = daemon.datapath.features();
+    ["guard"].into_iter().chain(of_datapath).map(String::from).collect()
 }
 
 fn bypass(daemon: &Daemon, interfaces: &[Interface]) -> Vec<Record> {

@@ -109,6 +109,7 @@ async fn carry_traffic(
     let datapath = Datapath::start(
         &DatapathConfig {
             interface: config.startup.interface.clone(),
+            offload: config.startup.offload,
             natt_port: config.startup.natt_port,
             mark: MARK,
             origin: clock.origin(),

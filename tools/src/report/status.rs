@@ -74,7 +74,7 @@ pub struct InterfaceReport {
     /// Those of its addresses that are on the bypass list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bypassed: Vec<IpAddr>,
-    /// What is in use on it, e.g. `multi_queue`, `guard`.
+    /// What is in use on it, e.g. `guard`, `tcp_offload`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// Packets that left in the clear although a policy protects them; only where it is counted.

@@ -3,6 +3,7 @@
 use super::super::{Port, ReceiveBatch, Received, Report, Tun};
 use super::{Clock, Events, Family, Handed, Ports, Waker, paths, wait_readable};
 use crate::headers::{IPV6_HEADER, protocol};
+use crate::offload::coalesce::Coalescer;
 use crate::packet::{MAX_PACKET, Packet};
 use crate::pipeline::{Arrival, BATCH, Inbound, InboundOutput};
 use crate::sa::OutboundSa;
@@ -37,10 +38,14 @@ pub(in crate::io) struct InboundWorker {
 impl InboundWorker {
     /// Runs until it is told to stop, or the system calls fail.
     pub(in crate::io) fn run(self) -> io::Result<()> {
-        let mut pipeline = Inbound::new(Arc::clone(&self.shared), self.number, 4 * BATCH);
         let mut received = ReceiveBatch::new(BATCH, MAX_PACKET);
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut out = InboundOutput::default();
+        let mut work = Work {
+            pipeline: Inbound::new(Arc::clone(&self.shared), self.number, 2 * LONGEST_BATCH),
+            batch: Vec::with_capacity(LONGEST_BATCH),
+            coalescer: Coalescer::default(),
+            taken: Vec::new(),
+            out: InboundOutput::default(),
+        };
         while !self.stop.load(Acquire) {
             let v6 = self.ports.family(false);
             let v4 = Some(&self.ports.ipv4);
@@ -58,9 +63,8 @@ impl InboundWorker {
                 if ready.contains(PollFlags::ERR) {
                     self.hear_reports(port)?;
                 }
-                self.receive(port, way, &mut received, &mut pipeline, &mut batch)?;
-                pipeline.handle_batch(&mut batch, self.clock.now(), &mut out);
-                self.deliver(&mut pipeline, &mut out);
+                self.receive(port, way, &mut received, &mut work)?;
+                self.handle(&mut work);
             }
         }
         Ok(())
@@ -92,56 +96,71 @@ impl InboundWorker {
     }
 
     /// Takes a batch from a port.
-    fn receive(
-        &self,
-        port: &Port,
-        way: Way,
-        received: &mut ReceiveBatch,
-        pipeline: &mut Inbound,
-        batch: &mut Vec<Arrival>,
-    ) -> io::Result<()> {
+    fn receive(&self, port: &Port, way: Way, received: &mut ReceiveBatch, work: &mut Work) -> io::Result<()> {
         match port.receive(received) {
-            Ok(_) => pipeline.lost(port.newly_lost(received)),
+            Ok(_) => work.pipeline.lost(port.newly_lost(received)),
             // What ICMP says of an earlier datagram of ours, or a signal: the port itself is well.
             Err(e) if is_transient(&e) => return Ok(()),
             Err(e) => return Err(e),
         }
         for datagram in received.iter_mut() {
-            let mut packet = pipeline.buffer();
             let encapsulated = way == Way::Udp;
-            let fits = match way {
-                Way::Udp => packet.copy_from(datagram.payload),
-                Way::Esp => packet.copy_from(esp_of(&datagram)),
-                Way::Ah => packet.copy_from(datagram.payload) && whole(&mut packet, &datagram),
-            };
-            if datagram.truncated || !fits {
-                pipeline.truncated(packet);
-                continue;
-            }
             let any = || match datagram.source {
                 SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             };
-            let local_port = if encapsulated { self.natt_port } else { 0 };
-            batch.push(Arrival {
-                packet,
-                local: SocketAddr::new(datagram.local.unwrap_or_else(any), local_port),
-                remote: datagram.source,
-                encapsulated,
-                protocol: if way == Way::Ah { SaProtocol::Ah } else { SaProtocol::Esp },
-                traffic_class: datagram.tos,
-                hop_limit: datagram.hop_limit,
-            });
+            let local = datagram.local.unwrap_or_else(any);
+            // An empty datagram is one too, and counted.
+            let size = datagram.segment.unwrap_or(datagram.payload.len()).max(1);
+            let segments = datagram.payload.len().div_ceil(size).max(1);
+            for at in 0..segments {
+                let octets = &datagram.payload[at * size..datagram.payload.len().min((at + 1) * size)];
+                if work.batch.len() == LONGEST_BATCH {
+                    self.handle(work);
+                }
+                let mut packet = work.pipeline.buffer();
+                let fits = match way {
+                    Way::Udp => packet.copy_from(octets),
+                    Way::Esp => packet.copy_from(esp_of(&datagram)),
+                    Way::Ah => packet.copy_from(octets) && whole(&mut packet, &datagram),
+                };
+                // Of several, only the last is cut.
+                if datagram.truncated && at + 1 == segments || !fits {
+                    work.pipeline.truncated(packet);
+                    continue;
+                }
+                work.batch.push(Arrival {
+                    packet,
+                    local: SocketAddr::new(local, if encapsulated { self.natt_port } else { 0 }),
+                    remote: datagram.source,
+                    encapsulated,
+                    protocol: if way == Way::Ah { SaProtocol::Ah } else { SaProtocol::Esp },
+                    traffic_class: datagram.tos,
+                    hop_limit: datagram.hop_limit,
+                });
+            }
         }
         Ok(())
     }
 
-    /// Moves what came out of the pipeline.
-    fn deliver(&self, pipeline: &mut Inbound, out: &mut InboundOutput) {
-        for packet in out.deliver.drain(..) {
-            match self.tun.write(packet.as_slice()) {
-                Ok(()) => pipeline.delivered(packet),
-                Err(_) => pipeline.delivery_failed(packet),
+    /// Processes the batch, and moves what comes out of the pipeline.
+    fn handle(&self, work: &mut Work) {
+        let Work { pipeline, batch, coalescer, taken, out } = work;
+        pipeline.handle_batch(batch, self.clock.now(), out);
+        let offload = self.tun.offload();
+        coalescer.plan(&out.deliver, offload.tcp, offload.udp);
+        taken.clear();
+        taken.resize(out.deliver.len(), false);
+        for (whole, places) in coalescer.groups(&out.deliver) {
+            let packets = places.clone().map(|at| out.deliver[at].as_slice());
+            let written = self.tun.write_together(&whole, packets).is_ok();
+            places.for_each(|at| taken[at] = written);
+        }
+        for (packet, taken) in out.deliver.drain(..).zip(taken) {
+            if *taken {
+                pipeline.delivered(packet);
+            } else {
+                pipeline.delivery_failed(packet);
             }
         }
         self.events.send_all(&mut out.events, |handed| match handed {
@@ -149,6 +168,19 @@ impl InboundWorker {
             Handed::Refused => pipeline.ike_refused(),
         });
     }
+}
+
+/// Packets worked on together at most: a system call may bring many times as many, in super-packets.
+const LONGEST_BATCH: usize = 4 * BATCH;
+
+/// What a worker works with.
+struct Work {
+    pipeline: Inbound,
+    batch: Vec<Arrival>,
+    coalescer: Coalescer,
+    /// Whether the TUN interface took each packet.
+    taken: Vec<bool>,
+    out: InboundOutput,
 }
 
 /// The socket that something came in by.

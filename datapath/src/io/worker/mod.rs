@@ -119,9 +119,9 @@ struct Family {
 
 impl Ports {
     /// Opens all sockets. The error names the one that failed.
-    pub(super) fn open(natt_port: u16, mark: u32) -> Result<Self, (PortKind, io::Error)> {
+    pub(super) fn open(natt_port: u16, mark: u32, offload: bool) -> Result<Self, (PortKind, io::Error)> {
         let family = |ipv4| {
-            let open = |kind| Port::open(kind, ipv4, mark).map_err(|e| (kind, e));
+            let open = |kind| Port::open(kind, ipv4, mark, offload).map_err(|e| (kind, e));
             Ok(Family {
                 udp: open(PortKind::Udp(natt_port))?,
                 esp: open(PortKind::RawEsp)?,
@@ -137,6 +137,11 @@ impl Ports {
             Err(e) => return Err(e),
         };
         Ok(Self { ipv4, ipv6 })
+    }
+
+    /// Whether datagrams go to the kernel by the dozen, and come from it so.
+    pub(super) fn offload(&self) -> (bool, bool) {
+        self.ipv4.udp.offload()
     }
 
     fn family(&self, ipv4: bool) -> Option<&Family> {

@@ -4,6 +4,9 @@ use super::super::{Tun, path_mtu};
 use super::wire::Wire;
 use super::{Clock, Events, Ports, Waker, paths, wait_readable};
 use crate::event::Event;
+use crate::offload::VirtioHeader;
+use crate::offload::segment::{Mismatch, Segments, complete};
+use crate::packet::Packet;
 use crate::pipeline::{BATCH, Clear, Outbound, OutboundOutput};
 use crate::sessions::Lane;
 use crate::shared::Shared;
@@ -74,16 +77,16 @@ impl OutboundWorker {
         }
     }
 
-    /// Reads what is there, up to a batch.
-    fn read_batch(&self, pipeline: &mut Outbound, batch: &mut Vec<crate::packet::Packet>) -> io::Result<()> {
+    /// Reads what is there, up to a batch or the end of the super-packet that fills it.
+    fn read_batch(&self, pipeline: &mut Outbound, batch: &mut Vec<Packet>) -> io::Result<()> {
         while batch.len() < BATCH {
             let mut packet = pipeline.buffer();
-            match self.tun.read(packet.room()) {
-                Ok(0) => {
+            match self.tun.read(&mut packet) {
+                Ok(Some(header)) => take(header, packet, pipeline, batch),
+                Ok(None) => {
                     pipeline.recycle(packet);
                     break;
                 }
-                Ok(len) => packet.set_len(len),
                 Err(e) => {
                     pipeline.recycle(packet);
                     if e.kind() == io::ErrorKind::Interrupted {
@@ -92,7 +95,6 @@ impl OutboundWorker {
                     return Err(e);
                 }
             }
-            batch.push(packet);
         }
         Ok(())
     }
@@ -165,6 +167,26 @@ impl OutboundWorker {
             }
         }
     }
+}
+
+/// Adds to the batch what a packet that was read stands for.
+fn take(header: VirtioHeader, mut packet: Packet, pipeline: &mut Outbound, batch: &mut Vec<Packet>) {
+    let Some((kind, size)) = header.segments else {
+        return match complete(header, packet.as_mut_slice()) {
+            Ok(()) => batch.push(packet),
+            Err(Mismatch) => pipeline.malformed(packet),
+        };
+    };
+    let Ok(mut segments) = Segments::new(packet.as_slice(), kind, size) else { return pipeline.malformed(packet) };
+    loop {
+        let mut segment = pipeline.buffer();
+        if !segments.next_into(&mut segment) {
+            pipeline.recycle(segment);
+            break;
+        }
+        batch.push(segment);
+    }
+    pipeline.recycle(packet);
 }
 
 fn is_too_big(e: &io::Error) -> bool {
