@@ -58,6 +58,7 @@ fn host(near: u8, suite: EspSuite) -> Arc<Shared> {
         selector: config.tunnels[0].selector.clone(),
         encapsulation: None,
         lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
+        own: policy::sa::OwnLimits::NONE,
         tunnel: "t".into(),
         pair: 1,
         session: None,

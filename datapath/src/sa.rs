@@ -55,6 +55,8 @@ impl SaEvent {
 pub enum Limit {
     /// Kilobytes of its lifetime.
     Volume,
+    /// Packets that the tunnel policy allows it.
+    Packets,
     /// Sequence numbers (RFC 4303 3.3.3).
     Sequence,
 }
@@ -158,7 +160,7 @@ impl Told {
     }
 }
 
-/// Octets and packets an SA has processed, under the volume of its lifetime.
+/// Octets and packets an SA has processed, under the limits of both.
 #[derive(Debug)]
 struct Volume {
     octets: AtomicU64,
@@ -167,21 +169,59 @@ struct Volume {
     /// In octets; `u64::MAX` is no limit.
     soft: u64,
     hard: u64,
+    /// In packets, likewise.
+    soft_packets: u64,
+    hard_packets: u64,
 }
 
 impl Volume {
-    fn new(kbytes: u32) -> Self {
-        let hard = if kbytes == 0 { u64::MAX } else { u64::from(kbytes) * 1024 };
-        // An eighth is left to negotiate the successor in.
-        let soft = if kbytes == 0 { u64::MAX } else { hard - hard / 8 };
+    fn new(spec: &SaSpec) -> Self {
+        let soft = |hard: u64| {
+            if hard == u64::MAX {
+                hard
+            } else {
+                hard / 1000 * u64::from(spec.own.soft) + hard % 1000 * u64::from(spec.own.soft) / 1000
+            }
+        };
+        let hard = if spec.lifetime.kbytes == 0 { u64::MAX } else { u64::from(spec.lifetime.kbytes) * 1024 };
+        let hard_packets = if spec.own.packets == 0 { u64::MAX } else { spec.own.packets };
         let zero = || AtomicU64::new(0);
-        Self { octets: zero(), packets: zero(), expired: AtomicBool::new(false), soft, hard }
+        Self {
+            octets: zero(),
+            packets: zero(),
+            expired: AtomicBool::new(false),
+            soft: soft(hard),
+            hard,
+            soft_packets: soft(hard_packets),
+            hard_packets,
+        }
     }
 
-    /// Charges packets of these lengths in order, as far as the volume reaches;
-    /// returns how many, and the octets used before and after. The first that
-    /// does not fit ends the SA.
-    fn charge(&self, lens: impl Iterator<Item = usize> + Clone) -> (usize, u64, u64) {
+    /// Charges packets of these lengths in order, as far as both limits reach; returns
+    /// how many. The first that does not fit ends the SA.
+    fn charge(&self, lens: impl Iterator<Item = usize> + Clone) -> usize {
+        if self.hard_packets == u64::MAX {
+            let count = self.charge_octets(lens);
+            self.packets.fetch_add(count as u64, Relaxed);
+            return count;
+        }
+        // Taken before they are charged, so that no two workers take the last one.
+        let wanted = lens.clone().count();
+        let room = |used: u64| (wanted as u64).min(self.hard_packets - used);
+        let used =
+            self.packets.fetch_update(AcqRel, Relaxed, |used| Some(used + room(used))).unwrap_or_else(|used| used);
+        let taken = room(used) as usize;
+        let count = self.charge_octets(lens.take(taken));
+        if count < taken {
+            self.packets.fetch_sub((taken - count) as u64, Relaxed);
+        }
+        if taken < wanted {
+            self.expired.store(true, Release);
+        }
+        count
+    }
+
+    fn charge_octets(&self, lens: impl Iterator<Item = usize> + Clone) -> usize {
         let mut before = self.octets.load(Relaxed);
         loop {
             let (mut count, mut after, mut refused) = (0, before, self.expired.load(Acquire));
@@ -198,12 +238,26 @@ impl Volume {
                     if refused {
                         self.expired.store(true, Release);
                     }
-                    self.packets.fetch_add(count as u64, Relaxed);
-                    return (count, before, after);
+                    return count;
                 }
                 Err(now) => before = now,
             }
         }
+    }
+
+    /// The limit whose soft part is used up, if one is.
+    fn soft_reached(&self) -> Option<Limit> {
+        if self.octets.load(Relaxed) >= self.soft {
+            Some(Limit::Volume)
+        } else {
+            (self.packets.load(Relaxed) >= self.soft_packets).then_some(Limit::Packets)
+        }
+    }
+
+    /// The limit that has ended it, if it is over.
+    fn expired_by(&self) -> Option<Limit> {
+        let packets = self.packets.load(Relaxed) >= self.hard_packets;
+        self.is_expired().then_some(if packets { Limit::Packets } else { Limit::Volume })
     }
 
     fn is_expired(&self) -> bool {
@@ -253,15 +307,19 @@ macro_rules! volume {
             now: Timestamp,
             events: &mut impl FnMut(SaEvent),
         ) -> usize {
-            let (count, _, after) = self.hot.volume.charge(lens);
+            let count = self.hot.volume.charge(lens);
             if count > 0 {
                 self.hot.last_use.store(now.as_micros(), Relaxed);
             }
-            if after >= self.hot.volume.soft && self.told.first(SOFT) {
-                events(SaEvent::SoftLimit { pair: self.spec.pair, limit: Limit::Volume });
+            if let Some(limit) = self.hot.volume.soft_reached()
+                && self.told.first(SOFT)
+            {
+                events(SaEvent::SoftLimit { pair: self.spec.pair, limit });
             }
-            if self.is_expired() && self.told.first(HARD) {
-                events(SaEvent::HardLimit { pair: self.spec.pair, limit: Limit::Volume });
+            if let Some(limit) = self.hot.volume.expired_by()
+                && self.told.first(HARD)
+            {
+                events(SaEvent::HardLimit { pair: self.spec.pair, limit });
             }
             count
         }
@@ -329,7 +387,7 @@ impl InboundSa {
         .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
         let hot = InboundHot {
             window: if spec.anti_replay { ReplayWindow::new(window, spec.esn) } else { ReplayWindow::off() },
-            volume: Volume::new(spec.lifetime.kbytes),
+            volume: Volume::new(spec),
             last_use: AtomicU64::new(0),
         };
         let outside = outside(spec)
@@ -412,11 +470,7 @@ impl OutboundSa {
             SaProtocol::Ah => Ah::of(spec).map(|ah| Box::new(ah) as Box<dyn Sealer>),
         }
         .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
-        let hot = OutboundHot {
-            sequence: AtomicU64::new(0),
-            volume: Volume::new(spec.lifetime.kbytes),
-            last_use: AtomicU64::new(0),
-        };
+        let hot = OutboundHot { sequence: AtomicU64::new(0), volume: Volume::new(spec), last_use: AtomicU64::new(0) };
         // One short of the last ESN, so that the end of a range of them is a u64 as well.
         // Where nobody looks for replays they begin again after the last (RFC 4303 3.3.3): packets carry the low half.
         let endless = spec.esn || !spec.anti_replay;
@@ -524,6 +578,12 @@ impl OutboundSa {
     /// Its cipher.
     pub(crate) fn sealer(&self) -> &dyn Sealer {
         &*self.sealer
+    }
+
+    /// Gives up the sequence numbers up to `last`: as if they had been used. Never back, so that none can be used
+    /// twice. For tests of what happens at their end, which nobody could wait for.
+    pub fn skip_sequences(&self, last: u64) {
+        self.hot.sequence.fetch_max(last.min(self.last_sequence), Relaxed);
     }
 
     /// As if `sequence` numbers had been used already.

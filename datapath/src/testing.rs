@@ -9,7 +9,7 @@ use etherparse::PacketBuilder;
 use policy::cache::HashKey;
 use policy::config::{Config, DefaultAction, DfPolicy, HostAction, StartMode, Startup, TunnelPolicy};
 use policy::five_tuple::Direction;
-use policy::sa::{AhOutside, Lifetime, Mode, SaProtocol, SaSpec};
+use policy::sa::{AhOutside, Lifetime, Mode, OwnLimits, SaProtocol, SaSpec};
 use policy::selector::{AddressRange, Selector};
 use policy::transform::EspTransform;
 use proptest::prelude::*;
@@ -64,6 +64,7 @@ pub(crate) struct Agreement {
     pub(crate) outer_ipv4: bool,
     pub(crate) esn: bool,
     pub(crate) kbytes: u32,
+    pub(crate) packets: u64,
     pub(crate) tunnel: Arc<str>,
     pub(crate) encapsulation: Option<policy::sa::UdpEncapsulation>,
     pub(crate) seed: u64,
@@ -81,6 +82,7 @@ impl Agreement {
             outer_ipv4: true,
             esn: false,
             kbytes: 0,
+            packets: 0,
             tunnel: "t".into(),
             encapsulation: None,
             seed: 1,
@@ -144,6 +146,7 @@ impl Agreement {
             selector: selector.clone(),
             encapsulation: self.encapsulation,
             lifetime: Lifetime { seconds: 28_800, kbytes: self.kbytes },
+            own: OwnLimits { packets: self.packets, ..OwnLimits::NONE },
             tunnel: Arc::clone(&self.tunnel),
             pair: self.seed,
             session: None,
@@ -199,6 +202,7 @@ pub(crate) fn tunnel_policy(agreement: &Agreement, near: bool) -> Arc<TunnelPoli
             esn: agreement.esn,
             lifetime: outbound.lifetime,
         }],
+        packets: 0,
         start: StartMode::Traffic,
         manual: None,
         remote_access: policy::config::RemoteAccess::None,

@@ -65,6 +65,20 @@ pub struct Lifetime {
     pub kbytes: u32,
 }
 
+/// What we ourselves add to the negotiated lifetime of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLimits {
+    /// Packets after which it ends, in each direction; 0 is no limit. IKEv1 does not negotiate it.
+    pub packets: u64,
+    /// Thousandths of the volume, and of `packets`, after which its successor is to be negotiated.
+    pub soft: u16,
+}
+
+impl OwnLimits {
+    /// No limit of packets, and an eighth of the volume to negotiate the successor in.
+    pub const NONE: Self = Self { packets: 0, soft: 875 };
+}
+
 /// Everything the packet path needs to make one SA of a pair.
 #[derive(Clone, Debug)]
 pub struct SaSpec {
@@ -99,6 +113,8 @@ pub struct SaSpec {
     pub original: Option<OriginalAddresses>,
     /// Hard limits. The negotiator rekeys on time by itself, and on volume when told.
     pub lifetime: Lifetime,
+    /// What we add to that.
+    pub own: OwnLimits,
     /// The tunnel policy it was negotiated for.
     pub tunnel: Arc<str>,
     /// Joins the two SAs of a pair: the same for both.

@@ -42,13 +42,15 @@ pub struct Limits {
     pub seconds: u32,
     /// Kilobytes of 1024 octets.
     pub kbytes: u32,
+    /// Packets (`lifetime_packets` of a tunnel).
+    pub packets: u32,
 }
 
 impl Limits {
-    /// Those of HP-UX.
-    pub const HPUX: Self = Self { seconds: 600, kbytes: 5120 };
+    /// Those of HP-UX, which has none of packets.
+    pub const HPUX: Self = Self { seconds: 600, kbytes: 5120, packets: 10_000 };
     /// For tests (`startup.allow_short_lifetimes`).
-    pub const SHORT: Self = Self { seconds: 10, kbytes: 1 };
+    pub const SHORT: Self = Self { seconds: 10, kbytes: 1, packets: 10 };
 }
 
 /// HP-UX's highest lifetime.

@@ -88,6 +88,7 @@ fn tunnels() -> impl Strategy<Value = Vec<Arc<TunnelPolicy>>> {
                 mode: policy::sa::Mode::Tunnel,
                 selector,
                 transforms: Vec::new(),
+                packets: 0,
                 start: StartMode::Traffic,
                 manual: None,
                 remote_access: policy::config::RemoteAccess::None,

@@ -181,6 +181,28 @@ fn tunnel_defaults() {
 }
 
 #[test]
+fn a_lifetime_in_packets() {
+    let text = |startup: &str, line: &str| {
+        format!(
+            "[startup]\n{startup}\n[[host]]\nname=\"h\"\nsource=\"10.78.1.0/24\"\ndestination=\"10.78.2.0/24\"\ntunnel=\"t\"\n{}",
+            TUNNEL.replace("[[tunnel]]\n", &format!("[[tunnel]]\n{line}\n"))
+        )
+    };
+    let packets = |startup: &str, line: &str| {
+        let parsed = Config::parse(&text(startup, line), "test.toml");
+        parsed.map(|checked| checked.config.tunnels[0].packets).map_err(|errors| errors[0].to_string())
+    };
+    assert_eq!(packets("", ""), Ok(0));
+    assert_eq!(packets("", "lifetime_packets = 0"), Ok(0));
+    assert_eq!(packets("", "lifetime_packets = 100000000"), Ok(100_000_000));
+    assert_eq!(packets("allow_short_lifetimes = true", "lifetime_packets = 10"), Ok(10));
+    for bad in ["9999", "-1", "\"10000\"", "4294967296"] {
+        let error = packets("", &format!("lifetime_packets = {bad}")).unwrap_err();
+        assert!(error.contains("`lifetime_packets`"), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn transport_mode_is_between_the_end_points_alone() {
     let ends = "tsource = \"10.77.0.1\"\ntdestination = \"10.77.0.2\"\nmode = \"TRANSPORT\"\n";
     let sides = "source = \"10.77.0.1\"\ndestination = \"10.77.0.2\"\n";

@@ -81,6 +81,35 @@ fn a_batch_is_charged_as_far_as_the_volume_reaches() {
 }
 
 #[test]
+fn packets_end_it_like_octets() {
+    let agreement = Agreement { packets: 100, ..Agreement::new(suite("aes128gcm16")) };
+    let [(_, outbound), _] = agreement.sas();
+    let mut events = Vec::new();
+    let mut charge = |packets: usize| outbound.charge(vec![10; packets].into_iter(), now(), &mut |e| events.push(e));
+    assert_eq!((charge(87), charge(1), charge(20), charge(1)), (87, 1, 12, 0));
+    let limit = Limit::Packets;
+    assert_eq!(events, [SaEvent::SoftLimit { pair: 1, limit }, SaEvent::HardLimit { pair: 1, limit }]);
+    assert_eq!((outbound.packets(), outbound.octets(), outbound.is_expired()), (100, 1000, true));
+}
+
+#[test]
+fn workers_never_charge_more_packets_than_there_are() {
+    let agreement = Agreement { packets: 1000, kbytes: 1024, ..Agreement::new(suite("aes128gcm16")) };
+    let [(_, sa), _] = agreement.sas();
+    let charged = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    charged.fetch_add(sa.charge([10, 10, 10].into_iter(), now(), &mut |_| {}) as u64, Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!((charged.into_inner(), sa.packets(), sa.octets(), sa.is_expired()), (1000, 1000, 10_000, true));
+}
+
+#[test]
 fn no_volume_no_limit() {
     let (_, sa) = sas(0, false);
     let mut events = Vec::new();

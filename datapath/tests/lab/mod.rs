@@ -248,6 +248,7 @@ impl Side {
                 selector: tunnel.selector.clone(),
                 encapsulation: layout.udp.then_some(UdpEncapsulation { local_port: 4500, remote_port: 4500 }),
                 lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
+                own: policy::sa::OwnLimits::NONE,
                 tunnel: Arc::clone(&tunnel.name),
                 pair,
                 session: None,

@@ -19,7 +19,7 @@ use crypto::{Entropy, EspSuite};
 use policy::audit::Level;
 use policy::config::Identity;
 use policy::five_tuple::Direction;
-use policy::sa::{AhOutside, Lifetime, Mode, OriginalAddresses, SaProtocol, SaSpec, UdpEncapsulation};
+use policy::sa::{AhOutside, Lifetime, Mode, OriginalAddresses, OwnLimits, SaProtocol, SaSpec, UdpEncapsulation};
 use policy::selector::Selector;
 use policy::session::Session;
 use policy::spi::NoFreeSpi;
@@ -195,6 +195,7 @@ impl Engine {
             rekey_wanted: false,
             invalid: None,
         };
+        let own = OwnLimits { packets: tunnel.packets.into(), soft: soft_thousandths(role, entropy) };
         let spec = |direction, spi, outer_spi, Keymat { main: keymat, ah }: Keymat| SaSpec {
             spi,
             ah: pair.ah.zip(ah).map(|((integrity, _), keymat)| AhOutside {
@@ -215,6 +216,7 @@ impl Engine {
             selector: pair.selector.clone(),
             encapsulation,
             lifetime: pair.lifetime,
+            own,
             tunnel: Arc::clone(&pair.of),
             pair: id,
             session: pair.session,
@@ -397,14 +399,19 @@ impl Engine {
     }
 }
 
-/// When to replace an SA of this lifetime: early enough for a negotiation with
+/// When to replace an SA, in thousandths of its lifetime: early enough for a negotiation with
 /// losses, at random so that many do not meet, and the side that made it well
 /// before the other, so that they rarely begin at once.
-pub(super) fn soft_limit(hard: Duration, role: Role, entropy: &mut dyn Entropy) -> Duration {
+fn soft_thousandths(role: Role, entropy: &mut dyn Entropy) -> u16 {
     let base = match role {
         Role::Initiator => 800,
         Role::Responder => 880,
     };
-    let thousandths = base + entropy.next_u64() % 50;
+    base + (entropy.next_u64() % 50) as u16
+}
+
+/// When to replace an SA of this lifetime.
+pub(super) fn soft_limit(hard: Duration, role: Role, entropy: &mut dyn Entropy) -> Duration {
+    let thousandths = u64::from(soft_thousandths(role, entropy));
     Duration::from_micros((hard.as_micros() as u64 / 1000).saturating_mul(thousandths))
 }

@@ -74,6 +74,7 @@ pub(super) const TUNNEL: Section = Section {
         "protocol",
         "mode",
         "action",
+        "lifetime_packets",
         "start",
         "in",
         "out",

@@ -48,6 +48,12 @@ pub(super) fn read(
         let at = object.key_span("start");
         object.error(at, "`start` says when to negotiate, but manual keys are never negotiated").suggest("remove it");
     }
+    if object.has("lifetime_packets") {
+        let at = object.key_span("lifetime_packets");
+        object
+            .error(at, "`lifetime_packets` says when to negotiate anew, but manual keys are never negotiated")
+            .suggest("remove it");
+    }
     let selects = selector.and_then(|s| no_wildcards(object, s));
     let suite = transforms.and_then(|t| suite(object, t));
     let inbound = suite.and_then(|suite| sa(object, "in", suite));

@@ -163,6 +163,8 @@ pub struct TunnelPolicy {
     pub selector: Selector,
     /// Most preferred first; never empty; all with the same PFS group.
     pub transforms: Vec<EspTransform>,
+    /// Packets after which a pair of SAs ends, in either direction; 0 is no limit. Ours alone: IKEv1 does not negotiate it.
+    pub packets: u32,
     /// When we start the negotiation.
     pub start: StartMode,
     /// Keys of the one transform: then nothing is negotiated.

@@ -57,6 +57,19 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
     let transforms = transforms(&mut object, startup);
     let manual = manual::read(&mut object, transforms.as_deref(), selector.as_ref(), startup);
     let (manual_spi, manual) = manual.map_or((None, Some(None)), |given| (given.spi, given.keys.map(Some)));
+    let lowest = if startup.allow_short_lifetimes { Limits::SHORT } else { Limits::HPUX }.packets;
+    let packets = match object.integer("lifetime_packets", 0..=u32::MAX) {
+        Some(n) if n.value != 0 && n.value < lowest => {
+            object.error(
+                n.at,
+                format!("`lifetime_packets` is {}; expected 0 (no limit) or {lowest} to {}", n.value, u32::MAX),
+            );
+            None
+        }
+        Some(n) => Some(n.value),
+        None if object.has("lifetime_packets") => None,
+        None => Some(0),
+    };
     let modes = [("traffic", StartMode::Traffic), ("boot", StartMode::Boot), ("respond", StartMode::Respond)];
     let start = match object.one_of("start", &modes) {
         Some(mode) => Some(mode.value),
@@ -75,6 +88,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> TunnelE
             mode: mode?,
             selector: selector?,
             transforms: transforms?,
+            packets: packets?,
             start: start?,
             manual: manual?,
             remote_access: remote_access?,
@@ -243,6 +257,7 @@ pub(super) fn of_host(
             mode: Mode::Transport,
             selector,
             transforms: transforms?,
+            packets: 0,
             start: StartMode::Traffic,
             manual: None,
             remote_access: RemoteAccess::None,

@@ -65,6 +65,7 @@ pub(crate) fn tunnel(name: &str, peer: &str, selector: Selector) -> Arc<TunnelPo
         mode: policy::sa::Mode::Tunnel,
         selector,
         transforms: Vec::new(),
+        packets: 0,
         start: StartMode::Traffic,
         manual: None,
         remote_access: policy::config::RemoteAccess::None,

@@ -37,6 +37,7 @@ fn tunnel(local: &str, remote: &str) -> Arc<TunnelPolicy> {
         mode: policy::sa::Mode::Tunnel,
         selector: Selector::between(range(local), range(remote)),
         transforms: Vec::<EspTransform>::new(),
+        packets: 0,
         start: StartMode::Traffic,
         manual: None,
         remote_access: policy::config::RemoteAccess::None,

@@ -10,7 +10,7 @@ use ike::report::{PairReport, PairState};
 use policy::audit::PolicyEvent;
 use policy::config::{ManualKeys, ManualSa, TunnelPolicy};
 use policy::five_tuple::Direction;
-use policy::sa::{Lifetime, SaProtocol, SaSpec};
+use policy::sa::{Lifetime, OwnLimits, SaProtocol, SaSpec};
 use policy::selector::Selector;
 use policy::session::Session;
 use policy::time::Timestamp;
@@ -198,6 +198,7 @@ fn specs(tunnel: &TunnelPolicy, keys: &ManualKeys, suite: EspSuite, pair: u64) -
         selector: tunnel.selector.clone(),
         encapsulation: None,
         lifetime: Lifetime { seconds: 0, kbytes: 0 },
+        own: OwnLimits::NONE,
         tunnel: Arc::clone(&tunnel.name),
         pair,
         session: None,

@@ -315,6 +315,7 @@ fn life(
     SaLife {
         seconds: Some(agreed.seconds).filter(|n| *n > 0),
         kbytes: Some(agreed.kbytes).filter(|n| *n > 0),
+        packets: None,
         age_seconds: begun.map(|t| now.since(t).as_secs()),
         remaining_seconds: ends.map(|t| t.since(now).as_secs()),
         rekey_in_seconds: rekey.filter(|t| *t > now).map(|t| t.since(now).as_secs()),

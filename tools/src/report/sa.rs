@@ -36,6 +36,9 @@ pub struct SaLife {
     /// Agreed lifetime in kilobytes of 1024 octets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kbytes: Option<u32>,
+    /// Packets that the tunnel policy allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     /// Seconds since the SA was established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_seconds: Option<u64>,

@@ -346,6 +346,7 @@ fn side(selector: &SelectorReport, address: &str, ports: Option<(u16, u16)>) -> 
 
 fn life(out: &mut dyn Write, r: &SaLife) -> io::Result<()> {
     lifetimes(out, r.seconds, r.kbytes)?;
+    row(out, &[("Lifetime Packets", may(&r.packets))])?;
     row(out, &[("Age", may_in(&r.age_seconds, "seconds")), ("Expires in", may_in(&r.remaining_seconds, "seconds"))])?;
     row(out, &[("Rekey in", may_in(&r.rekey_in_seconds, "seconds"))])
 }

@@ -326,6 +326,7 @@ fn mad() -> Vec<Record> {
         dns: vec![address("10.1.0.53")],
         nat: Some("remote".into()),
         lifetime: SaLife {
+            packets: None,
             seconds: Some(28_800),
             kbytes: None,
             age_seconds: Some(100),
@@ -380,6 +381,7 @@ fn sad() -> Vec<Record> {
         replay_window: Some(1024),
         last_sequence: Some(77),
         lifetime: SaLife {
+            packets: None,
             seconds: Some(28_800),
             kbytes: Some(1_000_000),
             age_seconds: Some(61),

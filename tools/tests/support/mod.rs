@@ -144,6 +144,7 @@ pub fn protect(selector: &Selector) -> HostAction {
         mode: policy::sa::Mode::Tunnel,
         selector: Selector::between(selector.local, selector.remote),
         transforms: Vec::new(),
+        packets: 0,
         start: StartMode::Traffic,
         manual: None,
         remote_access: policy::config::RemoteAccess::None,
