@@ -299,6 +299,30 @@ mod tests {
         assert_eq!(*lock(&told), expected);
     }
 
+    /// While one writer tells of a threshold, another one comes that is past it too.
+    #[test]
+    fn a_threshold_that_is_being_told_is_not_told_by_another() {
+        let quota = Quota::new(Limits { soft: 2, hard: 10 });
+        let mut places = (0..3).map(|_| quota.reserve().unwrap()).skip(1);
+        let (first, second) = (places.next().unwrap(), places.next().unwrap());
+        let (told, telling) = (Mutex::new(Vec::new()), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                quota.used(&first, &mut |event| {
+                    lock(&told).push(event);
+                    telling.wait();
+                    // Time for the other one, which without the lock has it told twice.
+                    (0..20_000).for_each(|_| std::thread::yield_now());
+                });
+            });
+            scope.spawn(|| {
+                telling.wait();
+                quota.used(&second, &mut |event| lock(&told).push(event));
+            });
+        });
+        assert_eq!(*lock(&told), [SoftLimit { entries: 2 }]);
+    }
+
     #[test]
     fn limits_of_zero_allow_nothing_and_do_not_loop() {
         let quota = Quota::new(Limits { soft: 0, hard: 0 });

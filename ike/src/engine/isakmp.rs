@@ -307,7 +307,7 @@ impl IsakmpSa {
         self.octets = before.saturating_add(octets as u64);
         let kbytes = self.state.established().map_or(0, |e| e.lifetime.kbytes);
         let hard = u64::from(kbytes) * 1024;
-        // As in the packet path: an eighth is left to negotiate the successor in.
+        // An eighth is left to negotiate the successor in.
         let soft = hard - hard / 8;
         let reaches = |limit: u64| before < limit && self.octets >= limit;
         match kbytes {
