@@ -35,6 +35,7 @@
 
 mod engine;
 mod failure;
+mod fragment;
 mod ids;
 mod informational;
 mod keys;
@@ -51,7 +52,7 @@ mod transaction;
 mod vendor;
 pub mod wire;
 
-pub use engine::{Command, Datagram, Discarded, Engine, Output};
+pub use engine::{Command, Datagram, Discarded, Engine, FragmentCounts, Output};
 pub use failure::Role;
 pub use mode_config::Assignment;
 pub use nat::NatState;

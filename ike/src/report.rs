@@ -103,6 +103,11 @@ pub struct IsakmpReport {
     pub expires: Option<Timestamp>,
     /// NATs between the peers.
     pub nat: NatState,
+    /// What the peer says that it is and can, not authenticated: names of vendor IDs, text of its own in quotation
+    /// marks, or hexadecimal digits.
+    pub vendors: Vec<String>,
+    /// Long messages go in pieces.
+    pub fragmentation: bool,
     /// Quick modes under it so far.
     pub quick_modes: u32,
     /// Another SA replaces it.

@@ -164,6 +164,7 @@ impl Engine {
                 let id = self.id();
                 let mut sa = IsakmpSa::new(id, Role::Responder, setup, step.next, now);
                 sa.last_received = datagram.payload.to_vec();
+                sa.vendors.note(message);
                 // A flood of them is not recorded one by one.
                 sa.reported = !told;
                 self.insert_isakmp(sa);

@@ -12,6 +12,7 @@ use crate::proposal::phase2::Agreed;
 use crate::quick_mode::QuickMode;
 use crate::report::IsakmpReport;
 use crate::retransmit::{Answer, Request};
+use crate::vendor::Vendors;
 use core::fmt;
 use policy::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,14 @@ pub enum Discarded {
     SessionLimit,
     /// Too many begin in aggressive mode, in all or from this address.
     AggressiveLimit,
+    /// A piece of a message that is here already.
+    FragmentDuplicate,
+    /// A piece that contradicts others, or pieces that make no message of their sender's.
+    FragmentInconsistent,
+    /// Too much in pieces, or from somebody of whom nothing is known.
+    FragmentLimit,
+    /// A message of which pieces did not come in time.
+    FragmentIncomplete,
     /// We are shutting down.
     Stopping,
     /// Our answer would be longer than the message, and nothing shows who sent it.
@@ -69,6 +78,10 @@ impl fmt::Display for Discarded {
             Self::Contested => "contested",
             Self::SessionLimit => "session_limit",
             Self::AggressiveLimit => "aggressive_limit",
+            Self::FragmentDuplicate => "fragment_duplicate",
+            Self::FragmentInconsistent => "fragment_inconsistent",
+            Self::FragmentLimit => "fragment_limit",
+            Self::FragmentIncomplete => "fragment_incomplete",
             Self::Stopping => "stopping",
             Self::TooShortToAnswer => "too_short_to_answer",
         })
@@ -146,6 +159,8 @@ pub(super) struct IsakmpSa {
     pub(super) probe: Option<Probe>,
     /// Refusals that name no quick mode.
     pub(super) doubts: Doubts,
+    /// What the peer says that it is and can.
+    pub(super) vendors: Vendors,
     /// What comes between phase 1 and quick mode.
     pub(super) admission: Admission,
     /// The peer's user, once he is believed.
@@ -253,6 +268,7 @@ impl IsakmpSa {
             suspected: None,
             probe: None,
             doubts: Doubts::default(),
+            vendors: Vendors::default(),
             admission: Admission::default(),
             user: None,
             transactions: Transactions::default(),
@@ -264,6 +280,11 @@ impl IsakmpSa {
     /// What it was established with, and one of its quick modes.
     pub(super) fn exchange(&mut self, message_id: u32) -> Option<(&Established, &mut Quick)> {
         Some((self.state.established()?, self.exchanges.get_mut(&message_id)?))
+    }
+
+    /// Whether long messages go in pieces: the policy has it, and the peer has announced it.
+    pub(super) fn takes_fragments(&self) -> bool {
+        self.setup.policy.fragment_size.is_some() && self.vendors.fragmentation()
     }
 
     /// Where a failure of phase 1 is.
@@ -351,6 +372,8 @@ impl IsakmpSa {
             lifetime: established.map(|e| e.lifetime),
             expires,
             nat: established.map(|e| e.nat).unwrap_or_default(),
+            vendors: self.vendors.names().to_vec(),
+            fragmentation: self.takes_fragments(),
             quick_modes: self.quick_modes,
             retiring: self.retired,
             user: self.user.clone(),

@@ -54,8 +54,13 @@ impl Engine {
             (_, _, true) => ", the peer is behind a NAT",
             _ => "",
         };
+        let pieces = if sa.takes_fragments() { ", IKE fragmentation" } else { "" };
+        let vendors = match sa.vendors.names() {
+            [] => String::new(),
+            names => format!("; the peer announces {}", names.join(", ")),
+        };
         let text = format!(
-            "{} negotiation complete with the peer {}: identity {}{}, as {}, {}, ike policy {}{place}",
+            "{} negotiation complete with the peer {}: identity {}{}, as {}, {}, ike policy {}{place}{pieces}{vendors}",
             abbreviation(sa.setup.exchange),
             remote.ip(),
             established.peer.identity(),

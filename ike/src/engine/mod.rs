@@ -8,6 +8,7 @@ mod aggressive;
 mod anti_clogging;
 mod contacts;
 mod doubts;
+mod fragments;
 mod informational;
 mod isakmp;
 mod lifecycle;
@@ -29,6 +30,7 @@ mod tunnels;
 mod undecodable;
 mod xauth;
 
+pub use fragments::FragmentCounts;
 pub use isakmp::Discarded;
 
 use crate::failure::slashed;
@@ -37,13 +39,14 @@ use crate::main_mode::table::StateName;
 use crate::mode_config::Assignment;
 use crate::report::{IsakmpReport, PairReport, TunnelReport};
 use crate::schedule::Schedule;
-use crate::wire::numbers::ExchangeType;
+use crate::wire::numbers::{ExchangeType, PayloadKind};
 use crate::wire::{Cookie, Header, Message};
 use aggressive::Strangers;
 use anti_clogging::{AntiClogging, Path};
 use contacts::Contacts;
 use crypto::table::Signature;
 use crypto::{Entropy, Secret};
+use fragments::Fragments;
 use isakmp::{IsakmpSa, Quick};
 use newcomers::Newcomers;
 use pairs::Pair;
@@ -388,6 +391,8 @@ enum Timer {
     Farewell(u64),
     /// First messages are remembered that nothing has followed.
     Newcomers,
+    /// Messages are not complete.
+    Fragments,
 }
 
 /// Every negotiation and SA of this host.
@@ -414,6 +419,8 @@ pub struct Engine {
     newcomers: Newcomers,
     half_open: HalfOpen,
     strangers: Strangers,
+    fragments: Fragments,
+    fragment_counts: FragmentCounts,
     farewells: BTreeMap<u64, informational::Farewell>,
     /// Peers that had an ISAKMP SA with us since we started.
     contacted: Contacts,
@@ -445,6 +452,8 @@ impl Engine {
             newcomers: Newcomers::default(),
             half_open: HalfOpen::default(),
             strangers: Strangers::default(),
+            fragments: Fragments::default(),
+            fragment_counts: FragmentCounts::default(),
             farewells: BTreeMap::new(),
             contacted: Contacts::default(),
             unknown_spis: VecDeque::new(),
@@ -466,6 +475,16 @@ impl Engine {
             Ok(message) => message,
             Err(error) => return self.undecodable(now, &datagram, &error, entropy),
         };
+        if message.header.first != PayloadKind::FRAGMENT {
+            self.handle_message(now, datagram, &message, entropy);
+        } else if let Some((whole, message)) = self.fragment(now, &datagram, &message) {
+            self.handle_message(now, Datagram { payload: &whole, ..datagram }, &message, entropy);
+        }
+        self.forget_sessions();
+    }
+
+    /// A whole message has come in.
+    fn handle_message(&mut self, now: Timestamp, datagram: Datagram<'_>, message: &Message, entropy: &mut dyn Entropy) {
         let exchange = message.header.exchange;
         let known = [
             ExchangeType::MAIN_MODE,
@@ -476,29 +495,28 @@ impl Engine {
             ExchangeType::NEW_GROUP_MODE,
         ];
         if !known.contains(&exchange) {
-            self.unsupported_exchange(now, &datagram, &message, entropy);
+            self.unsupported_exchange(now, &datagram, message, entropy);
         } else if exchange == ExchangeType::MAIN_MODE && message.header.responder == Cookie::ZERO {
-            self.first_message(now, &datagram, &message, entropy);
+            self.first_message(now, &datagram, message, entropy);
         } else if exchange == ExchangeType::AGGRESSIVE && message.header.responder == Cookie::ZERO {
-            self.first_aggressive_message(now, &datagram, &message, entropy);
+            self.first_aggressive_message(now, &datagram, message, entropy);
         } else if let Some(id) = self.sa_of(&message.header, &datagram) {
             match exchange {
                 ExchangeType::MAIN_MODE | ExchangeType::AGGRESSIVE => {
-                    self.main_mode_message(now, id, &datagram, &message, entropy)
+                    self.main_mode_message(now, id, &datagram, message, entropy)
                 }
-                ExchangeType::QUICK_MODE => self.quick_mode_message(now, id, &datagram, &message, entropy),
-                ExchangeType::TRANSACTION => self.transaction_message(now, id, &datagram, &message, entropy),
-                ExchangeType::NEW_GROUP_MODE => self.new_group_message(now, id, &datagram, &message, entropy),
-                _ => self.informational_message(now, id, &datagram, &message, entropy),
+                ExchangeType::QUICK_MODE => self.quick_mode_message(now, id, &datagram, message, entropy),
+                ExchangeType::TRANSACTION => self.transaction_message(now, id, &datagram, message, entropy),
+                ExchangeType::NEW_GROUP_MODE => self.new_group_message(now, id, &datagram, message, entropy),
+                _ => self.informational_message(now, id, &datagram, message, entropy),
             }
         } else if exchange == ExchangeType::MAIN_MODE {
-            self.admit(now, &datagram, &message, entropy);
+            self.admit(now, &datagram, message, entropy);
         } else if exchange == ExchangeType::INFORMATIONAL {
-            self.stray_informational(now, &datagram, &message, entropy);
+            self.stray_informational(now, &datagram, message, entropy);
         } else {
             self.discard(Discarded::UnknownSa);
         }
-        self.forget_sessions();
     }
 
     /// Time has passed.
@@ -523,6 +541,7 @@ impl Engine {
                 Timer::Tunnel(name) => self.tunnel_due(now, &name, entropy),
                 Timer::Farewell(id) => self.farewell_due(now, id),
                 Timer::Newcomers => self.newcomers_due(now),
+                Timer::Fragments => self.fragments_due(now),
             }
         }
         self.forget_sessions();
@@ -621,7 +640,13 @@ impl Engine {
     /// Sends an ISAKMP message, behind the non-ESP marker on the NAT-T port (RFC 3948 2.2).
     fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, message: &[u8]) {
         let marker: &[u8] = if local.port() == self.config.startup.natt_port { &[0; 4] } else { &[] };
-        self.output.push_back(Output::Transmit { local, remote, payload: [marker, message].concat() });
+        let Some(pieces) = self.in_fragments(local, message) else {
+            self.output.push_back(Output::Transmit { local, remote, payload: [marker, message].concat() });
+            return;
+        };
+        for piece in pieces {
+            self.output.push_back(Output::Transmit { local, remote, payload: [marker, &piece].concat() });
+        }
     }
 
     /// The SA that a message belongs to, by its cookies and addresses.

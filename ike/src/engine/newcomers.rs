@@ -205,7 +205,7 @@ impl Engine {
                 return;
             }
         }
-        let Some((setup, state)) = self.resumed(&path, offer, message, entropy) else {
+        let Some((setup, state, first)) = self.resumed(&path, offer, message, entropy) else {
             self.discard(Discarded::Unexpected);
             return;
         };
@@ -216,7 +216,9 @@ impl Engine {
         let id = self.id();
         self.anti_clogging.spend(now, cookie, offer, source);
         self.half_open.insert(source, id, now);
-        self.insert_isakmp(IsakmpSa::new(id, Role::Responder, setup, state, now));
+        let mut sa = IsakmpSa::new(id, Role::Responder, setup, state, now);
+        sa.vendors.note(&first);
+        self.insert_isakmp(sa);
         self.timers.set(Timer::MainMode(id), now + GIVE_UP);
         self.advance(now, id, datagram, message, entropy);
     }
@@ -229,7 +231,7 @@ impl Engine {
         offer: u16,
         message: &Message,
         entropy: &mut dyn Entropy,
-    ) -> Option<(Setup, MainMode)> {
+    ) -> Option<(Setup, MainMode, Message)> {
         let offer = self.anti_clogging.offer(offer)?;
         let peer = path.remote.ip();
         let configured = (Arc::clone(self.config.ike_policy(peer)?), Arc::clone(self.config.auth_record(peer)?));
@@ -240,7 +242,7 @@ impl Engine {
         let mut context = Context { entropy, initial_contact: false, between };
         let step = main_mode::first_message(&setup, &first, &mut context).ok()?;
         let same = step.reply.is_some_and(|reply| offer.is_answered_by(&reply));
-        (same && message.header.message_id == 0 && step.next.awaits(message)).then_some((setup, step.next))
+        (same && message.header.message_id == 0 && step.next.awaits(message)).then_some((setup, step.next, first))
     }
 
     pub(super) fn setup_of(

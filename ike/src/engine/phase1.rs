@@ -135,6 +135,7 @@ impl Engine {
                 let Step { next, reply, float, initial_contact, wants } = step;
                 sa.state = next;
                 sa.last_received = datagram.payload.to_vec();
+                sa.vendors.note(message);
                 sa.reply = reply.clone().map(|reply| Answer::new(reply, now));
                 sa.hint = None;
                 if float {

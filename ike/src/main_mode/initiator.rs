@@ -14,7 +14,7 @@ use crate::keys::{IsakmpKeys, Said};
 use crate::nat;
 use crate::proposal::phase1::{self, Agreed};
 use crate::protection::{self, Iv};
-use crate::vendor::{self, Announced, RFC_3947};
+use crate::vendor::{self, Announced};
 use crate::wire::{Body, Identification, Message, Payload, Payloads, SecurityAssociation};
 use crypto::table::KeyExchange;
 use crypto::{Entropy, Secret};
@@ -70,7 +70,7 @@ impl InitiatorAwaitingSecret {
     /// Message 1: SA, vendor IDs.
     pub(super) fn secret(self, setup: &Setup, secret: Option<Secret>) -> Step {
         let mut payloads = vec![Payload::SecurityAssociation(self.offer.clone())];
-        payloads.extend(vendor_ids(traverses_nat(&setup.policy).then_some(RFC_3947), true));
+        payloads.extend(vendor_ids(&setup.policy));
         payloads.extend(vendor::xauth(setup.auth.xauth.is_some()));
         let datagram = clear(setup.cookies, payloads);
         Step::new(MainMode::InitiatorSaSent(Box::new(SaSent { offer: self.offer, secret })), datagram)

@@ -20,7 +20,7 @@ use crate::keys::{Cookies, IsakmpKeys, Said};
 use crate::nat::NatState;
 use crate::proposal::phase1::{Acceptable, Agreed, Asked};
 use crate::protection::{self, Iv};
-use crate::vendor::{self, Announced, NatSupport};
+use crate::vendor::{self, Announced, Fragmentation, NatSupport};
 use crate::wire::numbers::{ExchangeType, NotifyKind, PayloadKind, X509_SIGNATURE};
 use crate::wire::select;
 use crate::wire::{Body, Flags, Header, Message, Payload, Payloads, SecurityAssociation};
@@ -383,9 +383,20 @@ fn clear(cookies: Cookies, payloads: Vec<Payload>) -> Vec<u8> {
     Message { header: header(cookies), body: Body::Clear(payloads) }.encode()
 }
 
-/// Our vendor IDs: what NAT traversal we agree to, and dead peer detection.
-fn vendor_ids(nat: Option<[u8; 16]>, dpd: bool) -> Vec<Payload> {
-    nat.into_iter().chain(dpd.then_some(vendor::DPD)).map(|id| Payload::VendorId(id.to_vec())).collect()
+/// Our vendor IDs as initiator, but for that of XAUTH: NAT traversal, dead peer detection, fragmentation.
+fn vendor_ids(policy: &IkePolicy) -> Vec<Payload> {
+    let nat = traverses_nat(policy).then_some((NatSupport::Rfc3947, vendor::RFC_3947));
+    let all = Announced { nat, dpd: true, xauth: false, fragmentation: Some(Fragmentation::Capable) };
+    vendor_ids_for(policy, all)
+}
+
+/// The same as responder: only what the peer has announced too, as the answer must not be longer than the question.
+fn vendor_ids_for(policy: &IkePolicy, announced: Announced) -> Vec<Payload> {
+    let nat = announced.nat.filter(|_| traverses_nat(policy)).map(|(_, id)| id.to_vec());
+    let fragmentation = announced.fragmentation.filter(|_| policy.fragment_size.is_some());
+    let fragmentation = fragmentation.map(Fragmentation::vendor_id);
+    let dpd = announced.dpd.then(|| vendor::DPD.to_vec());
+    [nat, dpd, fragmentation].into_iter().flatten().map(Payload::VendorId).collect()
 }
 
 /// Whether we take part in NAT traversal at all.

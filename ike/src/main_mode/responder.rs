@@ -6,7 +6,7 @@ use super::table::{self, StateName};
 use super::{
     Context, Exchanged, MainMode, Outcome, Setup, Step, Stop, Want, certificate_requests, cipher_failed, clear, failed,
     header, ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
-    says_initial_contact, traverses_nat, undecryptable, unusable, vendor_ids,
+    says_initial_contact, traverses_nat, undecryptable, unusable, vendor_ids_for,
 };
 use crate::failure::{Failure, Role};
 use crate::ids;
@@ -94,10 +94,8 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
         }
     };
     let announced = Announced::read(payloads);
-    let nat = announced.nat.filter(|_| traverses_nat(&setup.policy));
     let mut reply = vec![Payload::SecurityAssociation(agreed.answer.clone())];
-    // Only what the peer has announced too: the answer must not be longer than the question.
-    reply.extend(vendor_ids(nat.map(|(_, id)| id), announced.dpd));
+    reply.extend(vendor_ids_for(&setup.policy, announced));
     reply.extend(vendor::xauth(setup.auth.xauth.is_some() && announced.xauth));
     let state = SaSent { offered: offered.clone(), agreed, announced };
     Ok(Step::new(MainMode::ResponderSaSent(Box::new(state)), clear(setup.cookies, reply)))

@@ -19,7 +19,7 @@ pub use attribute::{Attribute, AttributeValue};
 pub use attributes::{Attributes, AttributesKind};
 pub use error::DecodeError;
 pub use header::{Cookie, Flags, HEADER_LEN, Header};
-pub use payload::{Delete, Identification, Notification, Payload};
+pub use payload::{Delete, Fragment, Identification, Notification, Payload};
 
 pub(crate) use select::Payloads;
 

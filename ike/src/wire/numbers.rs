@@ -84,6 +84,8 @@ numbers! {
         NAT_D_DRAFT = 130, "NAT-D (draft)";
         /// NAT original address of draft-ietf-ipsec-nat-t-ike-03 and before.
         NAT_OA_DRAFT = 131, "NAT-OA (draft)";
+        /// A piece of a message (IKE fragmentation of Cisco).
+        FRAGMENT = 132, "FRAGMENT";
     }
 }
 

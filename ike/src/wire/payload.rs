@@ -9,6 +9,8 @@ use nom::number::complete::{be_u8, be_u16, be_u32};
 
 /// SPIs accepted in one Delete payload.
 pub const MAX_DELETED_SPIS: usize = 1024;
+/// Flag of the last piece of a message.
+const LAST_FRAGMENT: u8 = 0x01;
 
 /// One payload without its generic header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub enum Payload {
         /// The address.
         address: Vec<u8>,
     },
+    /// A piece of a message.
+    Fragment(Fragment),
     /// A type that is not known here, kept as it is.
     Unknown {
         /// Its type.
@@ -70,6 +74,19 @@ pub enum Payload {
         /// Its body.
         body: Vec<u8>,
     },
+}
+
+/// A Fragment payload: a piece of a whole message, of which no RFC tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// The same in all pieces of a message.
+    pub id: u16,
+    /// The piece's place, from 1.
+    pub number: u8,
+    /// It is the last.
+    pub last: bool,
+    /// Its octets of the message.
+    pub data: Vec<u8>,
 }
 
 /// An Identification payload (RFC 2407 4.6.2).
@@ -145,6 +162,7 @@ impl Payload {
             Self::NatDiscovery { draft: true, .. } => PayloadKind::NAT_D_DRAFT,
             Self::NatOriginalAddress { draft: false, .. } => PayloadKind::NAT_OA,
             Self::NatOriginalAddress { draft: true, .. } => PayloadKind::NAT_OA_DRAFT,
+            Self::Fragment(_) => PayloadKind::FRAGMENT,
             Self::Unknown { kind, .. } => *kind,
         }
     }
@@ -183,6 +201,16 @@ impl Payload {
                 let draft = kind == PayloadKind::NAT_OA_DRAFT;
                 Self::NatOriginalAddress { draft, kind: IdKind(id), address: address.to_vec() }
             }
+            PayloadKind::FRAGMENT => match *body {
+                // Other flags mean nothing that is known.
+                [high, low, number, flags @ (0 | LAST_FRAGMENT), ref data @ ..] => Self::Fragment(Fragment {
+                    id: u16::from_be_bytes([high, low]),
+                    number,
+                    last: flags == LAST_FRAGMENT,
+                    data: data.to_vec(),
+                }),
+                _ => Self::Unknown { kind, body: body.to_vec() },
+            },
             _ => Self::Unknown { kind, body: body.to_vec() },
         })
     }
@@ -201,6 +229,11 @@ impl Payload {
             | Self::Unknown { body, .. } => out.extend_from_slice(body),
             Self::Certificate { encoding, data } | Self::CertificateRequest { encoding, authority: data } => {
                 out.push(*encoding);
+                out.extend_from_slice(data);
+            }
+            Self::Fragment(Fragment { id, number, last, data }) => {
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(&[*number, if *last { LAST_FRAGMENT } else { 0 }]);
                 out.extend_from_slice(data);
             }
             Self::Notification(n) => n.write(out),

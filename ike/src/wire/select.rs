@@ -3,7 +3,7 @@
 use super::SecurityAssociation;
 use super::attributes::Attributes;
 use super::numbers::{PayloadKind, X509_SIGNATURE};
-use super::payload::{Delete, Identification, Notification, Payload};
+use super::payload::{Delete, Fragment, Identification, Notification, Payload};
 use crate::nat::Seen;
 
 /// The payloads of one message, by type.
@@ -57,6 +57,10 @@ impl<'a> Payloads<'a> {
 
     pub(crate) fn attributes(self) -> Option<&'a Attributes> {
         self.0.iter().find_map(|p| if let Payload::Attributes(a) = p { Some(a) } else { None })
+    }
+
+    pub(crate) fn fragment(self) -> Option<&'a Fragment> {
+        self.0.iter().find_map(|p| if let Payload::Fragment(fragment) = p { Some(fragment) } else { None })
     }
 
     /// NAT-OAi and NAT-OAr.

@@ -18,6 +18,10 @@ const DEFAULT_PROPOSAL: &str = "aes128-sha1-modp2048";
 /// The ISAKMP SA's lifetime unless named, in seconds.
 const DEFAULT_LIFE: u32 = 28800;
 
+/// Octets of an IP packet that every IPv6 link carries (RFC 8200 5), and practically every IPv4 link.
+const FRAGMENT_SIZE: u32 = 1280;
+const FRAGMENT_SIZES: core::ops::RangeInclusive<u32> = 576..=9000;
+
 /// Most proposals of a policy: each is a transform of one message.
 const MOST_PROPOSALS: usize = 25;
 
@@ -49,6 +53,7 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> IkeEntr
         None if object.has("nat_traversal") => None,
         None => Some(NatTraversal::Auto),
     };
+    let fragment_size = fragment_size(&mut object);
     let dpd = dpd(&mut object);
     let failures = [("keep", QuickModeFailure::Keep), ("delete", QuickModeFailure::Delete)];
     let quick_mode_failure = choice(&mut object, "quick_mode_failure", &failures, QuickModeFailure::Keep);
@@ -64,12 +69,26 @@ pub(super) fn read(mut object: Object<'_, '_, '_>, startup: &Startup) -> IkeEntr
             max_quick_modes: maxqm?,
             nat_traversal: nat_traversal?,
             keepalive_seconds: keepalive?,
+            fragment_size: fragment_size?,
             dpd: dpd?,
             quick_mode_failure: quick_mode_failure?,
             line,
         })
     })();
     IkeEntry { label: object.label, header: object.header, name, priority, remote, policy }
+}
+
+/// `fragmentation` and `fragment_size`.
+fn fragment_size(object: &mut Object<'_, '_, '_>) -> Option<Option<u16>> {
+    let on = choice(object, "fragmentation", &[("on", true), ("off", false)], true);
+    let size = integer_or(object, "fragment_size", FRAGMENT_SIZES, FRAGMENT_SIZE);
+    let size = size.and_then(|n| u16::try_from(n).ok());
+    if on == Some(false) && object.has("fragment_size") {
+        let at = object.key_span("fragment_size");
+        object.error(at, "`fragment_size`, but `fragmentation` is off; expected one of the two");
+        return None;
+    }
+    Some(on?.then_some(size?))
 }
 
 /// `dpd`, `dpd_mode` and `dpd_action`.

@@ -101,6 +101,8 @@ pub(super) const IKE: Section = Section {
         "maxqm",
         "nat_traversal",
         "keepalive",
+        "fragmentation",
+        "fragment_size",
         "dpd",
         "dpd_mode",
         "dpd_action",

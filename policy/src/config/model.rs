@@ -288,6 +288,8 @@ pub struct IkePolicy {
     pub nat_traversal: NatTraversal,
     /// Seconds between NAT keepalives (RFC 3948 4).
     pub keepalive_seconds: u16,
+    /// Most octets of an IP packet with a piece of a message, where the peer takes pieces; `None`: no fragmentation.
+    pub fragment_size: Option<u16>,
     /// Whether, and how, it is noticed that a peer is gone.
     pub dpd: Dpd,
     /// What a quick mode that fails does to its ISAKMP SA.

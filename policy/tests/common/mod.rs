@@ -128,6 +128,7 @@ impl Rules {
             lifetime: Lifetime { seconds: 28_800, kbytes: 0 },
             max_quick_modes: 100,
             nat_traversal: NatTraversal::Auto,
+            fragment_size: Some(1280),
             keepalive_seconds: 20,
             dpd: Dpd::DEFAULT,
             quick_mode_failure: QuickModeFailure::Keep,

@@ -123,8 +123,21 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         ),
         tunnels_configured: count(daemon.config.tunnels.len()),
         cleartext_leaks: counters.counter(Counter::ClearTextLeaks),
-        counters: counters.iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_string(), n)).collect(),
+        counters: counters
+            .iter()
+            .map(|(name, n)| (name.to_string(), n))
+            .chain(ike_counters(daemon))
+            .filter(|(_, n)| *n > 0)
+            .collect(),
     }
+}
+
+/// Messages of IKE by what became of them.
+fn ike_counters(daemon: &Daemon) -> impl Iterator<Item = (String, u64)> {
+    let pieces = daemon.engine.fragment_counts();
+    let counts = [("ike_fragmented", pieces.sent), ("ike_reassembled", pieces.reassembled)];
+    let discarded = daemon.engine.discarded().iter().map(|(reason, n)| (format!("ike_discarded_{reason}"), *n));
+    counts.into_iter().map(|(name, n)| (name.to_owned(), n)).chain(discarded)
 }
 
 /// The SPD cache as a whole.
@@ -374,6 +387,8 @@ fn isakmp_sas(daemon: &Daemon) -> Vec<Record> {
             remote_inner_address: sa.leased,
             local_inner_address: sa.assigned.as_ref().map(|a| a.address),
             dns: sa.assigned.map(|a| a.dns).unwrap_or_default(),
+            fragmentation: sa.fragmentation,
+            vendor_ids: sa.vendors,
             nat: sa.established.map(|_| nat(sa.nat).into()),
             lifetime: sa.lifetime.map(|l| life(l, now, sa.established, None, sa.expires)).unwrap_or_default(),
             quick_modes: Some(sa.quick_modes),

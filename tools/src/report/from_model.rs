@@ -188,6 +188,7 @@ fn ike_policy(policy: &IkePolicy) -> IkePolicyReport {
         }
         .into(),
         keepalive_seconds: policy.keepalive_seconds,
+        fragment_size: policy.fragment_size.unwrap_or(0),
         dpd_seconds: policy.dpd.seconds,
         dpd_mode: if policy.dpd.periodic { "periodic" } else { "demand" }.into(),
         dpd_action: policy.dpd.action.to_string(),

@@ -254,6 +254,9 @@ pub struct IkePolicyReport {
     pub nat_traversal: String,
     /// Seconds between NAT keepalives.
     pub keepalive_seconds: u16,
+    /// Octets of an IP packet with a piece of a message; 0: no fragmentation.
+    #[serde(default)]
+    pub fragment_size: u16,
     /// Seconds without a sign of a peer before it is asked (RFC 3706); 0: it never is.
     pub dpd_seconds: u16,
     /// `demand` or `periodic`.

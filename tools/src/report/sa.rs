@@ -99,6 +99,12 @@ pub struct IsakmpSa {
     /// The DNS servers that it told with that; nothing uses them by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Whether long messages to the peer go in pieces.
+    #[serde(default)]
+    pub fragmentation: bool,
+    /// What the peer says that it is and can, by its vendor IDs; not authenticated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vendor_ids: Vec<String>,
     /// Where NAT traversal found a NAT: `none`, `local`, `remote`, `both`, `forced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<String>,

@@ -215,7 +215,9 @@ fn ike(out: &mut dyn Write, r: &IkePolicyReport) -> io::Result<()> {
     row(out, &[("NAT Traversal", is(&r.nat_traversal)), ("Keepalive Seconds", is(r.keepalive_seconds))])?;
     let dpd = if r.dpd_seconds == 0 { "off".into() } else { format!("{} after {} s", r.dpd_mode, r.dpd_seconds) };
     row(out, &[("Dead Peer Detection", Some(dpd)), ("Action", is(&r.dpd_action))])?;
-    row(out, &[("Failed Quick Mode", Some(format!("ISAKMP SA: {}", r.quick_mode_failure)))])?;
+    let pieces = if r.fragment_size == 0 { "off".into() } else { format!("packets of {} octets", r.fragment_size) };
+    let failed = format!("ISAKMP SA: {}", r.quick_mode_failure);
+    row(out, &[("Fragmentation", Some(pieces)), ("Failed Quick Mode", Some(failed))])?;
     for (proposal, n) in r.proposals.iter().zip(1..) {
         heading(out, &format!("Proposal {n}"))?;
         ike_proposal(out, proposal)?;
@@ -280,6 +282,10 @@ fn isakmp_sa(out: &mut dyn Write, r: &IsakmpSa) -> io::Result<()> {
     if let Some(certificate) = &r.remote_certificate {
         row(out, &[("Remote Certificate", is(&certificate.subject)), ("Serial", is(&certificate.serial))])?;
         row(out, &[("Issuer", is(&certificate.issuer))])?;
+    }
+    if !r.vendor_ids.is_empty() {
+        let fragmentation = if r.fragmentation { "yes" } else { "no" };
+        row(out, &[("Fragmentation", is(fragmentation)), ("Peer Vendor IDs", is(r.vendor_ids.join(", ")))])?;
     }
     if let Some(user) = &r.remote_user {
         row(out, &[("Remote User", is(user))])?;

@@ -246,6 +246,7 @@ fn ike() -> Vec<Record> {
         max_quick_modes: 0,
         nat_traversal: "auto".into(),
         keepalive_seconds: 20,
+        fragment_size: 1280,
         dpd_seconds: 30,
         dpd_mode: "demand".into(),
         dpd_action: "hold".into(),
@@ -324,6 +325,8 @@ fn mad() -> Vec<Record> {
         remote_inner_address: Some(address("10.3.0.1")),
         local_inner_address: Some(address("10.3.0.2")),
         dns: vec![address("10.1.0.53")],
+        fragmentation: true,
+        vendor_ids: vec!["strongSwan".into(), "DPD".into(), "FRAGMENTATION".into()],
         nat: Some("remote".into()),
         lifetime: SaLife {
             packets: None,

@@ -16,7 +16,7 @@ use crate::main_mode::{
 use crate::nat;
 use crate::proposal::phase1;
 use crate::protection::{self, Iv};
-use crate::vendor::{self, Announced, NatSupport, RFC_3947};
+use crate::vendor::{self, Announced, NatSupport};
 use crate::wire::numbers::NotifyKind;
 use crate::wire::select;
 use crate::wire::{Body, Identification, Message, Payload, Payloads, SecurityAssociation};
@@ -82,7 +82,7 @@ impl AwaitingSecret {
         ];
         let signs = setup.methods.iter().find(|m| matches!(m, AuthMethod::Signature(_)));
         payloads.extend(signs.into_iter().flat_map(|method| certificate_requests(setup, *method)));
-        payloads.extend(vendor_ids(traverses_nat(&setup.policy).then_some(RFC_3947), true));
+        payloads.extend(vendor_ids(&setup.policy));
         payloads.extend(vendor::xauth(setup.auth.xauth.is_some()));
         let state = SaSent { offer, exchange, nonce, id, secret };
         Step::new(Aggressive::InitiatorSaSent(state).into(), clear(setup.cookies, payloads))

@@ -11,7 +11,7 @@ use crate::main_mode::table::{self, StateName};
 use crate::main_mode::{
     Context, Exchanged, MainMode, Outcome, Setup, Step, Stop, Want, certificate_requests, failed, ignored,
     key_exchange_failed, malformed, no_proposal, nonce, refuse_identity, says_initial_contact, traverses_nat,
-    undecryptable, unusable, vendor_ids,
+    undecryptable, unusable, vendor_ids_for,
 };
 use crate::nat;
 use crate::proposal::phase1::{self, Agreed};
@@ -131,7 +131,7 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
     let announced = Announced::read(payloads);
     let nat = announced.nat.filter(|_| traverses_nat(&setup.policy));
     let mut tail: Vec<_> = certificate_requests(setup, agreed.method).collect();
-    tail.extend(vendor_ids(nat.map(|(_, id)| id), announced.dpd));
+    tail.extend(vendor_ids_for(&setup.policy, announced));
     tail.extend(vendor::xauth(setup.auth.xauth.is_some() && announced.xauth));
     if let Some((support, _)) = nat {
         let (mode, local, remote) = (setup.policy.nat_traversal, setup.local, setup.remote);
