@@ -108,7 +108,7 @@ fn as_responder() {
     let swan = StrongSwan::start(lab.b(), &theirs, &Esp::UserSpace);
     let _ = swan.initiate_in_vain(6);
     caponier.assert_no_pairs();
-    let dropped = lab.a().run(10, "nft", &["list", "ruleset"]).ok("nft");
+    let dropped = lab.a().run(10, "nft", &["list", "table", "netdev", "narrow"]).ok("nft");
     assert!(!dropped.contains("counter packets 0 "), "its message 5 came in IP fragments: {dropped}");
     swan.swanctl(15, &["--terminate", "--ike", "lab", "--force"]).ok("swanctl --terminate --force");
     caponier.reload(&Configuration::new(ours));
