@@ -277,6 +277,7 @@ impl Task {
 }
 
 /// A question that makes a parser panic is answered with a refusal: what a stranger sends must not end the thread.
+#[allow(clippy::result_large_err, reason = "made when something is badly wrong, and moved once")]
 fn guarded<T>(question: &Question, work: impl FnOnce() -> T) -> Result<T, Command> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         refuse(question, "ipsecd failed to read what it was to judge", "a fault of ipsecd: report it with its log")
