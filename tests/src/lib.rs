@@ -11,6 +11,7 @@ pub mod caponier;
 pub mod capture;
 pub mod cases;
 pub mod endpoint;
+pub mod fuzzed;
 pub mod judge;
 pub mod lab;
 pub mod need;
