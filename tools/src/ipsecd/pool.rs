@@ -157,13 +157,15 @@ impl Pool {
     }
 }
 
-/// The addresses that hosts can have: of an IPv4 network not the first and the last.
+/// The addresses that hosts can have: of an IPv4 network not the first and the last, of an IPv6 network not
+/// the first, which is that of its routers (RFC 4291 2.6.1).
 fn addresses(pool: &PoolPolicy) -> impl Iterator<Item = IpAddr> {
     let (first, last) = (number(pool.addresses.first()), number(pool.addresses.last()));
     let ipv4 = pool.addresses.is_ipv4();
-    let network = ipv4 && pool.addresses.prefix_len().is_some_and(|prefix| prefix <= 30);
-    let ends = u128::from(network);
-    (first + ends..=last - ends).map(move |n| match ipv4 {
+    let longest = if ipv4 { 30 } else { 126 };
+    let network = u128::from(pool.addresses.prefix_len().is_some_and(|prefix| prefix <= longest));
+    let broadcast = if ipv4 { network } else { 0 };
+    (first + network..=last - broadcast).map(move |n| match ipv4 {
         // It is between two addresses of 32 bits.
         true => IpAddr::from((n as u32).to_be_bytes()),
         false => IpAddr::from(n.to_be_bytes()),
@@ -300,7 +302,7 @@ mod tests {
         let mut six = PoolPolicy::clone(&policy(directory.path(), 24));
         six.addresses = AddressRange::prefix("fd00:3::".parse().unwrap(), 120).unwrap();
         let mut pool = Pool::open(Arc::new(six)).unwrap();
-        assert_eq!(pool.lease("alice", 1).unwrap(), "fd00:3::".parse::<IpAddr>().unwrap());
-        assert_eq!(pool.lease("bob", 1).unwrap(), "fd00:3::1".parse::<IpAddr>().unwrap());
+        assert_eq!(pool.lease("alice", 1).unwrap(), "fd00:3::1".parse::<IpAddr>().unwrap());
+        assert_eq!(pool.lease("bob", 1).unwrap(), "fd00:3::2".parse::<IpAddr>().unwrap());
     }
 }
