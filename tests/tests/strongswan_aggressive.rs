@@ -119,6 +119,8 @@ fn certificates(initiate: bool) {
     pki::write(&run.join("x509ca"), "ca.crt", &root.certificate());
     let mut tunnel = Tunnel::new(lab.a(), lab.b(), SIGNATURES);
     (tunnel.preshared, tunnel.more_auth) = (String::new(), files(lab.a(), &a, &root));
+    // Whole messages are to be counted.
+    tunnel.more_ike = "fragmentation = \"off\"".into();
     let caponier = Caponier::start(lab.a(), &Configuration::new(tunnel));
     let mut theirs = connection(&lab, SIGNATURES);
     (theirs.local_auth, theirs.remote_auth) = ("auth = pubkey\n    certs = b.crt".into(), "auth = pubkey".into());
