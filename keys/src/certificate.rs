@@ -28,8 +28,11 @@ pub struct Certificate {
     method: Option<&'static Signature>,
     key_algorithm: String,
     public_key: Vec<u8>,
+    key_info: Vec<u8>,
     /// Whether the key usage allows signatures; none if there is no such extension.
     pub(crate) signs: Option<bool>,
+    /// Whether the key usage allows to sign CRLs; none if there is no such extension.
+    pub(crate) signs_crls: Option<bool>,
     /// Extended key usage, as object identifiers.
     pub(crate) purposes: Option<Vec<String>>,
     pub(crate) is_authority: bool,
@@ -69,7 +72,9 @@ impl Certificate {
             method: Signature::from_key(&algorithm, parameters.as_deref()),
             key_algorithm: parameters.unwrap_or(algorithm),
             public_key: key.subject_public_key.data.to_vec(),
+            key_info: key.raw.to_vec(),
             signs: None,
+            signs_crls: None,
             purposes: None,
             is_authority: x509.is_ca(),
             names: vec![Identity::Name(subject.clone())],
@@ -84,7 +89,10 @@ impl Certificate {
 
     fn extend(&mut self, extension: &ParsedExtension<'_>, oid: &str) -> Result<(), String> {
         match extension {
-            ParsedExtension::KeyUsage(usage) => self.signs = Some(usage.digital_signature() || usage.non_repudiation()),
+            ParsedExtension::KeyUsage(usage) => {
+                self.signs = Some(usage.digital_signature() || usage.non_repudiation());
+                self.signs_crls = Some(usage.crl_sign());
+            }
             ParsedExtension::ExtendedKeyUsage(usage) => {
                 let mut purposes: Vec<String> = usage.other.iter().map(|oid| oid.to_id_string()).collect();
                 let known = [
@@ -181,6 +189,16 @@ impl Certificate {
     /// subjectPublicKey.
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.public_key
+    }
+
+    /// subjectPublicKeyInfo, encoded.
+    pub(crate) fn key_info(&self) -> &[u8] {
+        &self.key_info
+    }
+
+    /// Whether its owner has this name, which is encoded.
+    pub(crate) fn is_named(&self, name: &[u8]) -> bool {
+        self.subject.der() == name
     }
 
     /// Whether it names itself as its issuer, as roots do.

@@ -2,7 +2,7 @@
 //! believe; made of files whose octets the caller has read.
 
 use crate::certificate::{Certificate, parse_name};
-use crate::crl::Crl;
+use crate::crl::ProvenCrl;
 use crate::date::date;
 use crate::encoding::{self, Contents};
 use crate::validation::{MissingCrl, Source, Trust, refusal};
@@ -182,6 +182,14 @@ impl Credentials {
         self.trust.authorities().map(|authority| authority.subject().der().to_vec()).collect()
     }
 
+    /// Certificates of authorities that are known without any peer: those that we believe, and those between them and
+    /// our own certificate. A CRL that one of them signed is a true one.
+    #[must_use]
+    pub fn list_issuers(&self) -> Vec<Arc<Certificate>> {
+        let between = self.chain.iter().skip(1).filter(|c| c.is_authority);
+        self.trust.authorities().chain(between).map(|c| Arc::new(c.clone())).collect()
+    }
+
     /// Signs a hash.
     ///
     /// # Errors
@@ -200,7 +208,7 @@ impl Credentials {
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn judge(&self, statement: &Statement<'_>, now: i64, fetched: &[Arc<Crl>]) -> Result<Trusted, Refusal> {
+    pub fn judge(&self, statement: &Statement<'_>, now: i64, fetched: &[Arc<ProvenCrl>]) -> Result<Trusted, Refusal> {
         let chain = self.signer(statement)?;
         let own = &chain[0];
         let valid = self.trust.judge(&chain, now, fetched)?;
@@ -227,7 +235,7 @@ impl Credentials {
     /// The CRLs without which [`Self::judge`] cannot say whether the peer's certificates are revoked. Nothing for a
     /// peer that did not sign, or whose certificate none of our authorities issued: strangers have nothing fetched.
     #[must_use]
-    pub fn missing_crls(&self, statement: &Statement<'_>, now: i64, fetched: &[Arc<Crl>]) -> Vec<MissingCrl> {
+    pub fn missing_crls(&self, statement: &Statement<'_>, now: i64, fetched: &[Arc<ProvenCrl>]) -> Vec<MissingCrl> {
         self.signer(statement).map_or_else(|_| Vec::new(), |chain| self.trust.missing(&chain, now, fetched))
     }
 

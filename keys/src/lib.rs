@@ -5,8 +5,8 @@
 //! answer comes, so that a slow source never holds a negotiation of somebody
 //! else. Pre-shared keys come from the configuration ([`preshared`]), certificates,
 //! private keys and CRLs from files ([`credentials`]), users and their passwords from another ([`users`]), whose octets and the time of
-//! day are arguments here. So are CRLs that the caller has fetched; which are missing,
-//! [`Credentials::missing_crls`] says.
+//! day are arguments here. So are CRLs that the caller has fetched, and of which [`ProvenCrl`] has seen who signed them;
+//! which are missing, [`Credentials::missing_crls`] says.
 #![forbid(unsafe_code)]
 
 pub mod certificate;
@@ -20,7 +20,7 @@ mod validation;
 
 pub use certificate::Certificate;
 pub use credentials::Credentials;
-pub use crl::Crl;
+pub use crl::{ProvenCrl, Unproven};
 pub use preshared::PresharedKeys;
 pub use users::Users;
 pub use validation::MissingCrl;

@@ -5,7 +5,7 @@
 //! fault, so that is found out afterwards.
 
 use crate::certificate::{ANY_PURPOSE, Certificate};
-use crate::crl::Crl;
+use crate::crl::{Crl, ProvenCrl};
 use crate::date::date;
 use core::time::Duration;
 use policy::config::RevocationPolicy;
@@ -48,16 +48,31 @@ pub(crate) struct Valid {
 }
 
 /// A CRL that is not there, or not in force any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct MissingCrl {
-    /// Its issuer's name, encoded.
-    pub issuer: Vec<u8>,
+    /// Its issuer's certificate, which is one of our authorities' or has been verified up to one.
+    pub issuer: Arc<Certificate>,
     /// Where the certificate that it is wanted for says that it is: URIs of any scheme.
     pub uris: Vec<String>,
 }
 
 /// The CRLs that a judgement may ask: the newest of an issuer comes first.
 struct Lists<'a>(Vec<&'a Crl>);
+
+/// A way from a certificate to an authority.
+struct Way<'c> {
+    /// The first, and those between it and the authority, in the order in which they came.
+    certificates: Vec<&'c Certificate>,
+    authority: &'c Certificate,
+}
+
+impl<'c> Way<'c> {
+    /// The certificate of a certificate's issuer.
+    fn issuer(&self, of: &Certificate) -> &'c Certificate {
+        let between = self.certificates.iter().skip(1).find(|c| c.is_named(of.issuer()));
+        between.copied().unwrap_or(self.authority)
+    }
+}
 
 impl<'a> Lists<'a> {
     fn of(&self, issuer: &[u8]) -> Option<&'a Crl> {
@@ -102,70 +117,51 @@ impl Trust {
         overdue.map(|crl| (crl.issuer_name(), date(crl.next())))
     }
 
-    fn lists<'a>(&'a self, fetched: &'a [Arc<Crl>]) -> Lists<'a> {
-        let mut all: Vec<_> = self.crls.iter().chain(fetched.iter().map(|crl| &**crl)).collect();
+    /// Those of the files, and of those that were fetched the ones that an authority of ours or of `chain` signed:
+    /// another record may believe an authority of the same name and with another key. What a peer puts into its chain
+    /// to bring in such a list only keeps itself from being believed.
+    fn lists<'a>(&'a self, chain: &[Certificate], fetched: &'a [Arc<ProvenCrl>]) -> Lists<'a> {
+        let ours = |crl: &&Arc<ProvenCrl>| self.authorities().chain(chain).any(|issuer| crl.is_by(issuer));
+        let mut all: Vec<_> = self.crls.iter().chain(fetched.iter().filter(ours).map(|crl| crl.crl())).collect();
         all.sort_by_key(|crl| core::cmp::Reverse(crl.issued()));
         Lists(all)
     }
 
     /// The CRLs that should be there to judge `chain`, and are not: those of the issuers of its path to an authority.
     /// None where there is no such path, so that nobody else's certificate has anything fetched.
-    pub(crate) fn missing(&self, chain: &[Certificate], now: i64, fetched: &[Arc<Crl>]) -> Vec<MissingCrl> {
-        let Ok(path) = self.path(chain, now, None) else { return Vec::new() };
-        let lists = self.lists(fetched);
+    pub(crate) fn missing(&self, chain: &[Certificate], now: i64, fetched: &[Arc<ProvenCrl>]) -> Vec<MissingCrl> {
+        let Ok(way) = self.way(chain, now, None) else { return Vec::new() };
+        let lists = self.lists(chain, fetched);
         let in_force = |issuer: &[u8]| lists.of(issuer).is_some_and(|crl| crl.next() > now);
-        path.into_iter()
+        way.certificates
+            .iter()
             .filter(|certificate| !in_force(certificate.issuer()))
-            .map(|c| MissingCrl { issuer: c.issuer().to_vec(), uris: c.crl_uris().to_vec() })
+            .map(|c| MissingCrl { issuer: Arc::new(way.issuer(c).clone()), uris: c.crl_uris().to_vec() })
             .collect()
     }
 
     /// Judges the first of `chain`; the others may be of use as its issuers. `now` is in seconds since 1970.
-    /// `fetched` are asked beside the CRLs of the files. What cannot be believed among them counts for nothing:
-    /// they came from a network.
-    pub(crate) fn judge(&self, chain: &[Certificate], now: i64, fetched: &[Arc<Crl>]) -> Result<Valid, Refusal> {
-        match self.judge_by(chain, now, &self.lists(fetched)) {
-            Err((error, _)) if !fetched.is_empty() && is_forged_crl(&error) => {
-                let remark = "a fetched CRL cannot be believed, as its issuer did not sign it: it is not looked at";
-                let verdict = self.judge_by(chain, now, &self.lists(&[]));
-                match verdict {
-                    Ok(mut valid) => {
-                        valid.remarks.push(remark.to_owned());
-                        Ok(valid)
-                    }
-                    Err((_, refusal)) => {
-                        let detail = format!("{}; {remark}", refusal.detail);
-                        Err(Refusal { detail, ..refusal })
-                    }
-                }
-            }
-            verdict => verdict.map_err(|(_, refusal)| refusal),
-        }
-    }
-
-    fn judge_by(&self, chain: &[Certificate], now: i64, crls: &Lists<'_>) -> Result<Valid, (Error, Refusal)> {
-        let explained = |e: Error| {
-            let refusal = self.explain(&e, chain, now, crls);
-            (e, refusal)
-        };
+    /// `fetched` are asked beside the CRLs of the files.
+    pub(crate) fn judge(&self, chain: &[Certificate], now: i64, fetched: &[Arc<ProvenCrl>]) -> Result<Valid, Refusal> {
+        let crls = &self.lists(chain, fetched);
+        let explained = |e: Error| self.explain(&e, chain, now, crls);
         let [certificate, ..] = chain else {
-            let refused = refusal(Distrust::NoCertificate, None, "there is no certificate", "look at the peer's log");
-            return Err((Error::UnknownIssuer, refused));
+            return Err(refusal(Distrust::NoCertificate, None, "there is no certificate", "look at the peer's log"));
         };
-        usable_for_signatures(certificate).map_err(|refusal| (Error::UnknownIssuer, refusal))?;
+        usable_for_signatures(certificate)?;
         let lists: Vec<_> = crls.0.iter().map(|crl| crl.list()).collect();
         let revocation = self.revocation(&lists).map_err(|()| explained(Error::UnknownRevocationStatus))?;
-        let path = self.path(chain, now, revocation).map_err(explained)?;
-        Ok(Valid { remarks: path.into_iter().filter_map(|c| doubt(c.issuer(), now, crls)).collect() })
+        let way = self.way(chain, now, revocation).map_err(explained)?;
+        Ok(Valid { remarks: way.certificates.iter().filter_map(|c| doubt(c.issuer(), now, crls)).collect() })
     }
 
     /// The first of `chain` and those of its issuers among the others, up to an authority.
-    fn path<'c>(
-        &self,
+    fn way<'c>(
+        &'c self,
         chain: &'c [Certificate],
         now: i64,
         revocation: Option<RevocationOptions<'_>>,
-    ) -> Result<Vec<&'c Certificate>, Error> {
+    ) -> Result<Way<'c>, Error> {
         let [certificate, others @ ..] = chain else { return Err(Error::UnknownIssuer) };
         let der = CertificateDer::from(certificate.der());
         let end = EndEntityCert::try_from(&der)?;
@@ -176,7 +172,13 @@ impl Trust {
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
         let path = end.verify_for_usage(algorithms, &anchors, &others, time, IkePurpose, revocation, None)?;
         let between = |c: &&Certificate| path.intermediate_certificates().any(|used| *used.der() == *c.der());
-        Ok(core::iter::once(certificate).chain(chain.iter().filter(between)).collect())
+        let certificates = core::iter::once(certificate).chain(chain.iter().filter(between)).collect();
+        let anchor = path.anchor();
+        let is_anchor = |a: &&Authority| {
+            (&a.anchor.subject, &a.anchor.subject_public_key_info) == (&anchor.subject, &anchor.subject_public_key_info)
+        };
+        let authority = self.valid_authorities(now).find(is_anchor).ok_or(Error::UnknownIssuer)?;
+        Ok(Way { certificates, authority: &authority.certificate })
     }
 
     fn valid_authorities(&self, now: i64) -> impl Iterator<Item = &Authority> {

@@ -167,7 +167,7 @@ impl Authority {
     /// A CRL that revokes these numbers, PEM; `until` is the year in which the next is due.
     #[must_use]
     pub fn crl(&self, revoked: &[u64], until: i32) -> String {
-        self.crl_due(revoked, until, Duration::ZERO).pem().expect("PEM")
+        self.crl_due(revoked, 2021, until, Duration::ZERO).pem().expect("PEM")
     }
 
     /// The same in DER, the next being due after so many seconds.
@@ -176,12 +176,21 @@ impl Authority {
     /// If the clock is before 1970.
     #[must_use]
     pub fn crl_for(&self, revoked: &[u64], seconds: u64) -> Vec<u8> {
+        self.crl_dated(revoked, 2021, seconds)
+    }
+
+    /// The same, issued in the given year.
+    ///
+    /// # Panics
+    /// If the clock is before 1970.
+    #[must_use]
+    pub fn crl_dated(&self, revoked: &[u64], issued: i32, seconds: u64) -> Vec<u8> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        self.crl_due(revoked, 1970, now + Duration::from_secs(seconds)).der().to_vec()
+        self.crl_due(revoked, issued, 1970, now + Duration::from_secs(seconds)).der().to_vec()
     }
 
     /// A CRL; the next is due so long after the beginning of a year.
-    fn crl_due(&self, revoked: &[u64], year: i32, after: Duration) -> CertificateRevocationList {
+    fn crl_due(&self, revoked: &[u64], issued: i32, year: i32, after: Duration) -> CertificateRevocationList {
         let entry = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2021, 1, 1),
@@ -189,7 +198,7 @@ impl Authority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2021, 1, 2),
+            this_update: date_time_ymd(issued, 1, 2),
             next_update: date_time_ymd(year, 1, 1) + after,
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,

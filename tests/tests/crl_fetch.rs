@@ -164,7 +164,8 @@ fn fetched_where_certificates_say() {
     refused("endless", &["revocation status unknown", "the answer has more than 10485760 octets"]);
     refused("garbage", &["revocation status unknown", "holds no certificate, key or CRL"]);
     refused("ldap", &["revocation status unknown", "ldap://ldap.lab/cn=ca: only http:// is fetched"]);
-    refused("forged", &["revocation status unknown", "its issuer did not sign it"]);
+    refused("forged", &["revocation status unknown", "no CRL from", "the signature is not of its issuer's key"]);
+    at_b.wait_event(10, "ERROR", &["CRL refused", &format!("http://{address}/forged"), "CN=forged CA"]);
 
     // A server that says nothing holds up nobody else.
     forget();
@@ -212,4 +213,58 @@ fn fetched_from_the_configuration_and_kept() {
     assert!(!at_a.command(40, "ipsec_admin", &["-initiate", "to_b"]).status.success());
     at_b.wait_event(10, "ERROR", &["certificate revoked", "serial 0x0a"]);
     assert_eq!(server.asked("ca.crl"), 1, "what was kept is in force");
+}
+
+/// Whoever sits between us and the server may make up lists of a later date: they keep nobody's true list out.
+#[test]
+fn forged_lists_displace_none() {
+    let Some(lab) = Lab::open("crl_forged", 2, &[]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let (server, address) = Server::start(a);
+    let root = Authority::root("Lab CA", |_| ());
+    let forger = root.forged();
+    let own = |host: &Host, serial| {
+        let names = pki::address(host.outer());
+        root.issue(Kind::P256, &format!("{}.lab", host.name), serial, |p| p.subject_alt_names.push(names))
+    };
+    let (of_a, of_b) = (own(a, 10), own(b, 11));
+    let judging = |policy: &str| {
+        let urls = format!("[\"http://{address}/ca.crl\", \"http://{address}/mirror.crl\"]");
+        let more = format!("crl = {urls}\ncrl_policy = \"{policy}\"");
+        Configuration::new(tunnel(b, a, record(b, &of_b, &root.certificate(), &more)))
+    };
+    let at_a = Caponier::start(a, &Configuration::new(tunnel(a, b, record(a, &of_a, &root.certificate(), RELAXED))));
+    let accepted = || at_a.command(40, "ipsec_admin", &["-initiate", "to_b"]).status.success();
+    let forged = Answer::Body(forger.crl_dated(&[], 2024, 3600));
+    let refused = |at: &Caponier, path: &str| {
+        let url = format!("http://{address}/{path}");
+        let ca = "CA \"C=DE, O=Lab, CN=Lab CA\"";
+        at.wait_event(10, "ERROR", &["CRL refused", &url, ca, "the signature is not of its issuer's key"]);
+    };
+
+    // The forged one first: it counts for nothing, and nothing is left of it.
+    server.set("ca.crl", forged.clone());
+    let at_b = Caponier::start(b, &judging("strict"));
+    refused(&at_b, "ca.crl");
+    assert!(!accepted());
+    at_b.wait_event(10, "ERROR", &["revocation status unknown", "no CRL from"]);
+    assert!(at_b.report("auth")[0]["fetched_crls"][0]["next_update"].is_null());
+    at_b.stop();
+
+    // Then the true one, beside a forged one: what it revokes is refused, also where what is not known is accepted.
+    let began = Instant::now();
+    server.set("ca.crl", Answer::Body(root.crl_for(&[10], 10)));
+    server.set("mirror.crl", forged.clone());
+    let at_b = Caponier::start(b, &judging("relaxed"));
+    refused(&at_b, "mirror.crl");
+    tests::wait::until_true("the CRL", 10, || at_b.report("auth")[0]["fetched_crls"][0]["next_update"].is_string());
+    assert!(!accepted());
+    at_b.wait_event(10, "ERROR", &["certificate revoked", "serial 0x0a"]);
+
+    // The true one is out of date, and what comes in its place is forged.
+    server.set("ca.crl", forged);
+    std::thread::sleep(Duration::from_secs(11).saturating_sub(began.elapsed()));
+    assert!(!accepted());
+    refused(&at_b, "ca.crl");
+    assert_eq!(server.asked("ca.crl"), 3);
 }

@@ -3,7 +3,7 @@
 
 use super::export::KeyExport;
 use super::ike_ports::{Arrivals, IkePorts};
-use super::judge::{Judge, Question, Sources, Task};
+use super::judge::{Answer, Judge, Question, Sources, Task};
 use super::manual::{self, Manual};
 use super::network::Network;
 use super::remote_access::{RemoteClients, Wish};
@@ -17,7 +17,7 @@ use crate::audit_log::AuditLog;
 use crate::control::Request;
 use crate::control::server::{Responder, Server};
 use crate::credentials::CredentialStore;
-use crate::revocation::CrlStatus;
+use crate::revocation::{CrlStatus, Issuers};
 use crate::user_store::UserStore;
 use crate::wall_clock::Date;
 use crypto::Entropy;
@@ -32,7 +32,7 @@ use policy::counters::DropReason;
 use policy::sa::{SaProtocol, SaSpec};
 use policy::session::Session;
 use policy::time::Timestamp;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -184,7 +184,10 @@ impl Daemon {
             tokio::select! {
                 arrived = self.ike_ports.arrived() => self.arrived(arrived),
                 Some(event) = events.recv() => self.event(event),
-                Some(answer) = answers.recv() => self.command(answer),
+                Some(answer) = answers.recv() => match answer {
+                    Answer::Command(command) => self.command(command),
+                    Answer::Audit(event) => self.audit.record(&event),
+                },
                 Some(answer) = checked.recv() => self.command(answer),
                 Some((request, responder)) = requests.recv() => self.request(request, responder, network).await,
                 () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
@@ -411,10 +414,14 @@ impl Daemon {
 
     /// Has the CRLs that the configuration names kept up to date.
     pub(super) fn keep_crls(&self) {
-        let files = self.config.auths.iter().filter_map(|auth| auth.certificates.as_ref());
-        let mut urls: Vec<_> = files.flat_map(|files| files.crl_urls.iter().cloned()).collect();
-        urls.sort();
-        urls.dedup();
+        let mut urls: BTreeMap<String, Issuers> = BTreeMap::new();
+        for auth in &self.config.auths {
+            let named = auth.certificates.iter().flat_map(|files| &files.crl_urls);
+            let issuers = self.credentials.of(&auth.name).map(|credentials| credentials.list_issuers());
+            for url in named {
+                urls.entry(url.clone()).or_default().extend(issuers.iter().flatten().cloned());
+            }
+        }
         if let Some(judge) = &self.judge {
             judge.keep_crls(urls);
         }

@@ -2,15 +2,17 @@
 //! not hold up the negotiations of others. Nor must a verdict that waits for a CRL to
 //! be fetched: it is put aside until that has come, or has taken too long.
 
-use crate::revocation::{CrlStatuses, Crls, Fetched, Want};
+use crate::revocation::{CrlStatuses, Crls, Fetched, Issuers, Want};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, select};
 use crypto::Secret;
 use crypto::table::Signature;
 use ike::Command;
 use keys::Credentials;
 use keys::credentials::Statement;
+use policy::audit::AuditEvent;
 use policy::config::{CertificateFiles, IdentityPattern};
 use policy::trust::{Claim, Distrust, Refusal};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,10 +69,19 @@ pub(super) enum Task {
     },
 }
 
+/// What the thread has to say.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// To the engine.
+    Command(Command),
+    /// To the audit log.
+    Audit(AuditEvent),
+}
+
 enum Order {
     Answer(Box<Question>),
-    /// Keep the CRLs of these URLs up to date.
-    Keep(Vec<String>),
+    /// Keep the CRLs of these URLs up to date; with each, who may have made it.
+    Keep(BTreeMap<String, Issuers>),
 }
 
 /// The thread's end of the daemon.
@@ -80,9 +91,8 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Starts the thread; answers come out of the receiver, as commands to the engine. Fetched CRLs are kept in
-    /// `directory`.
-    pub(super) fn start(directory: PathBuf) -> std::io::Result<(Self, mpsc::Receiver<Command>)> {
+    /// Starts the thread; answers come out of the receiver. Fetched CRLs are kept in `directory`.
+    pub(super) fn start(directory: PathBuf) -> std::io::Result<(Self, mpsc::Receiver<Answer>)> {
         let (ask, orders) = bounded(QUESTIONS);
         let (answer, answers) = mpsc::channel(QUESTIONS);
         let crls = Crls::new(directory);
@@ -107,8 +117,8 @@ impl Judge {
         }
     }
 
-    /// Keeps the CRLs of these URLs up to date, and no others.
-    pub(super) fn keep_crls(&self, urls: Vec<String>) {
+    /// Keeps the CRLs of these URLs up to date, and no others; with each, who may have made it.
+    pub(super) fn keep_crls(&self, urls: BTreeMap<String, Issuers>) {
         if self.orders.try_send(Order::Keep(urls)).is_err() {
             tracing::error!("too many negotiations ask at once: CRLs are fetched as before the reload; reload again");
         }
@@ -131,7 +141,15 @@ struct Aside {
 struct Bench {
     crls: Crls,
     aside: Vec<Aside>,
-    answers: mpsc::Sender<Command>,
+    answers: mpsc::Sender<Answer>,
+}
+
+/// CRLs that a verdict needs.
+#[derive(Default)]
+struct Wanted {
+    urls: Vec<String>,
+    /// Who should have made them.
+    issuers: Issuers,
 }
 
 impl Bench {
@@ -153,7 +171,7 @@ impl Bench {
                 recv(fetched) -> fetched => fetched.is_ok_and(|fetched| self.fetched(fetched)),
                 default(wait) => true,
             };
-            if !going || !self.overdue() {
+            if !going || !self.overdue() || !self.tell_of_refusals() {
                 return;
             }
             self.crls.refresh(Instant::now());
@@ -162,14 +180,14 @@ impl Bench {
 
     /// Answers, or puts aside. `false`: nobody wants answers any more.
     fn question(&mut self, question: Question) -> bool {
-        let urls = match guarded(&question, || self.wanted(&question)) {
-            Ok(urls) => urls,
-            Err(refusal) => return self.answers.blocking_send(refusal).is_ok(),
+        let Wanted { urls, issuers } = match guarded(&question, || self.wanted(&question)) {
+            Ok(wanted) => wanted,
+            Err(refusal) => return self.send(Answer::Command(*refusal)),
         };
         let now = Instant::now();
         let unix = crate::credentials::now();
         let mut pending: Vec<_> =
-            urls.into_iter().filter(|url| self.crls.want(url, now, unix) == Want::Pending).collect();
+            urls.into_iter().filter(|url| self.crls.want(url, &issuers, now, unix) == Want::Pending).collect();
         if pending.is_empty() || self.aside.len() >= MOST_ASIDE {
             return self.answer(&question);
         }
@@ -179,21 +197,34 @@ impl Bench {
     }
 
     /// Where CRLs may be that a verdict needs and that there are not.
-    fn wanted(&self, question: &Question) -> Vec<String> {
-        let (Some(credentials), Some(sources)) = (&question.credentials, &question.sources) else { return Vec::new() };
-        let Some(statement) = question.task.statement() else { return Vec::new() };
+    fn wanted(&self, question: &Question) -> Wanted {
+        let (Some(credentials), Some(sources)) = (&question.credentials, &question.sources) else {
+            return Wanted::default();
+        };
+        let Some(statement) = question.task.statement() else { return Wanted::default() };
         let missing = credentials.missing_crls(&statement, crate::credentials::now(), &self.crls.all());
         if missing.is_empty() {
-            return Vec::new();
+            return Wanted::default();
         }
+        let issuers = missing.iter().map(|crl| Arc::clone(&crl.issuer)).collect();
         let named = missing.into_iter().flat_map(|crl| crl.uris).filter(|_| sources.of_certificates);
-        sources.urls.iter().cloned().chain(named).collect()
+        Wanted { urls: sources.urls.iter().cloned().chain(named).collect(), issuers }
+    }
+
+    /// `false`: nobody wants answers any more.
+    fn send(&self, answer: Answer) -> bool {
+        self.answers.blocking_send(answer).is_ok()
+    }
+
+    fn tell_of_refusals(&mut self) -> bool {
+        self.crls.refusals().into_iter().all(|event| self.send(Answer::Audit(event)))
     }
 
     fn fetched(&mut self, fetched: Fetched) -> bool {
         let url = self.crls.ended(fetched, Instant::now(), crate::credentials::now());
         self.aside.iter_mut().for_each(|aside| aside.urls.retain(|waits| *waits != url));
-        self.release(|aside| aside.urls.is_empty())
+        // Before the verdict that it explains.
+        self.tell_of_refusals() && self.release(|aside| aside.urls.is_empty())
     }
 
     fn overdue(&mut self) -> bool {
@@ -210,8 +241,8 @@ impl Bench {
     }
 
     fn answer(&mut self, question: &Question) -> bool {
-        let command = guarded(question, || self.verdict(question)).unwrap_or_else(|refusal| refusal);
-        self.answers.blocking_send(command).is_ok()
+        let command = guarded(question, || self.verdict(question)).unwrap_or_else(|refusal| *refusal);
+        self.send(Answer::Command(command))
     }
 
     fn verdict(&mut self, question: &Question) -> Command {
@@ -249,10 +280,10 @@ impl Bench {
     /// Why CRLs that were wanted are not there.
     fn failures(&mut self, question: &Question) -> Vec<String> {
         let (now, unix) = (Instant::now(), crate::credentials::now());
-        let urls = self.wanted(question);
+        let Wanted { urls, issuers } = self.wanted(question);
         let mut failures: Vec<_> = urls
             .into_iter()
-            .filter_map(|url| match self.crls.want(&url, now, unix) {
+            .filter_map(|url| match self.crls.want(&url, &issuers, now, unix) {
                 Want::Failed(why) => Some(format!("no CRL from {why}")),
                 Want::Pending => Some(format!("no CRL from {url} within {} s", CRL_PATIENCE.as_secs())),
                 Want::There => None,
@@ -277,10 +308,10 @@ impl Task {
 }
 
 /// A question that makes a parser panic is answered with a refusal: what a stranger sends must not end the thread.
-#[allow(clippy::result_large_err, reason = "made when something is badly wrong, and moved once")]
-fn guarded<T>(question: &Question, work: impl FnOnce() -> T) -> Result<T, Command> {
+fn guarded<T>(question: &Question, work: impl FnOnce() -> T) -> Result<T, Box<Command>> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
-        refuse(question, "ipsecd failed to read what it was to judge", "a fault of ipsecd: report it with its log")
+        let remedy = "a fault of ipsecd: report it with its log";
+        Box::new(refuse(question, "ipsecd failed to read what it was to judge", remedy))
     })
 }
 
@@ -313,7 +344,7 @@ mod tests {
     #[test]
     fn a_question_that_panics_is_refused() {
         let refused = guarded(&question(7), || -> Command { panic!("as a parser might") }).unwrap_err();
-        let Command::Signed { token, signed: Err(reason) } = refused else { panic!("{refused:?}") };
+        let Command::Signed { token, signed: Err(reason) } = *refused else { panic!("{refused:?}") };
         assert_eq!((token, reason.as_str()), (7, "ipsecd failed to read what it was to judge"));
         assert_eq!(guarded(&question(7), || 3).unwrap(), 3);
     }
@@ -326,7 +357,10 @@ mod tests {
             assert!(judge.ask(question(token)).is_none());
         }
         for token in [1, 2] {
-            let Some(Command::Signed { token: of, signed: Err(reason) }) = answers.blocking_recv() else { panic!() };
+            let Some(Answer::Command(Command::Signed { token: of, signed: Err(reason) })) = answers.blocking_recv()
+            else {
+                panic!()
+            };
             assert_eq!((of, reason.as_str()), (token, "the auth record has no certificates any more"));
         }
     }

@@ -3,12 +3,16 @@
 //! [`Crls`] belongs to the thread that judges certificates and never waits: a fetch is a thread of its
 //! own, a few of them at a time, and its end is a message. What was fetched is kept in a directory, so
 //! that a daemon that starts again needs no network to know it.
+//!
+//! What comes from a network counts for nothing, and neither takes the place of anything nor goes to the directory,
+//! before the signature of an authority that is believed has been seen on it ([`ProvenCrl`]).
 
 mod http;
 mod store;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use keys::Crl;
+use keys::{Certificate, ProvenCrl, Unproven};
+use policy::audit::{AuditEvent, Entity, Level, number};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -18,6 +22,11 @@ use store::Store;
 
 /// URLs that are known at a time. More come from certificates that our authorities issued, or not at all.
 const MOST_URLS: usize = 64;
+/// Lists of one URL: an authority that has changed its key has two, and a namesake of it, which another record
+/// believes, does not take their place.
+const MOST_LISTS: usize = 4;
+/// Certificates of issuers that one URL is known by from peers.
+const MOST_ISSUERS: usize = 32;
 /// Fetches at a time.
 const MOST_FETCHES: usize = 4;
 /// After a fetch that failed the next waits for so long, twice as long after each further one.
@@ -57,9 +66,19 @@ pub enum Want {
     Failed(String),
 }
 
+/// Whose list is at a URL: certificates of authorities that are believed for reasons other than the list.
+pub type Issuers = Vec<Arc<Certificate>>;
+
 #[derive(Debug, Default)]
 struct Entry {
-    crl: Option<Arc<Crl>>,
+    /// The oldest fetch first; at most one that the same key signed.
+    lists: Vec<Arc<ProvenCrl>>,
+    /// Issuers that the configuration knows.
+    configured: Issuers,
+    /// Issuers of verified chains of peers.
+    learnt: VecDeque<Arc<Certificate>>,
+    /// Whether the last fetch brought a list of somebody who was not known then.
+    unknown_issuer: bool,
     error: Option<String>,
     failures: u32,
     /// Not to be asked again before.
@@ -69,6 +88,63 @@ struct Entry {
     fetching: bool,
     /// Fetched again before it is out of date; else only when somebody asks.
     kept: bool,
+}
+
+impl Entry {
+    /// Gets to know issuers. Whether any is new.
+    fn learn(&mut self, issuers: &[Arc<Certificate>]) -> bool {
+        let mut new = false;
+        for issuer in issuers {
+            if self.issuers().any(|known| known.der() == issuer.der()) {
+                continue;
+            }
+            new = true;
+            self.learnt.push_back(Arc::clone(issuer));
+            if self.learnt.len() > MOST_ISSUERS {
+                self.learnt.pop_front();
+            }
+        }
+        new
+    }
+
+    /// Issuers are known that were not: what could not be judged before can be now.
+    fn recall(&mut self, url: &str, store: &Store) {
+        if self.lists.is_empty()
+            && let Some(list) = store.read(url).and_then(|der| prove(&der, self.issuers()).ok())
+        {
+            self.put(Arc::new(list));
+        }
+        if std::mem::take(&mut self.unknown_issuer) {
+            self.not_before = None;
+        }
+    }
+
+    fn issuers(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.configured.iter().chain(&self.learnt)
+    }
+
+    /// Whether a list is in force that these issuers may have made: one of somebody else, but none of a namesake.
+    fn serves(&self, issuers: &[Arc<Certificate>], unix: i64) -> bool {
+        let namesake = |list: &ProvenCrl| issuers.iter().any(|issuer| list.is_by_namesake(issuer));
+        let own = |list: &ProvenCrl| issuers.iter().any(|issuer| list.is_by(issuer));
+        self.lists.iter().any(|list| list.next() > unix && (own(list) || !namesake(list)))
+    }
+
+    /// The place of the list that the same key signed.
+    fn place(&self, list: &ProvenCrl) -> Option<usize> {
+        self.lists.iter().position(|there| there.is_by_the_same(list))
+    }
+
+    /// The list takes the place of the one that the same key signed.
+    fn put(&mut self, list: Arc<ProvenCrl>) {
+        if let Some(place) = self.place(&list) {
+            self.lists.remove(place);
+        }
+        self.lists.push(list);
+        if self.lists.len() > MOST_LISTS {
+            self.lists.remove(0);
+        }
+    }
 }
 
 /// The fetched CRLs.
@@ -81,6 +157,7 @@ pub struct Crls {
     done: Sender<Fetched>,
     ended: Receiver<Fetched>,
     statuses: CrlStatuses,
+    refusals: Vec<AuditEvent>,
 }
 
 impl Crls {
@@ -96,6 +173,7 @@ impl Crls {
             done,
             ended,
             statuses: CrlStatuses::default(),
+            refusals: Vec::new(),
         }
     }
 
@@ -113,38 +191,50 @@ impl Crls {
 
     /// All that there are.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Crl>> {
-        self.entries.values().filter_map(|entry| entry.crl.clone()).collect()
+    pub fn all(&self) -> Vec<Arc<ProvenCrl>> {
+        self.entries.values().flat_map(|entry| entry.lists.iter().cloned()).collect()
     }
 
-    /// Keeps the CRLs of these URLs up to date from now on, and no others. `unix` is in seconds since 1970.
-    pub fn keep(&mut self, urls: &[String], now: Instant, unix: i64) {
+    /// What the audit log is to say of lists that were refused since this was last asked.
+    pub fn refusals(&mut self) -> Vec<AuditEvent> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Keeps the CRLs of these URLs up to date from now on, and no others; with each, who may have made it. `unix` is in
+    /// seconds since 1970.
+    pub fn keep(&mut self, urls: &BTreeMap<String, Issuers>, now: Instant, unix: i64) {
         for (url, entry) in &mut self.entries {
-            entry.kept = urls.contains(url);
+            entry.kept = false;
+            entry.configured = urls.get(url).cloned().unwrap_or_default();
         }
-        for url in urls {
-            self.want(url, now, unix);
-            if let Some(entry) = self.entries.get_mut(url) {
+        for (url, issuers) in urls {
+            if self.make_room(url)
+                && let Some(entry) = self.entries.get_mut(url)
+            {
                 entry.kept = true;
+                entry.configured.clone_from(issuers);
+                entry.learnt.retain(|learnt| issuers.iter().all(|issuer| issuer.der() != learnt.der()));
+                entry.recall(url, &self.store);
             }
+            self.want(url, issuers, now, unix);
         }
         self.report();
     }
 
-    /// Somebody needs the CRL of a URL: fetches it, unless it is in force or could not be had just now.
-    pub fn want(&mut self, url: &str, now: Instant, unix: i64) -> Want {
+    /// Somebody needs the CRL of a URL, which one of `issuers` should have made: fetches it, unless it is in force or could
+    /// not be had just now.
+    pub fn want(&mut self, url: &str, issuers: &[Arc<Certificate>], now: Instant, unix: i64) -> Want {
         if !http::is_http(url) {
             return Want::Failed(format!("{}: only http:// is fetched", shown(url)));
         }
-        if !self.entries.contains_key(url) {
-            if self.entries.len() >= MOST_URLS && !self.forget_one() {
-                return Want::Failed(format!("{}: {MOST_URLS} others are known already", shown(url)));
-            }
-            let crl = self.store.read(url).and_then(|der| parse(&der).ok());
-            self.entries.insert(url.to_owned(), Entry { crl, ..Entry::default() });
+        if !self.make_room(url) {
+            return Want::Failed(format!("{}: {MOST_URLS} others are known already", shown(url)));
         }
         let Some(entry) = self.entries.get_mut(url) else { return Want::Pending };
-        if entry.crl.as_ref().is_some_and(|crl| crl.next() > unix) {
+        if entry.learn(issuers) {
+            entry.recall(url, &self.store);
+        }
+        if entry.serves(issuers, unix) {
             return Want::There;
         }
         if entry.fetching {
@@ -156,6 +246,17 @@ impl Crls {
         }
         self.fetch(url);
         Want::Pending
+    }
+
+    /// There is an entry for a URL now; `false`: there are too many.
+    fn make_room(&mut self, url: &str) -> bool {
+        if !self.entries.contains_key(url) {
+            if self.entries.len() >= MOST_URLS && !self.forget_one() {
+                return false;
+            }
+            self.entries.insert(url.to_owned(), Entry::default());
+        }
+        true
     }
 
     /// Room for another URL: the first that nobody keeps and nothing is under way for.
@@ -201,15 +302,20 @@ impl Crls {
         let Fetched { url, result } = fetched;
         let entry = self.entries.entry(url.clone()).or_default();
         entry.fetching = false;
-        let parsed = result.and_then(|octets| {
-            let crl = parse(&octets).map_err(|what| format!("of what came, {what}"))?;
+        entry.unknown_issuer = false;
+        let proven = result.and_then(|octets| {
+            let list = prove(&octets, entry.issuers()).map_err(|unproven| {
+                entry.unknown_issuer = matches!(unproven, Unproven::UnknownIssuer { .. });
+                self.refusals.extend(refused(&url, &unproven));
+                unproven.to_string()
+            })?;
             // Somebody in between may show an old one again.
-            match &entry.crl {
-                Some(old) if old.issued() > crl.issued() => Err("what came is older than what there is".to_owned()),
-                _ => Ok((octets, crl)),
+            match entry.place(&list).and_then(|place| entry.lists.get(place)) {
+                Some(old) if old.issued() > list.issued() => Err("what came is older than what there is".to_owned()),
+                _ => Ok((octets, Arc::new(list))),
             }
         });
-        match parsed {
+        match proven {
             Ok((octets, crl)) => {
                 if let Err(e) = self.store.write(&url, &octets) {
                     tracing::warn!("CRL of {}: it is in use, but cannot be kept for the next start: {e}", shown(&url));
@@ -221,7 +327,7 @@ impl Crls {
                 let pause = if crl.next() > unix { Duration::ZERO } else { FIRST_PAUSE };
                 entry.not_before = Some(now + pause);
                 entry.refresh = Some(now + refresh(&crl, unix).max(FIRST_PAUSE));
-                entry.crl = Some(crl);
+                entry.put(crl);
             }
             Err(why) => {
                 tracing::warn!("cannot fetch the CRL at {}: {why}", shown(&url));
@@ -254,7 +360,7 @@ impl Crls {
     fn report(&self) {
         let status = |(url, entry): (&String, &Entry)| CrlStatus {
             url: shown(url),
-            crl: entry.crl.as_ref().map(|crl| (crl.issuer_name(), crl.next())),
+            crl: entry.lists.last().map(|crl| (crl.issuer_name(), crl.next())),
             error: entry.error.clone(),
         };
         let all = self.entries.iter().map(status).collect();
@@ -263,13 +369,40 @@ impl Crls {
 }
 
 /// Reads what anybody may have sent: a parser's panic is an error like others.
-fn parse(der: &[u8]) -> Result<Arc<Crl>, String> {
-    let panicked = |_| Err("it makes ipsecd fail, which is a fault of ipsecd: report it with its log".to_owned());
-    catch_unwind(AssertUnwindSafe(|| Crl::parse(der))).unwrap_or_else(panicked).map(Arc::new)
+fn prove<'a>(der: &[u8], issuers: impl Iterator<Item = &'a Arc<Certificate>>) -> Result<ProvenCrl, Unproven> {
+    let panicked = |_| {
+        Err(Unproven::Malformed("it makes ipsecd fail, which is a fault of ipsecd: report it with its log".to_owned()))
+    };
+    catch_unwind(AssertUnwindSafe(|| ProvenCrl::prove(der, issuers))).unwrap_or_else(panicked)
+}
+
+/// What the audit log says of a list that nobody who is believed has signed.
+fn refused(url: &str, unproven: &Unproven) -> Option<AuditEvent> {
+    let url = shown(url);
+    let (level, text) = match unproven {
+        // No more than a page of a web server: the verdict that needs the list says so.
+        Unproven::Malformed(_) => return None,
+        Unproven::UnknownIssuer { issuer } => (
+            Level::Warning,
+            format!(
+                "CRL refused: the list at {url} is of the CA \"{issuer}\", of which no certificate is known: it is \
+                 fetched again when a peer shows one that is believed, and what was fetched before stays in force. Or \
+                 add the certificate to `ca`."
+            ),
+        ),
+        Unproven::Forged { issuer, reason } => (
+            Level::Error,
+            format!(
+                "CRL refused: the list at {url} is not of the CA \"{issuer}\", as which it came: {reason}. It is not \
+                 used, and what was fetched before stays in force. See what the server has, and who is in between."
+            ),
+        ),
+    };
+    Some(AuditEvent { number: number::NONE, entity: Entity::Ikmpd, level, text })
 }
 
 /// How long until a CRL is to be fetched again: before it is out of date, by a tenth of its time.
-fn refresh(crl: &Crl, unix: i64) -> Duration {
+fn refresh(crl: &ProvenCrl, unix: i64) -> Duration {
     let margin = (crl.next() - crl.issued()).max(0) / 10;
     Duration::from_secs(u64::try_from(crl.next() - margin - unix).unwrap_or(0))
 }

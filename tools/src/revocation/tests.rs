@@ -6,6 +6,20 @@ use std::sync::mpsc;
 /// Seconds since 1970: 2030, when the CRL below is in force.
 const NOW: i64 = 1_893_456_000;
 const CRL: &[u8] = include_bytes!("../../tests/data/authority.crl");
+/// Of the same authority, a year later.
+const NEWER: &[u8] = include_bytes!("../../tests/data/authority_newer.crl");
+/// In its name, another year later, by the key of a namesake.
+const FORGED: &[u8] = include_bytes!("../../tests/data/authority_forged.crl");
+
+/// The authority.
+fn authority() -> Issuers {
+    vec![Arc::new(Certificate::parse(include_bytes!("../../tests/data/authority.crt")).unwrap())]
+}
+
+/// Another one of the same name.
+fn namesake() -> Issuers {
+    vec![Arc::new(Certificate::parse(include_bytes!("../../tests/data/authority_other.crt")).unwrap())]
+}
 
 /// Answers each connection with the next of `answers`; tells which paths were asked for.
 fn serve(answers: Vec<Vec<u8>>) -> (String, mpsc::Receiver<String>) {
@@ -48,7 +62,7 @@ impl Bench {
     }
 
     fn want(&mut self, url: &str) -> Want {
-        self.crls.want(url, self.now, NOW)
+        self.crls.want(url, &authority(), self.now, NOW)
     }
 
     /// Waits for the end of a fetch.
@@ -78,13 +92,16 @@ fn fetched_once_and_kept_over_a_restart() {
     assert_eq!(bench.crls.all().len(), 1);
     // The server is gone; another daemon finds the file.
     let mut second = Crls::new(bench.crls.store.directory().to_path_buf());
-    assert_eq!(second.want(&url, bench.now, NOW), Want::There);
+    assert_eq!(second.want(&url, &authority(), bench.now, NOW), Want::There);
     // What somebody put there instead is not taken.
-    for entry in std::fs::read_dir(bench.crls.store.directory()).unwrap() {
-        std::fs::write(entry.unwrap().path(), b"garbage").unwrap();
+    for other in [&b"garbage"[..], FORGED] {
+        for entry in std::fs::read_dir(bench.crls.store.directory()).unwrap() {
+            std::fs::write(entry.unwrap().path(), other).unwrap();
+        }
+        let mut third = Crls::new(bench.crls.store.directory().to_path_buf());
+        assert_eq!(third.want(&url, &authority(), bench.now, NOW), Want::Pending);
+        assert!(third.all().is_empty());
     }
-    let mut third = Crls::new(bench.crls.store.directory().to_path_buf());
-    assert_eq!(third.want(&url, bench.now, NOW), Want::Pending);
 }
 
 #[test]
@@ -168,9 +185,9 @@ fn the_number_of_urls_is_bounded() {
 fn what_is_kept_is_fetched_again_in_time_and_never_replaced_by_an_older_one() {
     let mut bench = Bench::new();
     let (url, _asked) = serve(vec![ok(CRL), ok(CRL)]);
-    bench.crls.keep(std::slice::from_ref(&url), bench.now, NOW);
+    bench.crls.keep(&[(url.clone(), authority())].into(), bench.now, NOW);
     bench.end();
-    let crl = Crl::parse(CRL).unwrap();
+    let crl = ProvenCrl::prove(CRL, &authority()).unwrap();
     let due = bench.crls.next_refresh().unwrap().duration_since(bench.now).as_secs() as i64;
     assert!(due < crl.next() - NOW && due > (crl.next() - NOW) / 2, "{due}");
     bench.crls.refresh(bench.now);
@@ -180,12 +197,91 @@ fn what_is_kept_is_fetched_again_in_time_and_never_replaced_by_an_older_one() {
     bench.end();
     assert_eq!(bench.crls.statuses().lock().unwrap()[0].error, None, "the same again is no fault");
     // As if there were a newer one: what comes now is a replay.
-    let mut newer = CRL.to_vec();
-    let issued = newer.windows(2).position(|w| w == [0x17, 13]).unwrap() + 2;
-    newer[issued..issued + 2].copy_from_slice(b"31");
-    bench.crls.entries.get_mut(&url).unwrap().crl = Some(Arc::new(Crl::parse(&newer).unwrap()));
+    let newer = ProvenCrl::prove(NEWER, &authority()).unwrap();
+    bench.crls.entries.get_mut(&url).unwrap().put(Arc::new(newer));
     let older = Fetched { url: url.clone(), result: Ok(CRL.to_vec()) };
     bench.crls.ended(older, bench.now, NOW);
     let status = bench.crls.statuses().lock().unwrap()[0].clone();
     assert!(status.error.unwrap().contains("older than"), "a replay");
+}
+
+/// What comes from a URL, without a web server.
+fn comes(bench: &mut Bench, url: &str, der: &[u8]) {
+    bench.crls.ended(Fetched { url: url.to_owned(), result: Ok(der.to_vec()) }, bench.now, NOW);
+}
+
+fn there(bench: &Bench) -> Vec<i64> {
+    bench.crls.all().iter().map(|crl| crl.issued()).collect()
+}
+
+#[test]
+fn a_forged_list_takes_nothings_place_and_is_told_of() {
+    let url = "http://127.0.0.1:1/ca.crl";
+    let issued = |der| ProvenCrl::prove(der, &authority()).unwrap().issued();
+    let mut bench = Bench::new();
+    bench.want(url);
+    comes(&mut bench, url, CRL);
+    assert!(bench.crls.refusals().is_empty());
+    let on_disk = bench.crls.store.read(url).unwrap();
+    // The true one first.
+    comes(&mut bench, url, FORGED);
+    assert_eq!((there(&bench), bench.want(url)), (vec![issued(CRL)], Want::There));
+    assert_eq!(bench.crls.store.read(url).unwrap(), on_disk);
+    let refused = bench.crls.refusals();
+    let [AuditEvent { level: Level::Error, text, .. }] = &refused[..] else { panic!("{refused:?}") };
+    for words in [url, "CA \"C=DE, O=Lab, CN=Authority\"", "the signature is not of its issuer's key"] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(bench.crls.refusals().is_empty(), "once");
+    comes(&mut bench, url, NEWER);
+    assert_eq!(there(&bench), [issued(NEWER)], "its date keeps no true one out");
+
+    // The forged one first.
+    let mut bench = Bench::new();
+    bench.want(url);
+    comes(&mut bench, url, FORGED);
+    assert!(there(&bench).is_empty() && bench.crls.store.read(url).is_none());
+    let status = bench.crls.statuses().lock().unwrap()[0].clone();
+    assert!(status.crl.is_none() && status.error.unwrap().contains("cannot be believed"));
+    assert!(matches!(bench.want(url), Want::Failed(_)));
+    comes(&mut bench, url, CRL);
+    assert_eq!((there(&bench), bench.want(url)), (vec![issued(CRL)], Want::There));
+    // A single wrong bit in what is signed, or in the signature.
+    for place in [60, CRL.len() - 1] {
+        let mut other = NEWER.to_vec();
+        other[place] ^= 1;
+        comes(&mut bench, url, &other);
+        assert_eq!(there(&bench), [issued(CRL)]);
+    }
+}
+
+/// An authority in between is known once a peer has shown it.
+#[test]
+fn a_list_of_a_stranger_waits_until_he_is_known() {
+    let url = "http://127.0.0.1:1/ca.crl";
+    let mut bench = Bench::new();
+    bench.crls.keep(&[(url.to_owned(), Vec::new())].into(), bench.now, NOW);
+    bench.end();
+    comes(&mut bench, url, CRL);
+    let refused = bench.crls.refusals();
+    let [AuditEvent { level: Level::Warning, text, .. }] = &refused[..] else { panic!("{refused:?}") };
+    assert!(text.contains("of which no certificate is known"), "{text}");
+    assert!(there(&bench).is_empty() && bench.crls.store.read(url).is_none());
+    assert!(matches!(bench.crls.want(url, &[], bench.now, NOW), Want::Failed(_)), "not before a minute has passed");
+    assert_eq!(bench.want(url), Want::Pending, "but at once for who knows him");
+    bench.end();
+    assert!(matches!(bench.want(url), Want::Failed(_)), "and not again and again");
+}
+
+/// Two records may believe authorities of one name.
+#[test]
+fn a_namesake_has_a_list_of_his_own() {
+    let url = "http://127.0.0.1:1/ca.crl";
+    let mut bench = Bench::new();
+    bench.want(url);
+    comes(&mut bench, url, CRL);
+    assert_ne!(bench.crls.want(url, &namesake(), bench.now, NOW), Want::There);
+    comes(&mut bench, url, FORGED);
+    assert_eq!(bench.crls.want(url, &namesake(), bench.now, NOW), Want::There);
+    assert_eq!((there(&bench).len(), bench.want(url)), (2, Want::There), "nobody's place is taken");
 }
