@@ -99,9 +99,7 @@ fn outbound(pipeline: &mut Outbound, clear: &[Vec<u8>], packets: u64) -> Duratio
         }
         let start = Instant::now();
         pipeline.handle_batch(&mut batch, NOW, &mut out);
-        for sealed in out.sealed.drain(..) {
-            pipeline.sent(black_box(sealed));
-        }
+        out.take_sealed(|sealed, _| pipeline.sent(black_box(sealed)));
         spent += start.elapsed();
     }
     spent
@@ -119,7 +117,7 @@ fn inbound(near: &mut Outbound, far: &mut Inbound, clear: &[Vec<u8>], packets: u
             batch.push(packet(octets, buffer));
         }
         near.handle_batch(&mut batch, NOW, &mut out);
-        for sealed in out.sealed.drain(..) {
+        out.take_sealed(|sealed, _| {
             let buffer = far.buffer();
             let packet = packet(sealed.packet.as_slice(), buffer);
             arrivals.push(Arrival {
@@ -132,7 +130,7 @@ fn inbound(near: &mut Outbound, far: &mut Inbound, clear: &[Vec<u8>], packets: u
                 protocol: SaProtocol::Esp,
             });
             near.sent(sealed);
-        }
+        });
         let start = Instant::now();
         far.handle_batch(&mut arrivals, NOW, &mut input);
         assert_eq!(input.deliver.len(), BATCH, "everything is delivered");

@@ -17,6 +17,7 @@ pub mod sessions;
 pub mod shared;
 #[cfg(test)]
 mod testing;
+pub mod turn;
 
 pub use event::{Event, IkeDatagram};
 pub use io::{Datapath, DatapathConfig, StartError};

@@ -13,13 +13,29 @@ pub use inbound::{Arrival, Inbound, InboundOutput};
 pub use outbound::{Clear, Outbound, OutboundOutput};
 
 use crate::event::Event;
+use crate::shared::Shared;
+use core::ops::Deref;
 use policy::cache::{CacheEntry, CacheKey, Inserted, Reader};
 use policy::counters::DropReason;
 use policy::spd::Spd;
 use policy::time::Timestamp;
+use std::sync::Arc;
 
 /// Packets that are worked on together.
 pub const BATCH: usize = 64;
+
+/// The shared state as one worker has it. Each keeps it in an `Arc` of its own, so that to take it for a batch writes no count
+/// that other workers write.
+#[derive(Debug)]
+struct SharedState(Arc<Shared>);
+
+impl Deref for SharedState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
 
 /// Decides on the first packet of a conversation, and remembers.
 fn decide(

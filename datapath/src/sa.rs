@@ -6,6 +6,7 @@
 
 use crate::ah::Ah;
 use crate::replay::ReplayWindow;
+use crate::turn::Turnstile;
 use arc_swap::ArcSwap;
 use core::ops::Range;
 use core::sync::atomic::{
@@ -364,7 +365,7 @@ pub struct InboundSa {
 /// A peer that is elsewhere is told of once in this time, in microseconds.
 const MOVED_PAUSE: u64 = 1_000_000;
 
-/// What every packet writes: on lines that nothing read-only shares.
+/// What every batch writes: on lines that nothing read-only shares.
 #[repr(align(128))]
 struct InboundHot {
     window: ReplayWindow,
@@ -448,13 +449,14 @@ pub struct OutboundSa {
     spec: SaSpec,
 }
 
-/// What every packet writes.
+/// What every batch writes.
 #[repr(align(128))]
 struct OutboundHot {
     /// The last sequence number given out; 0 at first.
     sequence: AtomicU64,
     volume: Volume,
     last_use: AtomicU64,
+    turnstile: Turnstile,
 }
 
 /// Sequence numbers left when the daemon is told: a minute at 4 Mpps.
@@ -470,7 +472,12 @@ impl OutboundSa {
             SaProtocol::Ah => Ah::of(spec).map(|ah| Box::new(ah) as Box<dyn Sealer>),
         }
         .map_err(|source| SaError::Crypto { spi: spec.spi, source })?;
-        let hot = OutboundHot { sequence: AtomicU64::new(0), volume: Volume::new(spec), last_use: AtomicU64::new(0) };
+        let hot = OutboundHot {
+            sequence: AtomicU64::new(0),
+            volume: Volume::new(spec),
+            last_use: AtomicU64::new(0),
+            turnstile: Turnstile::new(),
+        };
         // One short of the last ESN, so that the end of a range of them is a u64 as well.
         // Where nobody looks for replays they begin again after the last (RFC 4303 3.3.3): packets carry the low half.
         let endless = spec.esn || !spec.anti_replay;
@@ -583,13 +590,27 @@ impl OutboundSa {
     /// Gives up the sequence numbers up to `last`: as if they had been used. Never back, so that none can be used
     /// twice. For tests of what happens at their end, which nobody could wait for.
     pub fn skip_sequences(&self, last: u64) {
-        self.hot.sequence.fetch_max(last.min(self.last_sequence), Relaxed);
+        let last = last.min(self.last_sequence);
+        self.hot.sequence.fetch_max(last, Relaxed);
+        self.hot.turnstile.pass(last + 1);
+    }
+
+    /// As the AH of a bundle: takes the sequence numbers that its ESP has taken. They go together always, so the two
+    /// never differ, and the one [`Turn`](crate::turn::Turn) of the ESP keeps both in order.
+    pub(crate) fn take_those_of_esp(&self, sequences: &Range<u64>) {
+        self.hot.sequence.fetch_max(sequences.end - 1, Relaxed);
+    }
+
+    /// The order in which workers send with it.
+    pub(crate) fn turnstile(&self) -> &Turnstile {
+        &self.hot.turnstile
     }
 
     /// As if `sequence` numbers had been used already.
     #[cfg(test)]
     pub(crate) fn set_sequence(&self, sequence: u64) {
         self.hot.sequence.store(sequence, Relaxed);
+        self.hot.turnstile.set(sequence + 1);
     }
 }
 

@@ -12,10 +12,13 @@ use policy::sad::{DuplicateSpi, InsertError, Outbound, Sad};
 use policy::spd::SharedSpd;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counter blocks: one for each worker there may be.
+/// Counter blocks: one for each worker there may be, and one for the daemon.
 const WORKERS: usize = 16;
+/// The most workers there may be in each direction.
+pub const MOST_WORKERS: usize = (WORKERS - 1) / 2;
 
 /// The shared state.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct Shared {
     pub(crate) sessions: Sessions,
     pairs: Mutex<HashMap<u64, Pair>>,
     held: Mutex<HashMap<u32, u64>>,
+    in_turn: AtomicBool,
 }
 
 /// Both SAs of a pair, for reports.
@@ -104,7 +108,18 @@ impl Shared {
             sessions: Sessions::default(),
             pairs: Mutex::new(HashMap::new()),
             held: Mutex::new(HashMap::new()),
+            in_turn: AtomicBool::new(false),
         }
+    }
+
+    /// Several workers will send: from now on each gives its packets a [`Turn`](crate::turn::Turn), so that those of one SA leave in
+    /// the order of their sequence numbers, whoever has them. To be called before the first worker starts.
+    pub fn send_in_turn(&self) {
+        self.in_turn.store(true, Relaxed);
+    }
+
+    pub(crate) fn sends_in_turn(&self) -> bool {
+        self.in_turn.load(Relaxed)
     }
 
     /// Makes a pair known: from now on packets of its inbound SA are accepted.

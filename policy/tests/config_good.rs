@@ -74,6 +74,7 @@ fn the_reference_has_every_key_and_its_stated_default() {
     assert_eq!(given.interface, default.interface);
     assert_eq!(given.replay_window, default.replay_window);
     assert_eq!(given.df, default.df);
+    assert_eq!(given.workers, default.workers);
     assert_eq!((given.ike_port, given.natt_port), (default.ike_port, default.natt_port));
     assert_eq!(given.hold_queue, default.hold_queue);
     assert_eq!(given.cache_idle_seconds, default.cache_idle_seconds);
@@ -102,6 +103,12 @@ fn startup_defaults_are_those_of_hpux() {
     assert_eq!((s.spi_min, s.spi_max), (300, 2_500_000));
     assert_eq!((s.replay_window, s.df, s.hold_queue, s.cache_idle_seconds), (1024, DfPolicy::Copy, 64, 300));
     assert!(!s.allow_short_lifetimes && s.mtu.is_none() && s.export_keys.is_none() && s.audit_dir.is_none());
+}
+
+#[test]
+fn workers_are_a_number_or_left_to_the_daemon() {
+    let workers = |text: &str| checked(&format!("[startup]\n{text}\n")).config.startup.workers;
+    assert_eq!((workers(""), workers("workers = \"Auto\""), workers("workers = 7")), (None, None, Some(7)));
 }
 
 #[test]

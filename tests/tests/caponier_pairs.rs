@@ -60,6 +60,38 @@ fn several_peers_and_tunnels() {
     assert_eq!(daemons[0].report("sad").len(), 6);
 }
 
+/// Several workers at one side: flows both ways stay whole while SAs are replaced under them.
+#[test]
+fn several_workers() {
+    let Some(lab) = Lab::open("several-workers", 2, &[]) else { return };
+    let (a, b) = (lab.a(), lab.b());
+    let config = Configuration { startup: "workers = 2".into(), ..Configuration::new(Tunnel::new(a, b, PLAIN)) };
+    let at_a = Caponier::start(a, &config);
+    let at_b = Caponier::start(b, &Configuration::new(Tunnel::new(b, a, PLAIN)));
+    let ours = |daemon: &Caponier| {
+        let interface =
+            daemon.report("ip").into_iter().find(|i| i["tun"] == true).expect("the interface of the daemon");
+        (interface["workers"].as_u64(), interface["tun_queues"].as_u64())
+    };
+    assert_eq!(ours(&at_a), (Some(2), Some(2)));
+    // The first packets of flows that wait with one worker or the other.
+    let transfers: Vec<_> = (0..4).map(|_| Transfer::start(a, a.inner(), b, b.inner(), 1_000_000)).collect();
+    for (daemon, tunnel) in [(&at_a, "to_b"), (&at_b, "to_a"), (&at_a, "to_b")] {
+        daemon.admin(&["-rekey_sa", tunnel]);
+        transfers.iter().for_each(|t| t.advance(300_000));
+    }
+    transfers.into_iter().for_each(|t| {
+        t.finish();
+    });
+    agree((&at_a, "to_b"), (&at_b, "to_a"));
+    for daemon in [&at_a, &at_b] {
+        for name in ["replay_too_old", "replayed", "unknown_spi", "cleartext_leaks"] {
+            assert_eq!(daemon.counter(name), 0, "{name}");
+        }
+    }
+    at_a.stop();
+}
+
 /// Both start to negotiate at the same time, again and again.
 #[test]
 fn both_first_at_once() {

@@ -5,7 +5,11 @@ use crate::ah;
 use crate::headers::protocol;
 use crate::outer::{OUTER_TTL, OuterFields, outer_fields};
 use crate::packet::{HEADROOM, Packet, TAILROOM};
+use crate::pipeline::BATCH;
 use crate::sa::{OutboundSa, SaEvent};
+use crate::turn::Turn;
+use core::array::from_fn;
+use core::ops::Range;
 use crypto::packet::SealJob;
 use policy::config::DfPolicy;
 use policy::counters::DropReason;
@@ -35,16 +39,26 @@ pub struct Inner {
 pub struct Sealed {
     /// The ESP packet, from its SPI to the end of its ICV; of AH, also around ESP, the whole packet, from its IP header.
     pub packet: Packet,
-    /// The SA: where to send it, and in what encapsulation. Of a bundle the AH.
-    pub sa: Arc<OutboundSa>,
     /// What the outer IP header says.
     pub outer: OuterFields,
     /// Octets of the inner packet.
     pub inner_len: usize,
 }
 
+/// What one SA has protected at one time: the next so many of a list of [`Sealed`]. So a reference to the SA is counted
+/// once for all of them, and workers that send with one SA do not write the count for each packet.
+#[derive(Debug)]
+pub struct Run {
+    /// The SA: where to send them, and in what encapsulation. Of a bundle the AH.
+    pub sa: Arc<OutboundSa>,
+    /// How many they are.
+    pub packets: usize,
+    /// Where workers send in turn; to be waited for, and dropped when they are sent.
+    pub turn: Option<Turn>,
+}
+
 /// Protects the packets of a batch with one SA, in order, as far as its limits
-/// reach; the others go to `dropped`.
+/// reach; the others go to `dropped`. Returns the place of those that it numbered in the order of all workers.
 pub fn seal(
     sa: &Arc<OutboundSa>,
     inner: &mut Vec<Inner>,
@@ -53,12 +67,14 @@ pub fn seal(
     sealed: &mut Vec<Sealed>,
     dropped: &mut impl FnMut(Packet, DropReason),
     events: &mut impl FnMut(SaEvent),
-) {
+) -> Option<Turn> {
     let charged = sa.charge(inner.iter().map(|i| i.packet.len()), now, events);
     for refused in inner.drain(charged..) {
         dropped(refused.packet, DropReason::SaExpired);
     }
     let sequences = sa.take_sequences(inner.len(), events);
+    // At once, so that nobody waits for numbers that a defect below keeps from being sent.
+    let turn = Turn::new(sa, &sequences);
     let numbered = (sequences.end - sequences.start) as usize;
     for refused in inner.drain(numbered..) {
         dropped(refused.packet, DropReason::SequenceExhausted);
@@ -91,24 +107,37 @@ pub fn seal(
             (SaProtocol::Ah, true) => lay_out_ah(&mut inner.packet, sa, ah::Content::Transport, sequence, outer),
             (SaProtocol::Ah, false) => lay_out_ah(&mut inner.packet, sa, ah::Content::Tunnel, sequence, outer),
         }
-        sealed.push(Sealed { packet: inner.packet, sa: Arc::clone(sa), outer, inner_len });
+        sealed.push(Sealed { packet: inner.packet, outer, inner_len });
     }
-    let mut jobs: Vec<SealJob<'_>> = sealed[first..]
-        .iter_mut()
-        .zip(sequences)
-        .map(|(s, sequence)| SealJob { packet: s.packet.as_mut_slice(), sequence })
-        .collect();
-    sa.sealer().seal(&mut jobs);
+    seal_octets(sa, &mut sealed[first..], &sequences);
     if let Some(ah) = sa.outside() {
-        enclose(ah, sealed, first, now, dropped, events);
+        enclose(ah, sealed, first, &sequences, now, dropped, events);
+    }
+    turn
+}
+
+/// Encrypts and authenticates packets that are laid out, in place.
+fn seal_octets(sa: &OutboundSa, mut sealed: &mut [Sealed], sequences: &Range<u64>) {
+    let mut sequences = sequences.clone();
+    while !sealed.is_empty() {
+        let (some, rest) = sealed.split_at_mut(sealed.len().min(BATCH));
+        let mut jobs: [SealJob<'_>; BATCH] = from_fn(|_| SealJob { packet: &mut [], sequence: 0 });
+        let count = some.len();
+        for ((job, s), sequence) in jobs.iter_mut().zip(some).zip(&mut sequences) {
+            *job = SealJob { packet: s.packet.as_mut_slice(), sequence };
+        }
+        sa.sealer().seal(&mut jobs[..count]);
+        sealed = rest;
     }
 }
 
-/// Puts the AH of a bundle around sealed ESP packets, from the `first` on. It is charged what its ESP is.
+/// Puts the AH of a bundle around sealed ESP packets, from the `first` on, with the numbers that those have. It is
+/// charged what its ESP is.
 fn enclose(
     ah: &Arc<OutboundSa>,
     sealed: &mut Vec<Sealed>,
     first: usize,
+    sequences: &Range<u64>,
     now: Timestamp,
     dropped: &mut impl FnMut(Packet, DropReason),
     events: &mut impl FnMut(SaEvent),
@@ -117,21 +146,11 @@ fn enclose(
     for refused in sealed.drain(first + charged..) {
         dropped(refused.packet, DropReason::SaExpired);
     }
-    let sequences = ah.take_sequences(charged, events);
-    let numbered = (sequences.end - sequences.start) as usize;
-    for refused in sealed.drain(first + numbered..) {
-        dropped(refused.packet, DropReason::SequenceExhausted);
-    }
+    ah.take_those_of_esp(sequences);
     for (s, sequence) in sealed[first..].iter_mut().zip(sequences.clone()) {
         lay_out_ah(&mut s.packet, ah, ah::Content::Esp, sequence, s.outer);
-        s.sa = Arc::clone(ah);
     }
-    let mut jobs: Vec<SealJob<'_>> = sealed[first..]
-        .iter_mut()
-        .zip(sequences)
-        .map(|(s, sequence)| SealJob { packet: s.packet.as_mut_slice(), sequence })
-        .collect();
-    ah.sealer().seal(&mut jobs);
+    seal_octets(ah, &mut sealed[first..], sequences);
 }
 
 /// Puts an AH into a packet, and where it needs one an outer header before it; the ICV is left to the sealer.

@@ -5,11 +5,11 @@
 use super::worker::inbound::InboundWorker;
 use super::worker::outbound::{Command, OutboundWorker};
 use super::worker::{Clock, Events, Ports, Waker, housekeeping, spawn};
-use super::{PortKind, Tun, path_mtu};
+use super::{PortKind, Queues, Share, Tun, path_mtu};
 use crate::event::Event;
 use crate::mtu::interface_mtu;
 use crate::sessions::Lane;
-use crate::shared::{Pair, PairError, Shared};
+use crate::shared::{MOST_WORKERS, Pair, PairError, Shared};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use policy::config::Config;
 use policy::counters::Totals;
@@ -28,6 +28,9 @@ pub struct DatapathConfig {
     pub interface: String,
     /// Whether packets may come and go in super-packets, as far as the kernel can.
     pub offload: bool,
+    /// Workers in each direction, 1 to [`MOST_WORKERS`](crate::shared::MOST_WORKERS): what is more or less is put between.
+    /// Fewer read from the TUN interface where it has fewer queues.
+    pub workers: usize,
     /// UDP port of ESP and IKE behind a NAT, 4500.
     pub natt_port: u16,
     /// Firewall mark of everything we send.
@@ -89,8 +92,9 @@ pub struct Datapath {
     housekeeping: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     mark: u32,
-    tun: Arc<Tun>,
-    ports: Arc<Ports>,
+    queues: Queues,
+    /// Of each number of workers.
+    ports: Vec<Arc<Ports>>,
 }
 
 /// The way to one outbound worker.
@@ -114,62 +118,84 @@ impl Datapath {
     /// state of the interface, and routes to it, are the daemon's.
     pub fn start(config: &DatapathConfig, shared: Arc<Shared>) -> Result<Self, StartError> {
         let mark = config.mark;
-        let tun = Tun::open(&config.interface, false, config.offload)
+        let workers = config.workers.clamp(1, MOST_WORKERS);
+        let queues = Tun::open_queues(&config.interface, workers, workers, config.offload)
             .map_err(|source| StartError::Tun { name: config.interface.clone(), source })?;
-        let tun = Arc::new(tun);
-        let ports = Ports::open(config.natt_port, mark, config.offload)
-            .map_err(|(kind, source)| StartError::Socket { kind, source })?;
-        let ports = Arc::new(ports);
-        let clock = Clock { origin: config.origin };
+        let ports = (0..workers)
+            .map(|number| {
+                let share = Share { number, of: workers };
+                let ports = Ports::open(config.natt_port, mark, config.offload, share);
+                ports.map(Arc::new).map_err(|(kind, source)| StartError::Socket { kind, source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if queues.readers.len() > 1 {
+            shared.send_in_turn();
+        }
         let (sender, events) = unbounded();
-        let sender = Events(sender);
-        let (commands, receiver) = unbounded();
-        let (out_waker, in_waker) = (Waker::new()?, Waker::new()?);
         let (housekeeping, housekeeping_stop) = unbounded();
         let mut started = Self {
             shared: Arc::clone(&shared),
             events,
-            outbound: vec![Outbox { commands, waker: out_waker.clone() }],
+            outbound: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
-            inbound_wakers: vec![in_waker.clone()],
+            inbound_wakers: Vec::new(),
             housekeeping: Some(housekeeping),
             threads: Vec::new(),
             mark,
-            tun: Arc::clone(&tun),
-            ports: Arc::clone(&ports),
-        };
-        // If one cannot be started, dropping `started` stops the others.
-        let worker = OutboundWorker {
-            tun: Arc::clone(&tun),
-            ports: Arc::clone(&ports),
-            commands: receiver,
-            waker: out_waker,
-            events: sender.clone(),
-            clock,
-            mark,
-            shared: Arc::clone(&shared),
-            number: 0,
-        };
-        started.threads.push(spawn("esp-out", sender.clone(), move || worker.run())?);
-        let worker = InboundWorker {
-            tun,
+            queues,
             ports,
-            natt_port: config.natt_port,
-            stop: Arc::clone(&started.stop),
-            waker: in_waker,
-            events: sender.clone(),
-            clock,
-            mark,
-            shared: Arc::clone(&shared),
-            number: 1,
         };
-        started.threads.push(spawn("esp-in", sender.clone(), move || worker.run())?);
+        let clock = Clock { origin: config.origin };
+        // If one cannot be started, dropping `started` stops the others.
+        started.start_workers(&Events(sender.clone()), clock, config.natt_port)?;
         let keeper = move || {
             housekeeping::run(&shared, &housekeeping_stop, clock, mark);
             Ok(())
         };
-        started.threads.push(spawn("esp-keep", sender, keeper)?);
+        started.threads.push(spawn("esp-keep", Events(sender), keeper)?);
         Ok(started)
+    }
+
+    fn start_workers(&mut self, events: &Events, clock: Clock, natt_port: u16) -> io::Result<()> {
+        // Those that read, then those that write: a block of counters for each.
+        let mut numbers = 0..;
+        let mut number = || numbers.next().unwrap_or_default();
+        for ((tun, answers), ports) in self.queues.readers.iter().zip(&self.queues.writers).zip(&self.ports) {
+            let (commands, receiver) = unbounded();
+            let waker = Waker::new()?;
+            self.outbound.push(Outbox { commands, waker: waker.clone() });
+            let worker = OutboundWorker {
+                tun: Arc::clone(tun),
+                answers: Arc::clone(answers),
+                ports: Arc::clone(ports),
+                commands: receiver,
+                waker,
+                events: events.clone(),
+                clock,
+                mark: self.mark,
+                shared: Arc::clone(&self.shared),
+                number: number(),
+            };
+            self.threads.push(spawn("esp-out", events.clone(), move || worker.run())?);
+        }
+        for (tun, ports) in self.queues.writers.iter().zip(&self.ports) {
+            let waker = Waker::new()?;
+            self.inbound_wakers.push(waker.clone());
+            let worker = InboundWorker {
+                tun: Arc::clone(tun),
+                ports: Arc::clone(ports),
+                natt_port,
+                stop: Arc::clone(&self.stop),
+                waker,
+                events: events.clone(),
+                clock,
+                mark: self.mark,
+                shared: Arc::clone(&self.shared),
+                number: number(),
+            };
+            self.threads.push(spawn("esp-in", events.clone(), move || worker.run())?);
+        }
+        Ok(())
     }
 
     /// What the packet path has to say; for one listener.
@@ -264,19 +290,32 @@ impl Datapath {
     }
 
     /// What of the kernel and the processor is made use of, by stable names: `tcp_offload` and `udp_offload`
-    /// (super-packets of the TUN interface), `udp_segment` and `udp_gro` (datagrams by the dozen, sent and
-    /// received), `crypto_avx512` (packets side by side).
+    /// (super-packets of the TUN interface), `multi_queue` (a queue of it for each worker), `udp_segment` and `udp_gro`
+    /// (datagrams by the dozen, sent and received), `crypto_avx512` (packets side by side).
     #[must_use]
     pub fn features(&self) -> Vec<&'static str> {
-        let (tun, (segment, gro)) = (self.tun.offload(), self.ports.offload());
+        let (tun, (segment, gro)) = (self.queues.readers[0].offload(), self.ports[0].offload());
         let used = [
             ("tcp_offload", tun.tcp),
             ("udp_offload", tun.udp),
+            ("multi_queue", self.queues.readers.len() > 1),
             ("udp_segment", segment),
             ("udp_gro", gro),
             ("crypto_avx512", crypto::packet::is_wide()),
         ];
         used.into_iter().filter(|(_, used)| *used).map(|(name, _)| name).collect()
+    }
+
+    /// Workers in each direction; of the outbound ones there are no more than queues of the TUN interface.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Queues of the TUN interface that are read from.
+    #[must_use]
+    pub fn tun_queues(&self) -> usize {
+        self.queues.readers.len()
     }
 
     /// The sums of all workers' counters.

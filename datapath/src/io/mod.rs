@@ -19,8 +19,8 @@ pub use datapath::{Datapath, DatapathConfig, StartError};
 pub use error_queue::Report;
 pub use mmsg::{Outgoing, ReceiveBatch, Received, SendBatch};
 pub use path_mtu::path_mtu;
-pub use port::{Port, PortKind, set_path_mtu_discovery};
-pub use tun::Tun;
+pub use port::{Port, PortKind, Share, set_path_mtu_discovery};
+pub use tun::{Queues, Tun};
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -4,7 +4,7 @@ use super::error_queue::{Report, take_report};
 use super::mmsg::{Outgoing, ReceiveBatch, SendBatch, segment_run};
 use super::set_int_option;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,6 +37,22 @@ pub struct Port {
     coalesced: bool,
 }
 
+/// Which of several alike a port is, that share what arrives: all that one peer sends comes by one of them, so it
+/// stays in order. Datagrams of UDP are shared out by the kernel, by addresses and ports; it also
+/// puts those together that agree in them (UDP_GRO), so what is in ESP cannot be looked at. IP packets are by the address of the peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// From 0. They are opened in that order.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Share {
+    /// One alone.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+}
+
 /// Enough for bursts at a few Gbit/s while a worker is busy elsewhere.
 const BUFFER_OCTETS: libc::c_int = 4 << 20;
 
@@ -45,6 +61,11 @@ impl Port {
     /// by which routing tells them from those to be protected. With `offload` a UDP port takes and gives
     /// datagrams by the dozen, as far as the kernel can. Needs CAP_NET_RAW and CAP_NET_ADMIN.
     pub fn open(kind: PortKind, ipv4: bool, mark: u32, offload: bool) -> io::Result<Self> {
+        Self::open_share(kind, ipv4, mark, offload, Share::WHOLE)
+    }
+
+    /// As [`Self::open`], for one of several workers.
+    pub fn open_share(kind: PortKind, ipv4: bool, mark: u32, offload: bool, share: Share) -> io::Result<Self> {
         let domain = if ipv4 { Domain::IPV4 } else { Domain::IPV6 };
         let (ty, protocol) = match kind {
             PortKind::Udp(_) => (Type::DGRAM, Protocol::UDP),
@@ -75,13 +96,22 @@ impl Port {
                 } else {
                     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
                 };
+                // The first alone finds out whether the port is in use; the others then join it.
+                if share.number > 0 {
+                    socket.set_reuse_port(true)?;
+                }
                 socket.bind(&any.into())?;
+                if share.of > 1 {
+                    socket.set_reuse_port(true)?;
+                }
             }
             // Of a packet too big for its path the kernel learns through any IPv4 socket, but only through a
             // raw IPv6 socket that wants reports, which then also has to take them.
-            PortKind::RawAh => {}
-            PortKind::RawEsp if ipv4 => {}
-            PortKind::RawEsp => set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?,
+            // Each report goes to all of them: one is enough.
+            PortKind::RawEsp if !ipv4 && share.number == 0 => {
+                set_int_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+            }
+            PortKind::RawEsp | PortKind::RawAh => {}
             PortKind::Clear => {
                 if ipv4 {
                     socket.set_header_included_v4(true)?;
@@ -89,6 +119,9 @@ impl Port {
                     socket.set_header_included_v6(true)?;
                 }
             }
+        }
+        if matches!(kind, PortKind::RawEsp | PortKind::RawAh) && share.of > 1 {
+            socket.attach_filter(&sources_of(share, ipv4))?;
         }
         if kind != PortKind::Clear {
             set_int_option(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
@@ -174,6 +207,28 @@ impl Port {
             sent => sent,
         }
     }
+}
+
+/// Accepts what comes from the addresses whose turn it is: every raw socket gets a copy of each packet, and this
+/// program of the kernel's packet filter leaves it to one of them.
+fn sources_of(share: Share, ipv4: bool) -> Vec<SockFilter> {
+    let op = |code: u32, k: u32| SockFilter::new(code as u16, 0, 0, k);
+    let load = |offset: u32| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (libc::SKF_NET_OFF as u32) + offset);
+    let to_x = || op(libc::BPF_MISC | libc::BPF_TAX, 0);
+    let xor_x = || op(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0);
+    // The words of the address together ...
+    let words: &[u32] = if ipv4 { &[12] } else { &[8, 12, 16, 20] };
+    let mut program = vec![load(words[0])];
+    for word in &words[1..] {
+        program.extend([to_x(), load(*word), xor_x()]);
+    }
+    // ... and their halves.
+    program.extend([to_x(), op(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 16), xor_x()]);
+    program.push(op(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, share.of as u32));
+    let ours = SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, share.number as u32);
+    let returns = |octets| op(libc::BPF_RET | libc::BPF_K, octets);
+    program.extend([ours, returns(u32::MAX), returns(0)]);
+    program
 }
 
 /// Whether the kernel sets DF in what an IPv4 socket sends.

@@ -1,7 +1,7 @@
 //! From protected packets of the wire to clear ones.
 
-use super::decide;
 use super::gather::Gather;
+use super::{SharedState, decide};
 use crate::ah;
 use crate::esp::inbound::{Authenticated, Candidate, Fresh, authenticate, check, commit};
 use crate::esp::spi;
@@ -66,7 +66,7 @@ pub struct InboundOutput {
 /// The inbound direction of one worker.
 #[derive(Debug)]
 pub struct Inbound {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     cache: Reader,
     sas: sad::Reader,
     worker: usize,
@@ -101,7 +101,7 @@ impl Inbound {
         Self {
             cache: shared.cache.reader(),
             sas: shared.inbound.reader(),
-            shared,
+            shared: Arc::new(SharedState(shared)),
             worker,
             pool: Pool::new(pool),
             unknown_spis: RateLimit::new(1, 1),

@@ -1,10 +1,10 @@
 //! From clear packets of the TUN interface to protected ones.
 
-use super::decide;
 use super::gather::Gather;
 use super::hold::{Held, HoldQueues, Waiting};
+use super::{SharedState, decide};
 use crate::ah;
-use crate::esp::outbound::{Inner, Sealed, seal};
+use crate::esp::outbound::{Inner, Run, Sealed, seal};
 use crate::esp::transport;
 use crate::event::Event;
 use crate::fragment::Whole;
@@ -39,7 +39,7 @@ const CLEAR_CHECK_INTERVAL: u32 = 64;
 /// The outbound direction of one worker.
 #[derive(Debug)]
 pub struct Outbound {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     cache: Reader,
     sas: sad::Reader,
     worker: usize,
@@ -97,12 +97,25 @@ impl Clear {
 pub struct OutboundOutput {
     /// Protected packets for the wire; those of one SA are in order.
     pub sealed: Vec<Sealed>,
+    /// What SAs protected them: together they say so of each of `sealed`, in that order. Where there are
+    /// [turns](Run::turn) the packets are to be sent in this order.
+    pub runs: Vec<Run>,
     /// Packets for the wire as they are.
     pub clear: Vec<Clear>,
     /// ICMP messages for the TUN interface, to the senders of packets that do not fit.
     pub replies: Vec<Packet>,
     /// For the daemon.
     pub events: Vec<Event>,
+}
+
+impl OutboundOutput {
+    /// Takes the protected packets, each with its SA, without regard for turns.
+    pub fn take_sealed(&mut self, mut each: impl FnMut(Sealed, &Arc<OutboundSa>)) {
+        let mut sealed = self.sealed.drain(..);
+        for run in self.runs.drain(..) {
+            sealed.by_ref().take(run.packets).for_each(|s| each(s, &run.sa));
+        }
+    }
 }
 
 impl Outbound {
@@ -113,7 +126,7 @@ impl Outbound {
         Self {
             cache: shared.cache.reader(),
             sas: shared.outbound.reader(),
-            shared,
+            shared: Arc::new(SharedState(shared)),
             worker,
             pool: Pool::new(pool),
             holds: HoldQueues::default(),
@@ -469,38 +482,42 @@ impl Outbound {
             self.drop_packet(whole.abandon(), DropReason::FragmentPortsHidden);
         }
         let first = out.sealed.len();
-        {
+        let turn = {
             let events = &mut out.events;
             let mut dropped = dropping(&mut self.pool, self.shared.counters.worker(self.worker));
             let df = spd.config().startup.df;
-            seal(sa, &mut inner, df, now, &mut out.sealed, &mut dropped, &mut |event| events.push(event.into()));
-        }
+            seal(sa, &mut inner, df, now, &mut out.sealed, &mut dropped, &mut |event| events.push(event.into()))
+        };
         self.inner = inner;
         if sa.spec().protocol == SaProtocol::Ah || sa.outside().is_some() {
-            self.fragment_ah(sa.path_mtu(), out, first);
+            self.fragment_ah(sa.spec().remote.is_ipv4(), sa.path_mtu(), out, first);
+        }
+        let packets = out.sealed.len() - first;
+        let turn = turn.filter(|_| self.shared.sends_in_turn());
+        if packets > 0 || turn.is_some() {
+            out.runs.push(Run { sa: Arc::clone(sa.outside().unwrap_or(sa)), packets, turn });
         }
     }
 
     /// Cuts packets of AH from the `first` on that do not fit their path and may be cut: the
     /// kernel does not do it with packets that come with their header.
-    fn fragment_ah(&mut self, path_mtu: u16, out: &mut OutboundOutput, first: usize) {
+    fn fragment_ah(&mut self, ipv4: bool, path_mtu: u16, out: &mut OutboundOutput, first: usize) {
+        if out.sealed[first..].iter().all(|s| s.packet.len() <= usize::from(path_mtu)) {
+            return;
+        }
         let mut fitting = Vec::with_capacity(out.sealed.len() - first);
         for sealed in out.sealed.drain(first..) {
-            let ipv4 = sealed.sa.spec().remote.is_ipv4();
             if sealed.packet.len() <= usize::from(path_mtu) || !ipv4 && sealed.outer.dont_fragment {
                 fitting.push(sealed);
                 continue;
             }
-            let Sealed { packet, sa, outer, mut inner_len } = sealed;
-            if !ipv4 {
-                self.fragment_ipv6(packet, path_mtu, &mut |packet| {
-                    fitting.push(Sealed { packet, sa: Arc::clone(&sa), outer, inner_len: mem::take(&mut inner_len) });
-                });
-                continue;
+            let Sealed { packet, outer, mut inner_len } = sealed;
+            let mut each = |packet| fitting.push(Sealed { packet, outer, inner_len: mem::take(&mut inner_len) });
+            if ipv4 {
+                self.fragment(packet, path_mtu, &mut each);
+            } else {
+                self.fragment_ipv6(packet, path_mtu, &mut each);
             }
-            self.fragment(packet, path_mtu, &mut |packet| {
-                fitting.push(Sealed { packet, sa: Arc::clone(&sa), outer, inner_len: mem::take(&mut inner_len) });
-            });
         }
         out.sealed.append(&mut fitting);
     }

@@ -7,6 +7,7 @@ mod limits;
 mod policies;
 mod sessions;
 mod sizes;
+mod workers;
 
 use super::inbound::{KEEPALIVE, LONGEST_IKE_MESSAGE, NON_ESP_MARKER};
 use super::*;
@@ -72,10 +73,10 @@ impl Host {
     /// Takes what goes to the wire protected, as if it had been sent.
     fn on_the_wire(&mut self) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
-        for sealed in self.out.sealed.drain(..) {
-            arrivals.push(arrival(&sealed));
+        self.out.take_sealed(|sealed, sa| {
+            arrivals.push(arrival(&sealed, sa));
             self.outbound.sent(sealed);
-        }
+        });
         arrivals
     }
 
@@ -124,11 +125,11 @@ fn packet(octets: &[u8]) -> Packet {
 }
 
 /// A protected packet as the peer receives it.
-fn arrival(sealed: &Sealed) -> Arrival {
-    let spec = sealed.sa.spec();
+fn arrival(sealed: &Sealed, sa: &crate::sa::OutboundSa) -> Arrival {
+    let spec = sa.spec();
     Arrival {
         packet: packet(sealed.packet.as_slice()),
-        local: sealed.sa.remote(),
+        local: sa.remote(),
         remote: SocketAddr::new(spec.local, spec.encapsulation.map_or(0, |e| e.local_port)),
         encapsulated: spec.encapsulation.is_some(),
         traffic_class: sealed.outer.traffic_class,
@@ -491,7 +492,7 @@ fn a_peer_may_choose_an_spi_again() {
     a.shared.remove_pair(1).unwrap();
     a.send(&some_packets(true, 1));
     assert_eq!((a.out.sealed.len(), a.outbound.held()), (1, 0));
-    assert!(Arc::ptr_eq(&a.out.sealed[0].sa, &new));
+    assert!(Arc::ptr_eq(&a.out.runs[0].sa, &new));
     // The peer has forgotten the older one: if the newer goes, nobody would understand it.
     let third = Agreement { seed: 3, ..gcm() };
     let (inbound, mut outbound) = third.specs(true);

@@ -138,6 +138,11 @@ impl Lab {
         }
     }
 
+    /// `ip` in the first namespace.
+    pub(crate) fn ip_first(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.names[0]));
+    }
+
     /// Runs something in the first namespace.
     pub(crate) fn inside_first<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         inside(&self.names[0], run)
@@ -264,6 +269,7 @@ fn start(number: u8, outer_ipv4: bool, interface: &str) -> Result<Datapath, Star
     let config = DatapathConfig {
         interface: interface.into(),
         offload: config.startup.offload,
+        workers: if number == 1 { 2 } else { 1 },
         natt_port: 4500,
         mark: MARK,
         origin: Instant::now(),
@@ -291,8 +297,10 @@ fn configuration(near: u8, outer_ipv4: bool) -> String {
     let (here, there) = (outer(outer_ipv4, near), outer(outer_ipv4, far));
     // One side with super-packets, the other as where the kernel has none: they must understand each other.
     let offload = if near == 1 { "auto" } else { "off" };
+    // The least that a peer may have: what leaves out of order is lost.
+    let window = if near == 1 { 1024 } else { 32 };
     let mut text = format!(
-        "[startup]\noffload = \"{offload}\"\n\
+        "[startup]\noffload = \"{offload}\"\nreplay_window = {window}\n\
          [[ike]]\nname = \"i\"\nremote = \"{there}\"\nproposals = [\"aes128-sha1-modp2048\"]\n\
          [[auth]]\nname = \"a\"\nremote = \"{there}\"\npreshared = \"a-key-for-tests-only\"\n"
     );

@@ -27,6 +27,7 @@ pub(super) const STARTUP: Section = Section {
         "mtu",
         "replay_window",
         "offload",
+        "workers",
         "df",
         "ike_port",
         "natt_port",

@@ -62,13 +62,15 @@ pub struct Startup {
     pub replay_window: u32,
     /// Whether the kernel and the packet path hand each other super-packets, as far as the kernel can.
     pub offload: bool,
+    /// Workers of the packet path in each direction; `None`: as many as the processors ask for.
+    pub workers: Option<u8>,
     /// Outer DF bit of IPv4 (RFC 4301 8.1).
     pub df: DfPolicy,
     /// UDP port of IKE.
     pub ike_port: u16,
     /// UDP port of IKE and ESP behind a NAT.
     pub natt_port: u16,
-    /// Packets held for one tunnel while its SA is negotiated.
+    /// Packets held for one tunnel while its SA is negotiated, by each worker.
     pub hold_queue: u32,
     /// Sessions of EXCLUSIVE policies, each with an SA pair of its own, at most.
     pub exclusive_sessions: u32,

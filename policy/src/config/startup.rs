@@ -26,6 +26,7 @@ impl Default for Startup {
             mtu: None,
             replay_window: 1024,
             offload: true,
+            workers: None,
             df: DfPolicy::Copy,
             ike_port: 500,
             natt_port: 4500,
@@ -53,6 +54,7 @@ pub(super) fn startup(object: &mut Object<'_, '_, '_>) -> Startup {
     let df = [("copy", DfPolicy::Copy), ("set", DfPolicy::Set), ("clear", DfPolicy::Clear)];
     set(&mut s.df, object.one_of("df", &df).map(|d| d.value));
     set(&mut s.offload, object.one_of("offload", &[("auto", true), ("off", false)]).map(|o| o.value));
+    s.workers = workers(object);
     set(&mut s.hold_queue, object.integer("hold_queue", 1..=4096).map(|n| n.value));
     set(&mut s.exclusive_sessions, object.integer("exclusive_sessions", 1..=65_536).map(|n| n.value));
     set(&mut s.cache_idle_seconds, object.integer("cache_idle", 1..=604_800).map(|n| n.value));
@@ -83,6 +85,23 @@ fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(v) = value {
         *field = v;
     }
+}
+
+/// The most workers in each direction.
+const MOST_WORKERS: u8 = 7;
+
+/// A number of workers; `None` is `"auto"`.
+fn workers(object: &mut Object<'_, '_, '_>) -> Option<u8> {
+    let expected = format!("\"auto\" or an integer, 1 to {MOST_WORKERS}");
+    let given = object.string_or_integer("workers", &expected)?;
+    if given.value.eq_ignore_ascii_case("auto") {
+        return None;
+    }
+    let number = given.value.parse().ok().filter(|n| (1..=MOST_WORKERS).contains(n));
+    if number.is_none() {
+        object.error(given.at, format!("`workers` is {}; expected {expected}", quoted(&given.value)));
+    }
+    number
 }
 
 fn cache_limits(object: &mut Object<'_, '_, '_>, s: &mut Startup) {

@@ -230,9 +230,10 @@ fn startup(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         s.audit_level, s.audit_max_kbytes, s.spd_soft, s.spd_hard, s.cache_idle_seconds, s.spi_min, s.spi_max,
     )?;
     let mtu = s.mtu.map_or_else(|| "from the path".into(), |m| m.to_string());
+    let workers = s.workers.map_or_else(|| "auto".into(), |n| n.to_string());
     writeln!(
         out,
-        "startup  interface {}, MTU {mtu}, offload {}, DF {df}, replay window {}, ports {} and {}, {} packets held, {} sessions",
+        "startup  interface {}, MTU {mtu}, offload {}, workers {workers}, DF {df}, replay window {}, ports {} and {}, {} packets held, {} sessions",
         s.interface,
         if s.offload { "auto" } else { "off" },
         s.replay_window,

@@ -189,6 +189,8 @@ fn interface_reports(daemon: &Daemon, network: &Network, interfaces: &[Interface
                 addresses,
                 bypassed,
                 features: if tun { features(daemon) } else { Vec::new() },
+                workers: tun.then(|| daemon.datapath.workers()),
+                tun_queues: tun.then(|| daemon.datapath.tun_queues()),
                 cleartext_leaks: leaks,
                 counters,
             })

@@ -254,6 +254,7 @@ fn needs_restart(old: &Startup, new: &Startup) -> Vec<&'static str> {
     };
     compare("interface", old.interface == new.interface);
     compare("offload", old.offload == new.offload);
+    compare("workers", old.workers == new.workers);
     compare("ike_port", old.ike_port == new.ike_port);
     compare("natt_port", old.natt_port == new.natt_port);
     compare("auditdir", old.audit_dir == new.audit_dir);

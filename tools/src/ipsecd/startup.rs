@@ -18,13 +18,16 @@ use crate::control::server::{BindError, Server};
 use crate::credentials::CredentialStore;
 use crate::net::MARK;
 use crate::user_store::UserStore;
+use datapath::shared::MOST_WORKERS;
 use datapath::{Datapath, DatapathConfig, Shared};
 use keys::PresharedKeys;
 use policy::cache::HashKey;
 use policy::config::Config;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +113,7 @@ async fn carry_traffic(
         &DatapathConfig {
             interface: config.startup.interface.clone(),
             offload: config.startup.offload,
+            workers: workers(config.startup.workers),
             natt_port: config.startup.natt_port,
             mark: MARK,
             origin: clock.origin(),
@@ -138,6 +142,14 @@ async fn carry_traffic(
     // The last deletes go out before the sockets close.
     drop(daemon);
     Ok(())
+}
+
+/// Workers in each direction, unless the configuration says how many: half as many as processors, since
+/// one of them works for each direction. The kernel's part of the work runs on the processors of those who
+/// ask for it, so there is little to gain by more, and with fewer than four processors one does as well as two.
+fn workers(configured: Option<u8>) -> usize {
+    configured
+        .map_or_else(|| (available_parallelism().map_or(1, NonZeroUsize::get) / 2).clamp(1, MOST_WORKERS), usize::from)
 }
 
 /// Opens the files that keys are exported to, if the configuration names a directory.

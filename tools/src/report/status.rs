@@ -77,6 +77,12 @@ pub struct InterfaceReport {
     /// What is in use on it, e.g. `guard`, `tcp_offload`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// Workers of the packet path in each direction; of the daemon's own interface alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Its queues that are read from: so many are the workers of the outbound direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tun_queues: Option<usize>,
     /// Packets that left in the clear although a policy protects them; only where it is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleartext_leaks: Option<u64>,

@@ -79,6 +79,7 @@ fn interface(out: &mut dyn Write, r: &InterfaceReport) -> io::Result<()> {
         row(out, &[("IP Address", is(address)), ("Bypass", bypassed)])?;
     }
     row(out, &[("Features", list(&r.features))])?;
+    row(out, &[("Workers", may(&r.workers)), ("TUN queues", may(&r.tun_queues))])?;
     row(out, &[("Cleartext leaks", may(&r.cleartext_leaks))])?;
     counters(out, "Packets", &r.counters)
 }

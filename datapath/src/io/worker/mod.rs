@@ -1,9 +1,9 @@
-//! The threads of the packet path: one per direction, and one for what is
+//! The threads of the packet path: some for each direction, and one for what is
 //! done now and then. [`Datapath`](super::Datapath) starts and stops them.
 //!
-//! A worker owns its pipeline and whatever it writes often; it shares
-//! [`Shared`](crate::Shared), the sockets and the TUN queue. Nothing here
-//! depends on there being one worker per direction: commands go to all.
+//! A worker owns its pipeline and whatever it writes often: counters, buffers, TUN queue; with the worker of the other
+//! direction that has its number it shares the sockets. All share [`Shared`](crate::Shared). Commands go to all
+//! outbound workers.
 
 #![deny(unsafe_code)]
 
@@ -13,8 +13,9 @@ pub(super) mod outbound;
 mod paths;
 mod wire;
 
-use super::{Port, PortKind};
+use super::{Port, PortKind, Share};
 use crate::event::Event;
+use core::array::from_fn;
 use crossbeam::channel::Sender;
 use policy::time::Timestamp;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -118,10 +119,10 @@ struct Family {
 }
 
 impl Ports {
-    /// Opens all sockets. The error names the one that failed.
-    pub(super) fn open(natt_port: u16, mark: u32, offload: bool) -> Result<Self, (PortKind, io::Error)> {
+    /// Opens all sockets of a worker. The error names the one that failed.
+    pub(super) fn open(natt_port: u16, mark: u32, offload: bool, share: Share) -> Result<Self, (PortKind, io::Error)> {
         let family = |ipv4| {
-            let open = |kind| Port::open(kind, ipv4, mark, offload).map_err(|e| (kind, e));
+            let open = |kind| Port::open_share(kind, ipv4, mark, offload, share).map_err(|e| (kind, e));
             Ok(Family {
                 udp: open(PortKind::Udp(natt_port))?,
                 esp: open(PortKind::RawEsp)?,
@@ -173,15 +174,18 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
 /// Waits until one of `fds` can be read, or has an error to tell of; says what
 /// of each, by their places.
 fn wait_readable<const N: usize>(fds: [Option<BorrowedFd<'_>>; N]) -> io::Result<[PollFlags; N]> {
-    let mut polled: Vec<PollFd<'_>> =
-        fds.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    // Those that are missing stand for the first, of which then nothing is asked.
+    let Some(any) = fds.iter().flatten().next() else { return Ok([PollFlags::empty(); N]) };
+    let mut polled = fds.map(|fd| match fd {
+        Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+        None => PollFd::from_borrowed_fd(*any, PollFlags::empty()),
+    });
     match poll(&mut polled, None) {
         Ok(_) => {}
         Err(rustix::io::Errno::INTR) => return Ok([PollFlags::empty(); N]),
         Err(e) => return Err(e.into()),
     }
-    let mut ready = polled.iter().map(PollFd::revents);
-    Ok(fds.map(|fd| fd.and_then(|_| ready.next()).unwrap_or(PollFlags::empty())))
+    Ok(from_fn(|at| if fds[at].is_some() { polled[at].revents() } else { PollFlags::empty() }))
 }
 
 /// Waits until `fd` can be written, up to `millis` milliseconds; whether it can.

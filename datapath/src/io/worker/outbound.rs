@@ -36,6 +36,8 @@ pub(in crate::io) enum Command {
 /// A worker of the outbound direction.
 pub(in crate::io) struct OutboundWorker {
     pub(in crate::io) tun: Arc<Tun>,
+    /// For ICMP messages: a queue that may be written to.
+    pub(in crate::io) answers: Arc<Tun>,
     pub(in crate::io) ports: Arc<Ports>,
     pub(in crate::io) commands: Receiver<Command>,
     pub(in crate::io) waker: Waker,
@@ -121,10 +123,10 @@ impl OutboundWorker {
     /// Moves what came out of the pipeline.
     fn emit(&self, pipeline: &mut Outbound, wire: &mut Wire, now: Timestamp, out: &mut OutboundOutput) {
         let mut shrunk = BTreeSet::new();
-        wire.send_sealed(&mut out.sealed, |sealed, outcome| match outcome {
+        wire.send_sealed(out, |sealed, sa, outcome| match outcome {
             Ok(()) => pipeline.sent(sealed),
             Err(e) if is_too_big(&e) => {
-                shrunk.insert(sealed.sa.remote().ip());
+                shrunk.insert(sa.remote().ip());
                 pipeline.path_shrunk(sealed);
             }
             Err(_) => pipeline.send_failed(sealed),
@@ -147,7 +149,7 @@ impl OutboundWorker {
         });
         for reply in out.replies.drain(..) {
             // Its loss is that of any ICMP message: the sender tries again and is told again.
-            let _ = self.tun.write(reply.as_slice());
+            let _ = self.answers.write(reply.as_slice());
             pipeline.recycle(reply);
         }
         self.events.send_all(&mut out.events, |_| {});

@@ -2,12 +2,13 @@
 //! calls as their order allows.
 
 use super::super::{Outgoing, Port, SendBatch};
-use super::{Ports, wait_writable};
-use crate::esp::outbound::Sealed;
-use crate::pipeline::{BATCH, Clear};
+use super::{Family, Ports, wait_writable};
+use crate::esp::outbound::{Run, Sealed};
+use crate::pipeline::{BATCH, Clear, OutboundOutput};
+use crate::sa::OutboundSa;
 use policy::sa::SaProtocol;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -18,7 +19,50 @@ const PATIENCE: u16 = 100;
 /// The sending side of one worker.
 pub(super) struct Wire {
     ports: Arc<Ports>,
+    sender: Sender,
+}
+
+/// What sends, and what became of each packet so far.
+struct Sender {
     batch: SendBatch,
+    outcomes: Vec<io::Result<()>>,
+}
+
+/// Packets of one system call, and what they have in common.
+struct Chunk<'a, C> {
+    class: Option<C>,
+    outgoing: [Outgoing<'a>; BATCH],
+    len: usize,
+}
+
+impl<'a, C: PartialEq + Copy> Chunk<'a, C> {
+    fn new() -> Self {
+        let none = Outgoing {
+            payload: &[],
+            destination: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            source: None,
+            tos: None,
+            hop_limit: None,
+        };
+        Self { class: None, outgoing: [none; BATCH], len: 0 }
+    }
+
+    /// Adds a packet; those before go to `send` first where they cannot go together.
+    fn push(&mut self, class: C, outgoing: Outgoing<'a>, send: &mut impl FnMut(C, &[Outgoing<'_>])) {
+        if self.len == BATCH || self.class != Some(class) {
+            self.flush(send);
+        }
+        self.class = Some(class);
+        self.outgoing[self.len] = outgoing;
+        self.len += 1;
+    }
+
+    fn flush(&mut self, send: &mut impl FnMut(C, &[Outgoing<'_>])) {
+        if let Some(class) = self.class.take().filter(|_| self.len > 0) {
+            send(class, &self.outgoing[..self.len]);
+        }
+        self.len = 0;
+    }
 }
 
 /// What packets of one system call have in common.
@@ -31,8 +75,8 @@ struct Class {
 }
 
 impl Class {
-    fn of(sealed: &Sealed) -> Self {
-        let spec = sealed.sa.spec();
+    fn of(sealed: &Sealed, sa: &OutboundSa) -> Self {
+        let spec = sa.spec();
         Self {
             ipv4: spec.remote.is_ipv4(),
             encapsulated: spec.encapsulation.is_some(),
@@ -40,54 +84,76 @@ impl Class {
             protocol: spec.protocol,
         }
     }
+
+    fn port(self, family: &Family) -> &Port {
+        match self.protocol {
+            // Whole packets, with their own headers.
+            SaProtocol::Ah => &family.clear,
+            SaProtocol::Esp if self.encapsulated => &family.udp,
+            SaProtocol::Esp => &family.esp,
+        }
+    }
 }
 
 impl Wire {
     pub(super) fn new(ports: Arc<Ports>) -> Self {
-        Self { ports, batch: SendBatch::new(BATCH) }
+        Self { ports, sender: Sender { batch: SendBatch::new(BATCH), outcomes: Vec::new() } }
     }
 
-    /// Sends protected packets in order and empties the list; `done` hears what
-    /// became of each.
-    pub(super) fn send_sealed(&mut self, sealed: &mut Vec<Sealed>, mut done: impl FnMut(Sealed, io::Result<()>)) {
-        let mut outcomes = Vec::with_capacity(sealed.len());
-        for run in sealed.chunk_by(|a, b| Class::of(a) == Class::of(b)) {
-            let Some(class) = run.first().map(Class::of) else { continue };
-            let outgoing: Vec<Outgoing<'_>> = run.iter().map(outgoing).collect();
-            let ports = Arc::clone(&self.ports);
-            let port = ports.family(class.ipv4).map(|f| match class.protocol {
-                // Whole packets, with their own headers.
-                SaProtocol::Ah => &f.clear,
-                SaProtocol::Esp if class.encapsulated => &f.udp,
-                SaProtocol::Esp => &f.esp,
-            });
-            self.send(port, class.dont_fragment, &outgoing, &mut outcomes);
+    /// Sends protected packets in order, each SA's when it is their turn, and empties the lists of them; `done` hears
+    /// what became of each.
+    pub(super) fn send_sealed(
+        &mut self,
+        out: &mut OutboundOutput,
+        mut done: impl FnMut(Sealed, &OutboundSa, io::Result<()>),
+    ) {
+        let (mut sealed, mut runs) = (&out.sealed[..], &mut out.runs[..]);
+        while let Some(first) = runs.first() {
+            if let Some(turn) = &first.turn {
+                turn.wait();
+            }
+            // Nobody is kept waiting for what comes with it.
+            let others = runs[1..].iter().take_while(|r| r.turn.as_ref().is_none_or(|turn| turn.has_come()));
+            let (ready, rest) = runs.split_at_mut(1 + others.count());
+            let (packets, later) = sealed.split_at(ready.iter().map(|r| r.packets).sum());
+            self.send_runs(packets, ready);
+            ready.iter_mut().for_each(|r| r.turn = None);
+            (sealed, runs) = (later, rest);
         }
-        for (sealed, outcome) in sealed.drain(..).zip(outcomes) {
-            done(sealed, outcome);
+        let mut outcomes = self.sender.outcomes.drain(..);
+        out.take_sealed(|sealed, sa| done(sealed, sa, outcomes.next().unwrap_or(Ok(()))));
+    }
+
+    fn send_runs(&mut self, packets: &[Sealed], runs: &[Run]) {
+        let Self { ports, sender } = self;
+        let mut send = |class: Class, outgoing: &[Outgoing<'_>]| {
+            sender.send(ports.family(class.ipv4).map(|f| class.port(f)), class.dont_fragment, outgoing);
+        };
+        let (mut packets, mut chunk) = (packets.iter(), Chunk::new());
+        for run in runs {
+            let remote = run.sa.remote();
+            for sealed in packets.by_ref().take(run.packets) {
+                chunk.push(Class::of(sealed, &run.sa), outgoing(sealed, &run.sa, remote), &mut send);
+            }
         }
+        chunk.flush(&mut send);
     }
 
     /// Sends packets as they are and empties the list.
     pub(super) fn send_clear(&mut self, clear: &mut Vec<Clear>, mut done: impl FnMut(Clear, io::Result<()>)) {
-        let mut outcomes = Vec::with_capacity(clear.len());
-        for run in clear.chunk_by(|a, b| a.destination().is_ipv4() == b.destination().is_ipv4()) {
-            let ipv4 = run.first().is_some_and(|c| c.destination().is_ipv4());
-            let outgoing: Vec<Outgoing<'_>> = run
-                .iter()
-                .map(|c| Outgoing {
-                    payload: c.octets(),
-                    destination: SocketAddr::new(c.destination(), 0),
-                    source: None,
-                    tos: None,
-                    hop_limit: None,
-                })
-                .collect();
-            let ports = Arc::clone(&self.ports);
-            // The packets' own headers say what DF is to be; the kernel shall not fragment them.
-            self.send(ports.family(ipv4).map(|f| &f.clear), true, &outgoing, &mut outcomes);
+        let Self { ports, sender } = self;
+        // The packets' own headers say what DF is to be; the kernel shall not fragment them.
+        let mut send = |ipv4, outgoing: &[Outgoing<'_>]| {
+            sender.send(ports.family(ipv4).map(|f| &f.clear), true, outgoing);
+        };
+        let mut chunk = Chunk::new();
+        for c in clear.iter() {
+            let destination = SocketAddr::new(c.destination(), 0);
+            let outgoing = Outgoing { payload: c.octets(), destination, source: None, tos: None, hop_limit: None };
+            chunk.push(destination.is_ipv4(), outgoing, &mut send);
         }
-        for (clear, outcome) in clear.drain(..).zip(outcomes) {
+        chunk.flush(&mut send);
+        for (clear, outcome) in clear.drain(..).zip(self.sender.outcomes.drain(..)) {
             done(clear, outcome);
         }
     }
@@ -96,21 +162,16 @@ impl Wire {
     pub(super) fn send_datagram(&mut self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) -> io::Result<()> {
         let source = (!local.ip().is_unspecified()).then_some(local.ip());
         let outgoing = [Outgoing { payload, destination: remote, source, tos: None, hop_limit: None }];
-        let ports = Arc::clone(&self.ports);
-        let mut outcomes = Vec::with_capacity(1);
         // IKE has no other fragmentation than that of IP.
-        self.send(ports.family(remote.is_ipv4()).map(|f| &f.udp), false, &outgoing, &mut outcomes);
-        outcomes.pop().unwrap_or(Ok(()))
+        self.sender.send(self.ports.family(remote.is_ipv4()).map(|f| &f.udp), false, &outgoing);
+        self.sender.outcomes.pop().unwrap_or(Ok(()))
     }
+}
 
+impl Sender {
     /// Sends everything through one port, adding one outcome for each.
-    fn send(
-        &mut self,
-        port: Option<&Port>,
-        dont_fragment: bool,
-        outgoing: &[Outgoing<'_>],
-        outcomes: &mut Vec<io::Result<()>>,
-    ) {
+    fn send(&mut self, port: Option<&Port>, dont_fragment: bool, outgoing: &[Outgoing<'_>]) {
+        let outcomes = &mut self.outcomes;
         let end = outcomes.len() + outgoing.len();
         let Some(port) = port else {
             outcomes.resize_with(end, || Err(io::ErrorKind::Unsupported.into()));
@@ -146,16 +207,16 @@ impl Wire {
     }
 }
 
-/// A protected packet as a datagram.
-fn outgoing(sealed: &Sealed) -> Outgoing<'_> {
-    let spec = sealed.sa.spec();
+/// A protected packet as a datagram. `remote` is where its SA sends just now.
+fn outgoing<'a>(sealed: &'a Sealed, sa: &OutboundSa, remote: SocketAddr) -> Outgoing<'a> {
+    let spec = sa.spec();
     if spec.protocol == SaProtocol::Ah {
         let destination = SocketAddr::new(spec.remote, 0);
         return Outgoing { payload: sealed.packet.as_slice(), destination, source: None, tos: None, hop_limit: None };
     }
     Outgoing {
         payload: sealed.packet.as_slice(),
-        destination: sealed.sa.remote(),
+        destination: remote,
         source: Some(spec.local),
         tos: Some(sealed.outer.traffic_class),
         hop_limit: sealed.outer.hop_limit,

@@ -198,9 +198,9 @@ proptest! {
                 prop_assert!(!is_link_control(&tuple));
                 if lost.next().unwrap() { a.outbound.clear_sent(clear) } else { a.outbound.clear_failed(clear) }
             }
-            for sealed in a.out.sealed.drain(..) {
+            a.out.take_sealed(|sealed, _| {
                 if lost.next().unwrap() { a.outbound.sent(sealed) } else { a.outbound.send_failed(sealed) }
-            }
+            });
             for reply in a.out.replies.drain(..) {
                 a.outbound.recycle(reply);
             }

@@ -157,7 +157,7 @@ fn one_of_the_two_is_not_enough() {
         let mut sealed = Vec::new();
         let df = policy::config::DfPolicy::Copy;
         crate::esp::outbound::seal(&ah, &mut inner, df, now(), &mut sealed, &mut |_, _| {}, &mut |_| {});
-        assert!(b.receive(vec![arrival(&sealed[0])]).is_empty());
+        assert!(b.receive(vec![arrival(&sealed[0], &ah)]).is_empty());
         assert_eq!(b.drops(DropReason::BundleIncomplete), 2, "{:?}", b.totals());
         // Nothing of this has touched the ESP's window, and AH's only what was authentic.
         let sas = b.shared.pair(1).unwrap();
