@@ -306,6 +306,59 @@ mod tests {
         assert_eq!(accepted, 20_000);
     }
 
+    /// A sender's numbers, in batches that several workers take and receive in any order, some twice: each is accepted at most
+    /// once, and none is refused but a second copy and what has fallen out of the window meanwhile.
+    #[test]
+    fn several_workers_refuse_only_copies_and_what_is_too_old() {
+        const NUMBERS: u32 = 40_000;
+        const AT_ONCE: u32 = 16;
+        let window = ReplayWindow::new(256, false);
+        let sent = std::sync::atomic::AtomicU32::new(1);
+        let work = |seed: u32| {
+            let (window, sent) = (&window, &sent);
+            move || {
+                let (mut accepted, mut too_old) = (Vec::new(), Vec::new());
+                loop {
+                    let first = sent.fetch_add(AT_ONCE, std::sync::atomic::Ordering::Relaxed);
+                    if first > NUMBERS {
+                        return (accepted, too_old);
+                    }
+                    // Backwards, and some of them again, also of an earlier batch, which may be another worker's.
+                    let again = first.saturating_sub(seed * 8).max(1);
+                    let fields: Vec<u32> = (first..first + AT_ONCE).rev().chain(again..again + 8).collect();
+                    let checked: Vec<_> = fields.iter().map(|field| window.lock().check(*field)).collect();
+                    let mut locked = window.lock();
+                    for (field, checked) in fields.into_iter().zip(checked) {
+                        let committed = checked.and_then(|checked| locked.commit(checked));
+                        match committed {
+                            Ok(()) => accepted.push(field),
+                            Err(Refused::Duplicate) => {}
+                            // The right edge only moves on, so it is no less than when this one was refused.
+                            Err(Refused::TooOld) => {
+                                assert!(locked.top() - u64::from(field) >= 256, "{field} with {}", locked.top());
+                                too_old.push(field);
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        let (mut accepted, mut too_old) = (Vec::new(), BTreeSet::new());
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4).map(|seed| scope.spawn(work(seed))).collect();
+            for worker in workers {
+                let (a, t) = worker.join().unwrap();
+                accepted.extend(a);
+                too_old.extend(t);
+            }
+        });
+        let count = accepted.len();
+        let accepted: BTreeSet<u32> = accepted.into_iter().collect();
+        assert_eq!(accepted.len(), count, "accepted twice");
+        let lost: Vec<_> = (1..=NUMBERS).filter(|n| !accepted.contains(n) && !too_old.contains(n)).collect();
+        assert!(lost.is_empty(), "refused as copies without having been accepted: {lost:?}");
+    }
+
     /// Sequences that mostly creep forward, with jumps, repeats and old ones.
     fn steps() -> impl Strategy<Value = Vec<i64>> {
         let step = prop_oneof![6 => -3i64..8, 2 => -100i64..200, 1 => -70_000i64..140_000];

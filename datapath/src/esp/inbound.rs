@@ -10,8 +10,10 @@ use crate::ah;
 use crate::headers::{Fragment, Headers, protocol};
 use crate::outer::{inner_traffic_class, set_traffic_class};
 use crate::packet::Packet;
+use crate::pipeline::BATCH;
 use crate::replay::{Refused, ReplayChecked};
 use crate::sa::InboundSa;
+use core::array::from_fn;
 use crypto::packet::OpenJob;
 use policy::counters::DropReason;
 use policy::five_tuple::Direction;
@@ -25,6 +27,8 @@ pub struct Candidate {
     outer: Outer,
     from: SocketAddr,
     checked: ReplayChecked,
+    /// What [`authenticate`] has found.
+    authentic: bool,
 }
 
 /// An ESP packet that the peer made, decrypted.
@@ -82,7 +86,7 @@ pub fn check(
         match field {
             None => dropped(packet, DropReason::BadLength),
             Some(field) => match window.check(field) {
-                Ok(checked) => candidates.push(Candidate { packet, outer, from, checked }),
+                Ok(checked) => candidates.push(Candidate { packet, outer, from, checked, authentic: false }),
                 Err(refused) => dropped(packet, reason(refused)),
             },
         }
@@ -96,14 +100,22 @@ pub fn authenticate(
     authenticated: &mut Vec<Authenticated>,
     dropped: &mut impl FnMut(Packet, DropReason),
 ) {
-    let mut jobs: Vec<OpenJob<'_>> = candidates
-        .iter_mut()
-        .map(|c| OpenJob { sequence: c.checked.sequence(), packet: c.packet.as_mut_slice(), authentic: false })
-        .collect();
-    sa.opener().open(&mut jobs);
-    let authentic: Vec<bool> = jobs.iter().map(|j| j.authentic).collect();
-    for (candidate, authentic) in candidates.drain(..).zip(authentic) {
-        let Candidate { packet, outer, from, checked } = candidate;
+    let mut rest = &mut candidates[..];
+    while !rest.is_empty() {
+        let (some, others) = rest.split_at_mut(rest.len().min(BATCH));
+        let mut jobs: [OpenJob<'_>; BATCH] = from_fn(|_| OpenJob { packet: &mut [], sequence: 0, authentic: false });
+        let count = some.len();
+        for (job, c) in jobs.iter_mut().zip(some.iter_mut()) {
+            (job.packet, job.sequence) = (c.packet.as_mut_slice(), c.checked.sequence());
+        }
+        sa.opener().open(&mut jobs[..count]);
+        let authentic: [bool; BATCH] = from_fn(|at| jobs[at].authentic);
+        for (candidate, authentic) in some.iter_mut().zip(authentic) {
+            candidate.authentic = authentic;
+        }
+        rest = others;
+    }
+    for Candidate { packet, outer, from, checked, authentic } in candidates.drain(..) {
         if authentic {
             authenticated.push(Authenticated { packet, outer, from, checked });
         } else {
