@@ -100,7 +100,8 @@ impl IsakmpKeys {
     /// The hash whose HMAC makes HASH_I and HASH_R: the signature's own if it is tied to one (RFC 2409 5.1).
     pub(crate) fn authentication_hash(&self, method: AuthMethod) -> &'static Hash {
         let own = match method {
-            AuthMethod::PreSharedKey => None,
+            // RSA signs whatever hash was negotiated.
+            AuthMethod::PreSharedKey | AuthMethod::Hybrid => None,
             AuthMethod::Signature(row) => row.hash.and_then(Hash::from_keyword),
         };
         own.unwrap_or(self.suite.hash)

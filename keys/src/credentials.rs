@@ -31,8 +31,8 @@ pub struct File<'a> {
 /// The files of a record.
 #[derive(Debug)]
 pub struct Files<'a> {
-    /// `certificate`.
-    pub certificate: File<'a>,
+    /// `certificate`; none where only the peer signs.
+    pub certificate: Option<File<'a>>,
     /// `key`.
     pub key: Option<File<'a>>,
     /// `ca`.
@@ -44,10 +44,16 @@ pub struct Files<'a> {
 /// Our certificate and key, and whom we believe.
 pub struct Credentials {
     record: String,
+    /// None where only the peer signs.
+    own: Option<Own>,
+    trust: Trust,
+}
+
+/// Our certificate, with those between it and the authority behind it, and its key.
+struct Own {
     chain: Vec<Certificate>,
     method: &'static Signature,
     key: Box<dyn SigningKey>,
-    trust: Trust,
 }
 
 /// Our answer to a peer that wants to know who we are.
@@ -78,7 +84,8 @@ pub struct Statement<'a> {
 
 impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Credentials({}, {})", self.record, self.chain[0].name())
+        let own = self.certificate().map_or("no certificate".to_owned(), |own| own.name().to_string());
+        write!(f, "Credentials({}, {own})", self.record)
     }
 }
 
@@ -96,7 +103,7 @@ impl Credentials {
                 Contents::default()
             })
         };
-        let own = read(&files.certificate, "certificate", passphrase);
+        let own = files.certificate.as_ref().map(|file| (file.path, read(file, "certificate", passphrase)));
         let key = files.key.as_ref().map(|file| (file.path, read(file, "key", passphrase)));
         let authorities: Vec<_> =
             files.authorities.iter().map(|f| (f.path, read(f, "ca", None).certificates)).collect();
@@ -104,18 +111,15 @@ impl Credentials {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let keys = match &key {
-            Some((_, contents)) => &contents.keys,
-            None => &own.keys,
-        };
-        let key_path = key.as_ref().map_or(files.certificate.path, |(path, _)| path);
-        let own = own_chain(&own.certificates, files.certificate.path)
-            .and_then(|chain| with_key(record, chain, files.certificate.path, keys, key_path));
+        let own = own.as_ref().map(|(path, contents)| {
+            let (key_path, keys) = key.as_ref().map_or((*path, &contents.keys), |(path, key)| (*path, &key.keys));
+            own_chain(&contents.certificates, path).and_then(|chain| with_key(record, chain, path, keys, key_path))
+        });
+        let subject = || Err("there is no `certificate`, of whose owner `ltype` speaks; expected `lid`".to_owned());
+        let own = if own.is_none() && record.local_subject { subject() } else { own.transpose() };
         let trust = trust(&authorities, &crls, options);
         match (own, trust) {
-            (Ok((chain, method, key)), Ok(trust)) => {
-                Ok(Self { record: record.name.clone(), chain, method, key, trust })
-            }
+            (Ok(own), Ok(trust)) => Ok(Self { record: record.name.clone(), own, trust }),
             (own, trust) => Err(own.err().into_iter().chain(trust.err()).collect()),
         }
     }
@@ -125,7 +129,7 @@ impl Credentials {
     #[must_use]
     pub fn remarks(&self, now: i64, identities: &[Identity]) -> Vec<String> {
         let mut remarks = Vec::new();
-        let ours = self.chain.iter().map(|c| (c, "peers refuse it"));
+        let ours = self.chain().iter().map(|c| (c, "peers refuse it"));
         let theirs = self.trust.authorities().map(|c| (c, "nothing that it issued is believed"));
         for (certificate, consequence) in ours.chain(theirs) {
             let name = certificate.name();
@@ -147,27 +151,33 @@ impl Credentials {
         for (issuer, due) in self.trust.overdue(now) {
             remarks.push(format!("the CRL of \"{issuer}\" should have been replaced on {due}"));
         }
-        let own = &self.chain[0];
-        for identity in identities.iter().filter(|identity| !own.certifies(identity)) {
-            remarks.push(format!(
-                "{} is not for our identity {identity}, so peers will not believe it; it is for {}",
-                own.name(),
-                own.identities()
-            ));
+        if let Some(own) = self.certificate() {
+            for identity in identities.iter().filter(|identity| !own.certifies(identity)) {
+                remarks.push(format!(
+                    "{} is not for our identity {identity}, so peers will not believe it; it is for {}",
+                    own.name(),
+                    own.identities()
+                ));
+            }
         }
         remarks
     }
 
     /// The owner of our certificate.
     #[must_use]
-    pub fn subject(&self) -> &DistinguishedName {
-        self.chain[0].subject()
+    pub fn subject(&self) -> Option<&DistinguishedName> {
+        self.certificate().map(Certificate::subject)
     }
 
-    /// Our certificate.
+    /// Our certificate, if we have one.
     #[must_use]
-    pub fn certificate(&self) -> &Certificate {
-        &self.chain[0]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.chain().first()
+    }
+
+    /// Our certificate and those between it and the authority.
+    fn chain(&self) -> &[Certificate] {
+        self.own.as_ref().map_or(&[], |own| &own.chain)
     }
 
     /// Names of the authorities that we believe, for reports.
@@ -186,7 +196,7 @@ impl Credentials {
     /// our own certificate. A CRL that one of them signed is a true one.
     #[must_use]
     pub fn list_issuers(&self) -> Vec<Arc<Certificate>> {
-        let between = self.chain.iter().skip(1).filter(|c| c.is_authority);
+        let between = self.chain().iter().skip(1).filter(|c| c.is_authority);
         self.trust.authorities().chain(between).map(|c| Arc::new(c.clone())).collect()
     }
 
@@ -195,11 +205,12 @@ impl Credentials {
     /// # Errors
     /// Why not, as a clause.
     pub fn sign(&self, method: &'static Signature, hash: &[u8]) -> Result<Signed, String> {
-        if method != self.method {
-            return Err(format!("our key is for {}, and {method} was agreed", self.method));
+        let Some(own) = &self.own else { return Err("there is no certificate of ours".to_owned()) };
+        if method != own.method {
+            return Err(format!("our key is for {}, and {method} was agreed", own.method));
         }
-        let signature = self.key.sign(hash).map_err(|e| e.to_string())?;
-        let certificates = self.chain.iter().map(|c| c.der().to_vec()).collect();
+        let signature = own.key.sign(hash).map_err(|e| e.to_string())?;
+        let certificates = own.chain.iter().map(|c| c.der().to_vec()).collect();
         Ok(Signed { certificates, signature })
     }
 
@@ -314,8 +325,6 @@ fn own_chain(certificates: &[Vec<u8>], path: &Path) -> Result<Vec<Certificate>, 
     certificates.iter().map(parse).collect()
 }
 
-type Own = (Vec<Certificate>, &'static Signature, Box<dyn SigningKey>);
-
 /// Finds the certificate that belongs to the key, and puts those between it and the authority behind it.
 fn with_key(
     record: &AuthRecord,
@@ -352,8 +361,8 @@ fn with_key(
     let own = certificates.swap_remove(own);
     let method = own.method().ok_or("its key's algorithm is not known")?;
     // Both sides sign in the same way (RFC 2409 5.1), so a method that our key cannot do would be offered in vain.
-    let signs = |m: &AuthMethod| matches!(m, AuthMethod::Signature(m) if *m != method);
-    if !record.methods.contains(&AuthMethod::Signature(method)) || record.methods.iter().any(signs) {
+    let mut signatures = record.methods.iter().filter_map(|m: &AuthMethod| m.signature()).peekable();
+    if signatures.peek().is_none() || !signatures.all(|m| m == method) {
         let named: Vec<_> = record.methods.iter().map(ToString::to_string).collect();
         return Err(format!(
             "the {} in {} has a key for {method}, and `method` is {}",
@@ -371,7 +380,7 @@ fn with_key(
     {
         chain.push(certificates.swap_remove(issuer));
     }
-    Ok((chain, method, key))
+    Ok(Own { chain, method, key })
 }
 
 /// Whether a key belongs to a certificate: what it signs, the certificate verifies.

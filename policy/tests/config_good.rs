@@ -391,7 +391,7 @@ fn certificates() {
     let (auth, warnings) = record(FILES);
     assert_eq!(warnings, [""; 0]);
     let files = auth.certificates.expect("files");
-    assert_eq!((files.certificate.to_str(), files.key), (Some("/c.pem"), None));
+    assert_eq!((files.certificate, files.key), (Some("/c.pem".into()), None));
     assert_eq!(files.authorities, [std::path::Path::new("/ca.pem")]);
     assert_eq!(files.crl_policy, RevocationPolicy::Strict, "where there is a CRL it counts");
     assert_eq!(methods(FILES), "RSASIG", "as HP-UX takes it without a key");
@@ -410,6 +410,21 @@ fn certificates() {
     assert_eq!(files.authorities.len(), 2);
     let (_, warnings) = record("certificate = \"/c\"\nca = \"/a\"\ncrl_policy = \"relaxed\"");
     assert_eq!(warnings, [""; 0], "said aloud, it is meant");
+
+    // In hybrid authentication one side signs and the other believes.
+    let user = "method = \"hybrid\"\nxauth = \"client\"\nuser = \"alice\"\npassword_file = \"/p\"\n";
+    let (auth, warnings) = record(&format!("{user}ca = \"/a\"\ncrl = \"/r\""));
+    let files = auth.certificates.expect("files");
+    assert_eq!((files.certificate, files.authorities.len(), &warnings[..]), (None, 1, &[][..]));
+    let users = "method = \"HYBRID\"\nxauth = \"server\"\nusers = \"/u\"\n";
+    let (auth, warnings) = record(&format!("{users}certificate = \"/c\""));
+    let files = auth.certificates.expect("files");
+    assert_eq!((files.certificate.is_some(), files.authorities.len(), &warnings[..]), (true, 0, &[][..]));
+    assert_eq!(auth.methods[0].to_string(), "HYBRID");
+    let (_, warnings) = record(&format!("{users}certificate = \"/c\"\nca = \"/a\""));
+    assert!(warnings[0].contains("`ca` is not used"), "{warnings:?}");
+    let (_, warnings) = record(&format!("{user}certificate = \"/c\"\nca = \"/a\"\ncrl = \"/r\""));
+    assert!(warnings[0].contains("`certificate` is not used"), "{warnings:?}");
 }
 
 /// `auth` of an IKE policy narrows what the record allows.

@@ -78,7 +78,7 @@ fn credentials(authorities: &[String], crls: &[String], strict: bool) -> Result<
     let own = own_root.issue(Kind::P256, "us.lab", 3, |_| ());
     let record = record(!crls.is_empty(), strict, "");
     let files = Files {
-        certificate: file("/c", &own.certificate),
+        certificate: Some(file("/c", &own.certificate)),
         key: Some(file("/k", &own.key)),
         authorities: authorities.iter().map(|a| file("/ca", a)).collect(),
         crls: crls.iter().map(|c| file("/crl", c)).collect(),
@@ -438,13 +438,13 @@ fn files() {
     let record = record(false, false, "");
     let faults = |certificate: &str, key: Option<&str>, ca: &str| {
         let files = Files {
-            certificate: file("/c", certificate),
+            certificate: Some(file("/c", certificate)),
             key: key.map(|k| file("/k", k)),
             authorities: vec![file("/ca", ca)],
             crls: vec![],
         };
         match Credentials::new(&record, record.certificates.as_ref().expect("files"), files) {
-            Ok(credentials) => format!("good: {}", credentials.subject()),
+            Ok(credentials) => format!("good: {}", credentials.subject().expect("a certificate")),
             Err(faults) => faults.join("; "),
         }
     };
@@ -510,7 +510,7 @@ fn encrypted_files() {
         let record = record(false, false, &line);
         let octets = |o: Vec<u8>| crypto::Secret::new(o);
         let files = Files {
-            certificate: File { path: Path::new("/c"), octets: octets(certificate) },
+            certificate: Some(File { path: Path::new("/c"), octets: octets(certificate) }),
             key: key.map(|k| File { path: Path::new("/k"), octets: octets(k) }),
             authorities: vec![file("/ca", &root.certificate())],
             crls: vec![],

@@ -1,6 +1,6 @@
-//! Remote access against strongSwan, in both roles: extended authentication with a
-//! pre-shared key and with RSA signatures, what a wrong password looks like, and addresses
-//! by mode-config, asked for and told. Between two Caponiers, what docs/remote-access.md shows.
+//! Remote access against strongSwan, in both roles: extended authentication with a pre-shared key, with RSA signatures
+//! and with that of the gateway alone (hybrid), what a wrong password looks like, and addresses by mode-config, asked
+//! for and told. Between two Caponiers, what docs/remote-access.md shows.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -105,35 +105,175 @@ fn our_user_is_refused() {
     assert!(!caponier.log().contains("looking-glass"));
 }
 
-/// RSA signatures and then a user: XAUTHInitRSA.
-#[test]
-fn with_rsa_signatures() {
-    let Some(lab) = Lab::open("xauth-rsa", 2, &NEEDS) else { return };
-    let root = Authority::root("Lab CA", |_| ());
+/// Lines of our record and strongSwan's connection where certificates are for `a.lab`, which is us, and `b.lab`; its files
+/// are in place. The lines begin with the method; `[certificate, ca]` are those of our files.
+struct Certified {
+    names: &'static str,
+    certificate: String,
+    ca: String,
+    connection: Connection,
+}
+
+fn certified(lab: &Lab, root: &Authority) -> Certified {
     let (a, b) = (root.issue(Kind::Rsa, "a.lab", 10, |_| ()), root.issue(Kind::Rsa, "b.lab", 11, |_| ()));
     let at = lab.a().directory.join("pki");
     let (certificate, key) = (pki::write(&at, "a.pem", &a.certificate), pki::write(&at, "a.key", &a.key));
-    let ca = pki::write(&at, "ca.pem", &root.certificate());
-    let record = format!(
-        "method = \"RSASIG\"\ncertificate = {certificate:?}\nkey = {key:?}\nca = {ca:?}\ncrl_policy = \"relaxed\"\n\
-         ltype = \"FQDN\"\nlid = \"a.lab\"\nrtype = \"FQDN\"\nrid = \"b.lab\"\n{}",
-        client(lab.a(), "wonderland")
-    );
-    let tunnel = Tunnel { preshared: String::new(), more_auth: record, ..Tunnel::new(lab.a(), lab.b(), RSA) };
     let run = lab.b().directory.join("run");
     pki::write(&run.join("x509"), "b.crt", &b.certificate);
     pki::write(&run.join("private"), "b.key", &b.key);
     pki::write(&run.join("x509ca"), "ca.crt", &root.certificate());
-    let mut connection = asking(Connection::new(lab.b(), lab.a(), RSA));
+    let mut connection = Connection::new(lab.b(), lab.a(), RSA);
     connection.local_auth = "auth = pubkey\n    certs = b.crt".into();
     connection.remote_auth = "auth = pubkey".into();
     (connection.local_id, connection.remote_id) = ("b.lab".into(), "a.lab".into());
-    let caponier = Caponier::start(lab.a(), &Configuration::new(tunnel));
-    let swan = StrongSwan::start(lab.b(), &connection, &Esp::UserSpace);
+    Certified {
+        names: "ltype = \"FQDN\"\nlid = \"a.lab\"\nrtype = \"FQDN\"\nrid = \"b.lab\"\n",
+        certificate: format!("certificate = {certificate:?}\nkey = {key:?}\n"),
+        ca: believing(lab, root),
+        connection,
+    }
+}
+
+/// The lines of a record that believes an authority.
+fn believing(lab: &Lab, root: &Authority) -> String {
+    let ca = pki::write(&lab.a().directory.join("pki"), "ca.pem", &root.certificate());
+    format!("ca = {ca:?}\ncrl_policy = \"relaxed\"\n")
+}
+
+fn with_record(lab: &Lab, record: String) -> Configuration {
+    let tunnel = Tunnel { preshared: String::new(), more_auth: record, ..Tunnel::new(lab.a(), lab.b(), RSA) };
+    Configuration::new(tunnel)
+}
+
+/// RSA signatures and then a user: XAUTHInitRSA.
+#[test]
+fn with_rsa_signatures() {
+    let Some(lab) = Lab::open("xauth-rsa", 2, &NEEDS) else { return };
+    let Certified { names, certificate, ca, connection } = certified(&lab, &Authority::root("Lab CA", |_| ()));
+    let user = client(lab.a(), "wonderland");
+    let record = format!("method = \"RSASIG\"\n{names}{certificate}{ca}{user}");
+    let caponier = Caponier::start(lab.a(), &with_record(&lab, record));
+    let swan = StrongSwan::start(lab.b(), &asking(connection), &Esp::UserSpace);
     traffic::ping_all(lab.a(), lab.b(), 2);
     assert!(swan.log().contains("XAuth authentication of 'alice' successful"), "{}", swan.log());
     assert_eq!(caponier.report("mad")[0]["authentication_method"], "RSASIG");
     assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+}
+
+/// What `ipsec_report -mad` has of the peer's user.
+fn assert_user(caponier: &Caponier, method: &str, exchange: &str) {
+    let mad = caponier.report("mad");
+    let sa = mad.iter().find(|sa| sa["state"] == "established").expect("an ISAKMP SA");
+    assert_eq!(sa["remote_user"], "alice", "{sa}");
+    assert_eq!((&sa["authentication_method"], &sa["exchange"]), (&method.into(), &exchange.into()), "{sa}");
+}
+
+#[test]
+fn with_rsa_signatures_as_the_gateway() {
+    let Some(lab) = Lab::open("xauth-rsa-gw", 2, &NEEDS) else { return };
+    let Certified { names, certificate, ca, connection } = certified(&lab, &Authority::root("Lab CA", |_| ()));
+    let record = format!("method = \"RSASIG\"\n{names}{certificate}{ca}{}", server(lab.a()));
+    let caponier = Caponier::start(lab.a(), &with_record(&lab, record));
+    let swan = StrongSwan::start(lab.b(), &telling(connection.clone(), "looking-glass"), &Esp::UserSpace);
+    swan.initiate_in_vain(15);
+    caponier.wait_event(5, "WARNING", &["user `alice` at the peer 10.77.0.2 is refused, try 1 of 2"]);
+    caponier.assert_no_pairs();
+    swan.reload(&telling(connection, "wonderland"));
+    swan.initiate();
+    traffic::ping_all(lab.b(), lab.a(), 2);
+    assert_user(&caponier, "RSASIG", "Main Mode");
+}
+
+/// The classic of remote access: aggressive mode with a group's key, and then a user.
+#[test]
+fn after_aggressive_mode_our_user_and_the_peers() {
+    let Some(lab) = Lab::open("xauth-aggressive", 2, &NEEDS) else { return };
+    const AM: &str = "exchange = \"AM\"\naggressive_psk = \"accept\"\n";
+    let mut connection = Connection::new(lab.b(), lab.a(), PLAIN);
+    connection.more += "aggressive = yes\n";
+    let caponier = Caponier::start(lab.a(), &Configuration::new(tunnel(&lab, client(lab.a(), "wonderland") + AM)));
+    let swan = StrongSwan::start(lab.b(), &asking(connection.clone()), &Esp::UserSpace);
+    traffic::ping_all(lab.a(), lab.b(), 2);
+    assert!(swan.log().contains("XAuth authentication of 'alice' successful"), "{}", swan.log());
+    assert_eq!(caponier.report("mad")[0]["exchange"], "Aggressive Mode");
+    assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+    caponier.stop();
+    drop(swan);
+    let caponier = Caponier::start(lab.a(), &Configuration::new(tunnel(&lab, server(lab.a()) + AM)));
+    let swan = StrongSwan::start(lab.b(), &telling(connection, "wonderland"), &Esp::UserSpace);
+    swan.initiate();
+    traffic::ping_all(lab.b(), lab.a(), 2);
+    assert_user(&caponier, "PSK", "Aggressive Mode");
+    assert_eq!(caponier.counter("cleartext_leaks"), 0);
+}
+
+/// Hybrid authentication: strongSwan signs, and we have but a user.
+#[test]
+fn hybrid_as_the_client() {
+    let Some(lab) = Lab::open("hybrid-client", 2, &NEEDS) else { return };
+    let Certified { names, ca, mut connection, .. } = certified(&lab, &Authority::root("Lab CA", |_| ()));
+    connection.remote_auth = "auth = xauth".into();
+    connection.end = asking(connection.clone()).end;
+    // Also to who asks for one of another authority.
+    connection.more += "send_cert = always\n";
+    let user = client(lab.a(), "wonderland");
+    let record = |more: &str| format!("method = \"HYBRID\"\n{names}{ca}{user}{more}");
+    let swan = StrongSwan::start(lab.b(), &connection, &Esp::UserSpace);
+    for (more, swans, exchange) in
+        [("", "", "Main Mode"), ("exchange = \"AM\"\n", "aggressive = yes\n", "Aggressive Mode")]
+    {
+        let more_of_swan = format!("{}{swans}", connection.more);
+        swan.reload(&Connection { more: more_of_swan, ..connection.clone() });
+        let caponier = Caponier::start(lab.a(), &with_record(&lab, record(more)));
+        traffic::ping_all(lab.a(), lab.b(), 2);
+        let mad = caponier.report("mad");
+        let (sa, auth) = (&mad[0], caponier.report("auth"));
+        assert_eq!((&sa["authentication_method"], &sa["exchange"]), (&"HYBRID".into(), &exchange.into()), "{sa}");
+        assert_eq!((&sa["remote_id"], &auth[0]["authentication_method"]), (&"b.lab".into(), &"HYBRID".into()));
+        assert!(auth[0]["certificate"].is_null(), "{auth:?}");
+        caponier.wait_event(5, "INFORMATIVE", &["negotiation complete", "b.lab", "HYBRID: ", "serial 0x0b"]);
+        caponier.wait_event(5, "INFORMATIVE", &["the peer 10.77.0.2 believes our user `alice`"]);
+        assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+        assert_eq!(caponier.counter("cleartext_leaks"), 0);
+        caponier.stop();
+    }
+    assert_eq!(swan.log().matches("XAuth authentication of 'alice' successful").count(), 2, "{}", swan.log());
+    // A gateway of another authority gets no password.
+    swan.reload(&connection);
+    believing(&lab, &Authority::root("Other CA", |_| ()));
+    let caponier = Caponier::start(lab.a(), &with_record(&lab, record("")));
+    assert_eq!(traffic::ping(lab.a(), lab.a().inner(), lab.b().inner(), 1, 3), 0);
+    caponier.wait_event(5, "ERROR", &["unknown certificate authority", "CN=Lab CA"]);
+    caponier.assert_no_pairs();
+    assert_eq!(swan.log().matches("XAuth authentication of 'alice'").count(), 2, "{}", swan.log());
+}
+
+/// Hybrid authentication: we sign, and strongSwan has but a user.
+#[test]
+fn hybrid_as_the_gateway() {
+    let Some(lab) = Lab::open("hybrid-gateway", 2, &NEEDS) else { return };
+    let Certified { names, certificate, mut connection, .. } = certified(&lab, &Authority::root("Lab CA", |_| ()));
+    let record = format!("method = \"HYBRID\"\n{names}{certificate}{}exchange = \"AM\"\n", server(lab.a()));
+    connection.local_auth = "auth = xauth\n    xauth_id = alice".into();
+    let telling = |password: &str, more: &str| {
+        let end = format!("secrets {{ xauth-a {{ id = alice\n secret = \"{password}\" }} }}");
+        Connection { more: format!("{}{more}", connection.more), end, ..connection.clone() }
+    };
+    let caponier = Caponier::start(lab.a(), &with_record(&lab, record));
+    let swan = StrongSwan::start(lab.b(), &telling("looking-glass", ""), &Esp::UserSpace);
+    swan.initiate_in_vain(15);
+    caponier.wait_event(5, "INFORMATIVE", &["b.lab (HYBRID: not proved before its user is believed)"]);
+    caponier.wait_event(5, "WARNING", &["user `alice` at the peer 10.77.0.2 is refused, try 1 of 2"]);
+    caponier.assert_no_pairs();
+    for (more, exchange) in [("", "Main Mode"), ("aggressive = yes\n", "Aggressive Mode")] {
+        swan.reload(&telling("wonderland", more));
+        swan.initiate();
+        traffic::ping_all(lab.b(), lab.a(), 2);
+        assert_user(&caponier, "HYBRID", exchange);
+        swan.terminate_ike();
+        tests::wait::until_true("the SAs to go", 10, || caponier.pairs("to_b").is_empty());
+    }
+    assert_eq!(caponier.counter("cleartext_leaks"), 0);
 }
 
 /// Caponier's side of the records in phase 1.

@@ -3,7 +3,7 @@
 use crypto::Secret;
 use keys::Credentials;
 use keys::credentials::{File, Files};
-use policy::config::{AuthMethod, AuthRecord, CertificateFiles, Config, Diagnostic, Identity, Severity};
+use policy::config::{AuthRecord, CertificateFiles, Config, Diagnostic, Identity, Severity};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -57,7 +57,7 @@ pub fn load(config: &mut Config, file: &str, now: i64) -> (CredentialStore, Vec<
                 let record = Arc::make_mut(auth);
                 record.authorities = credentials.authorities();
                 if record.local_subject {
-                    record.local_id = Some(Identity::Name(credentials.subject().clone()));
+                    record.local_id = credentials.subject().map(|subject| Identity::Name(subject.clone()));
                 }
                 store.0.insert(record.name.clone(), Arc::new(credentials));
             }
@@ -68,7 +68,7 @@ pub fn load(config: &mut Config, file: &str, now: i64) -> (CredentialStore, Vec<
 }
 
 fn signs(auth: &AuthRecord) -> bool {
-    auth.methods.iter().any(|method| matches!(method, AuthMethod::Signature(_)))
+    auth.methods.iter().any(|method| method.signature().is_some())
 }
 
 /// Our addresses to the peers of a record: who we are to them unless it says otherwise.
@@ -102,7 +102,8 @@ fn read(auth: &AuthRecord, options: &CertificateFiles) -> Result<Credentials, Ve
             .unwrap_or_else(|()| Secret::new(Vec::new()))
     };
     // Without a file of its own the key is beside the certificate.
-    let certificate = open("certificate", &options.certificate, LONGEST, options.key.is_none());
+    let certificate =
+        options.certificate.as_deref().map(|path| (path, open("certificate", path, LONGEST, options.key.is_none())));
     let key = options.key.as_deref().map(|path| (path, open("key", path, LONGEST, true)));
     let authorities: Vec<_> = options.authorities.iter().map(|p| (p, open("ca", p, LONGEST, false))).collect();
     let crls: Vec<_> = options.crls.iter().map(|p| (p, open("crl", p, LONGEST_CRL, false))).collect();
@@ -110,7 +111,7 @@ fn read(auth: &AuthRecord, options: &CertificateFiles) -> Result<Credentials, Ve
         return Err(faults);
     }
     let files = Files {
-        certificate: File { path: &options.certificate, octets: certificate },
+        certificate: certificate.map(|(path, octets)| File { path, octets }),
         key: key.map(|(path, octets)| File { path, octets }),
         authorities: authorities.into_iter().map(|(path, octets)| File { path, octets }).collect(),
         crls: crls.into_iter().map(|(path, octets)| File { path, octets }).collect(),

@@ -168,7 +168,10 @@ impl Engine {
                 // A flood of them is not recorded one by one.
                 sa.reported = !told;
                 self.insert_isakmp(sa);
-                self.advanced(now, id, None, step.wants, false, entropy);
+                if let Some(reply) = &step.reply {
+                    self.keep_message_2(now, id, reply);
+                }
+                self.advanced(now, id, step.reply, step.wants, false, entropy);
                 Ok(())
             }
             Err(Stop::Failed { failure, reply }) => Err(Box::new((failure, reply))),

@@ -310,12 +310,12 @@ impl Engine {
                 }
             }
             (ProtocolId::ISAKMP, 16) => {
-                let Some(peer) = sa.peer() else { return };
+                let peer = sa.peer();
                 // Of this SA, or of another one with the same peer.
                 let named: Vec<_> = self
                     .isakmp
                     .values()
-                    .filter(|sa| sa.is_with(&peer))
+                    .filter(|sa| sa.id == id || peer.as_ref().is_some_and(|peer| sa.is_with(peer)))
                     .filter(|sa| delete.spis.contains(&sa.setup.cookies.spi()))
                     .map(|sa| sa.id)
                     .collect();
@@ -362,7 +362,7 @@ impl Engine {
         // Behind a NAT the port tells who it is.
         let sender = |sa: &super::IsakmpSa, translated: bool| !translated || sa.setup.remote == from;
         let with_peer = |sa: &&super::IsakmpSa| {
-            sa.setup.remote.ip() == peer && sa.state.established().is_some_and(|e| sender(sa, e.nat.remote))
+            sa.setup.remote.ip() == peer && sa.peer().is_some_and(|peer| sender(sa, peer.is_translated()))
         };
         let newest = self.isakmp.values().filter(with_peer).map(|sa| sa.id).next_back();
         if let Some(id) = newest {
@@ -417,7 +417,7 @@ fn deletes(protocols: &BTreeSet<SaProtocol>, spi: u32) -> Vec<Payload> {
 fn notified_failure(sa: &super::IsakmpSa, kind: NotifyKind) -> Failure {
     let (ike, auth) = (&sa.setup.policy, &sa.setup.auth);
     let offered = crate::proposal::listed(&crate::proposal::phase1::suites(ike));
-    let key = !matches!(sa.state.method(), Some(AuthMethod::Signature(_)));
+    let key = matches!(sa.state.method(), None | Some(AuthMethod::PreSharedKey));
     match (kind, sa.role) {
         (NotifyKind::NO_PROPOSAL_CHOSEN, Role::Initiator) => Failure::new(
             Kind::NoProposal,
@@ -465,7 +465,7 @@ fn refused_under_keys(sa: &super::IsakmpSa, notification: &Notification) -> Fail
     let (auth, kind) = (&sa.setup.auth, notification.kind);
     let ours = sa.setup.local_identity();
     let said = explanation(&notification.data);
-    if let Some(AuthMethod::Signature(_)) = sa.state.method()
+    if sa.state.method().is_some_and(|method| method != AuthMethod::PreSharedKey)
         && kind != NotifyKind::INVALID_ID_INFORMATION
     {
         return Failure::new(
@@ -503,7 +503,7 @@ fn explanation(data: &[u8]) -> String {
 /// An encrypted message that we cannot decrypt came instead of message 6.
 fn undecryptable_hint(sa: &super::IsakmpSa) -> Failure {
     let auth = &sa.setup.auth;
-    if let Some(AuthMethod::Signature(_)) = sa.state.method() {
+    if sa.state.method().is_some_and(|method| method != AuthMethod::PreSharedKey) {
         return Failure::new(
             Kind::Other,
             Fault::Peer,

@@ -14,6 +14,7 @@ use crate::report::IsakmpReport;
 use crate::retransmit::{Answer, Request};
 use crate::vendor::Vendors;
 use core::fmt;
+use policy::config::{AuthMethod, Xauth};
 use policy::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -163,6 +164,8 @@ pub(super) struct IsakmpSa {
     pub(super) vendors: Vendors,
     /// What comes between phase 1 and quick mode.
     pub(super) admission: Admission,
+    /// The peer has said INITIAL-CONTACT before it had shown who it is.
+    pub(super) first_contact: bool,
     /// The peer's user, once he is believed.
     pub(super) user: Option<String>,
     pub(super) transactions: Transactions,
@@ -270,6 +273,7 @@ impl IsakmpSa {
             doubts: Doubts::default(),
             vendors: Vendors::default(),
             admission: Admission::default(),
+            first_contact: false,
             user: None,
             transactions: Transactions::default(),
             lease: Lease::default(),
@@ -296,6 +300,15 @@ impl IsakmpSa {
     /// Where a quick mode failure is.
     pub(super) fn quick_place(&self, message_id: u32, role: Role) -> Place {
         Place { exchange: Exchange::Quick { message_id }, role, ..self.place() }
+    }
+
+    /// Whether its peer has proved nothing yet: in hybrid authentication a client does that with its user alone, after
+    /// phase 1 (draft-ietf-ipsec-isakmp-hybrid-auth-05 2). Until then anybody could have made this SA, under any
+    /// name: nothing but the question for the user is negotiated under it, and what it says is of itself alone.
+    pub(super) fn awaits_proof(&self) -> bool {
+        self.state.established().is_some_and(|e| e.method == AuthMethod::Hybrid)
+            && !matches!(self.setup.auth.xauth, Some(Xauth::Client { .. }))
+            && !self.admission.lets_in()
     }
 
     /// Whether it is between the same addresses.

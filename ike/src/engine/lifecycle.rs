@@ -43,7 +43,7 @@ impl Engine {
         sa.heard = now;
         // Nothing answers message 3 of aggressive mode.
         sa.confirmed &= sa.setup.exchange == Phase1Exchange::Main;
-        self.half_open.remove(Source::of(sa.setup.remote.ip()), id);
+        let unproven = sa.awaits_proof();
         let Some(established) = sa.state.established() else { return };
         let (local, remote) = (sa.setup.local, sa.setup.remote);
         let nat = established.nat;
@@ -60,10 +60,11 @@ impl Engine {
             names => format!("; the peer announces {}", names.join(", ")),
         };
         let text = format!(
-            "{} negotiation complete with the peer {}: identity {}{}, as {}, {}, ike policy {}{place}{pieces}{vendors}",
+            "{} negotiation complete with the peer {}: identity {}{}{}, as {}, {}, ike policy {}{place}{pieces}{vendors}",
             abbreviation(sa.setup.exchange),
             remote.ip(),
             established.peer.identity(),
+            if unproven { " (HYBRID: not proved before its user is believed)" } else { "" },
             established.peer.certificate().map_or(String::new(), |c| format!(" ({}: {c})", established.method)),
             sa.role,
             established.keys.suite,
@@ -86,7 +87,9 @@ impl Engine {
             (Role::Initiator, Phase1Exchange::Main) => {}
         }
         self.audit(Level::Informative, 0, text);
-        self.contacted.add(remote.ip());
+        if !unproven {
+            self.proved(id, remote.ip());
+        }
         self.watch(now, id);
         if nat.local || nat.forced {
             self.keep_alive(now, local, remote);
@@ -96,6 +99,12 @@ impl Engine {
         }
         self.tell_lifetime(now, id, entropy);
         self.begin_admission(now, id, entropy);
+    }
+
+    /// The peer of an SA has shown who it is: it is no half-open one any more.
+    pub(super) fn proved(&mut self, id: u64, peer: IpAddr) {
+        self.half_open.remove(Source::of(peer), id);
+        self.contacted.add(peer);
     }
 
     /// Quick modes may begin.
@@ -317,7 +326,11 @@ impl Engine {
     /// began is of no use (RFC 2407 4.6.3.3). What was made since then, by a
     /// negotiation that crossed this one, stays.
     pub(super) fn initial_contact(&mut self, now: Timestamp, id: u64, entropy: &mut dyn Entropy) {
-        let Some(sa) = self.isakmp.get(&id) else { return };
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        if sa.awaits_proof() {
+            sa.first_contact = true;
+            return;
+        }
         let Some(who) = sa.state.established().map(|e| e.peer.identity().clone()) else { return };
         let began = sa.started;
         // Several peers may prove the same identity: one that restarts speaks for itself only. Behind a NAT the

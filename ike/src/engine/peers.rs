@@ -44,7 +44,7 @@ impl Peer<'_> {
 impl IsakmpSa {
     /// Its peer, once that has shown who it is.
     pub(super) fn peer(&self) -> Option<Peer<'_>> {
-        let established = self.state.established()?;
+        let established = self.state.established().filter(|_| !self.awaits_proof())?;
         Some(Peer {
             local: self.setup.local.ip(),
             remote: self.setup.remote,

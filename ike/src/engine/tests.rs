@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 mod doubts;
+mod hybrid;
 mod xauth;
 
 /// Two hosts that hear each other at once, unless `lost` says otherwise.
@@ -124,6 +125,14 @@ impl Two {
                 Output::NeedSecret { token, .. } => {
                     let secret = h.config.auths[0].preshared.clone();
                     self.command(host, Command::Secret { token, secret });
+                }
+                Output::Sign { token, method, hash, .. } => {
+                    let signed = hybrid::sign(method, hash.expose());
+                    self.command(host, Command::Signed { token, signed });
+                }
+                Output::Judge { token, method, hash, signature, claim, expected, .. } => {
+                    let verdict = hybrid::judge(method, hash.expose(), &signature, &claim, &expected);
+                    self.command(host, Command::Judged { token, verdict });
                 }
                 Output::ActivateOutbound { pair } => drop(h.sending.insert(pair)),
                 Output::RemovePair { pair, .. } => drop(h.sending.remove(&pair)),

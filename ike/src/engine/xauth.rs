@@ -163,7 +163,12 @@ impl Engine {
         if believed {
             sa.user = Some(user.clone());
             sa.admission = Admission::Believing;
+            let first_contact = std::mem::take(&mut sa.first_contact);
             self.audit(Level::Informative, 0, format!("XAUTH: user {} at the peer {peer} is believed", shown(&user)));
+            self.proved(id, peer);
+            if first_contact {
+                self.initial_contact(now, id, entropy);
+            }
         } else {
             sa.admission = Admission::Refusing { nth };
             let text = format!(

@@ -5,12 +5,13 @@ use crate::failure::{Failure, Fault, Kind};
 use crate::ids;
 use crate::wire::Identification;
 use crypto::Secret;
-use policy::config::Identity;
+use policy::config::{AuthMethod, Identity};
 use policy::trust::{CertificateName, Trusted};
 
 /// A peer whose hash was right under the pre-shared key and whose identity is
 /// the one that our authentication record asks for, or whose certificate and
-/// signature were found good. Only [`authenticate`] and [`Authenticated::trusted`] make it.
+/// signature were found good; or the client of hybrid authentication, of which no more is known than that
+/// it is there: everything but its user waits (`IsakmpSa::awaits_proof`). Only [`authenticate`] and [`Authenticated::trusted`] make it.
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated {
     identity: Identity,
@@ -45,12 +46,21 @@ pub(crate) enum Refused {
 /// Checks the peer's hash (HASH_I or HASH_R, RFC 2409 5) and its identity.
 pub(crate) fn authenticate(
     setup: &Setup,
+    method: AuthMethod,
     expected: &Secret,
     hash: &[u8],
     id: &Identification,
 ) -> Result<Authenticated, Refused> {
     let record = &setup.auth;
     if !crypto::secret::equal(expected.expose(), hash) {
+        if method != AuthMethod::PreSharedKey {
+            return Err(Refused::Hash(Failure::new(
+                Kind::Other,
+                Fault::Peer,
+                "the peer's hash is wrong: it saw other messages than we",
+                "look at the peer's implementation, or for somebody in between",
+            )));
+        }
         return Err(Refused::Hash(Failure::new(
             Kind::Other,
             Fault::Mismatch,

@@ -2,7 +2,7 @@
 
 use super::authenticated::{Authenticated, Refused, authenticate};
 use super::signatures::{self, Judgement, Of, Signed};
-use super::table::StateName;
+use super::table::{By, StateName};
 use super::{
     Context, Exchanged, MainMode, Outcome, Setup, Step, certificate_requests, cipher_failed, clear, failed, header,
     ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
@@ -115,8 +115,8 @@ impl SaSent {
 }
 
 impl KeSent {
-    pub(super) fn method(&self) -> AuthMethod {
-        self.agreed.method
+    pub(super) fn agreed(&self) -> &Agreed {
+        &self.agreed
     }
 
     /// Message 4: the peer's KE and NONCE. Answered with ID and HASH_I, encrypted; or with ID and SIG,
@@ -154,7 +154,7 @@ impl KeSent {
         // Signatures do not rest on the pre-shared key, even where one was offered as well.
         let preshared = match this.agreed.method {
             AuthMethod::PreSharedKey => this.secret,
-            AuthMethod::Signature(_) => None,
+            AuthMethod::Signature(_) | AuthMethod::Hybrid => None,
         };
         let keys = this
             .exchange
@@ -177,8 +177,7 @@ impl KeSent {
             let step = Step::silent(MainMode::InitiatorSigning(Box::new(state)));
             return Ok(Step { float, wants: Some(want), ..step });
         }
-        let hash = exchanged.hash(&Of::Initiator, &id);
-        let reply = vec![Payload::Identification(id), Payload::Hash(hash.expose().to_vec())];
+        let reply = signatures::hash_payloads(&exchanged, &Of::Initiator, id);
         let step = message_5(setup, exchanged, reply, context.initial_contact)?;
         Ok(Step { float, ..step })
     }
@@ -207,7 +206,8 @@ impl AuthSent {
     /// Message 6: the peer's ID and HASH_R, or its ID and SIG.
     pub(super) fn handle(self: Box<Self>, setup: &Setup, message: &Message, context: &mut Context<'_>) -> Outcome {
         let method = self.exchanged.agreed.method;
-        let opened = match open(&self.exchanged.keys, &self.iv, message, StateName::InitiatorAuthSent, method) {
+        let by = By::of(&self.exchanged.agreed);
+        let opened = match open(&self.exchanged.keys, &self.iv, message, StateName::InitiatorAuthSent, by) {
             Ok(opened) => opened,
             Err(_) => {
                 let failure = undecryptable(setup, method, 6);
@@ -216,7 +216,7 @@ impl AuthSent {
         };
         let payloads = Payloads(&opened.payloads);
         let initial_contact = says_initial_contact(&opened.payloads);
-        if let AuthMethod::Signature(method) = method {
+        if let Some(method) = self.exchanged.signs(&Of::Responder) {
             let exchanged = self.exchanged;
             return match exchanged.testimony(setup, method, &Of::Responder, payloads) {
                 Ok(testimony) => {
@@ -230,7 +230,7 @@ impl AuthSent {
             return Err(ignored(MainMode::InitiatorAuthSent(self), malformed("a message 6 without ID or HASH")));
         };
         let expected = self.exchanged.hash(&Of::Responder, id);
-        let peer = match authenticate(setup, &expected, hash, id) {
+        let peer = match authenticate(setup, method, &expected, hash, id) {
             Ok(peer) => peer,
             Err(Refused::Hash(failure)) => return Err(ignored(MainMode::InitiatorAuthSent(self), failure)),
             Err(Refused::Identity(failure)) => {

@@ -1,4 +1,5 @@
-//! Main mode with a pre-shared key (RFC 2409 5.4) or with signatures (5.1): one
+//! Main mode with a pre-shared key (RFC 2409 5.4), with signatures (5.1), or with a signature of one side
+//! and a user of the other's (draft-ietf-ipsec-isakmp-hybrid-auth-05): one
 //! state per message or answer we wait for, each with the data it needs and no other.
 //! What aggressive mode does in its place is in `aggressive`.
 
@@ -32,7 +33,7 @@ use policy::config::{
 use policy::sa::Lifetime;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use table::{StateName, Trigger};
+use table::{By, StateName, Trigger};
 
 /// Octets of our nonces.
 pub(crate) const NONCE_LEN: usize = 32;
@@ -212,7 +213,7 @@ impl MainMode {
 
     /// Whether a message in the clear carries what is awaited now, and a public value that can be one.
     pub(crate) fn awaits(&self, message: &Message) -> bool {
-        let (Some(transition), Body::Clear(payloads)) = (table::transition(self.name(), self.method()), &message.body)
+        let (Some(transition), Body::Clear(payloads)) = (table::transition(self.name(), self.by()), &message.body)
         else {
             return false;
         };
@@ -227,17 +228,28 @@ impl MainMode {
     /// The method, once it is agreed.
     pub(crate) fn method(&self) -> Option<AuthMethod> {
         match self {
-            Self::InitiatorAwaitingSecret(_) | Self::InitiatorSaSent(_) => None,
-            Self::InitiatorKeSent(s) => Some(s.method()),
-            Self::InitiatorSigning(s) => Some(s.exchanged.agreed.method),
-            Self::InitiatorAuthSent(s) => Some(s.exchanged.agreed.method),
-            Self::InitiatorJudging(s) => Some(s.exchanged.agreed.method),
-            Self::ResponderSaSent(s) => Some(s.method()),
-            Self::ResponderKeSent(s) => Some(s.method()),
-            Self::ResponderJudging(s) => Some(s.exchanged.agreed.method),
-            Self::ResponderSigning(s) => Some(s.exchanged.agreed.method),
-            Self::Aggressive(s) => s.method(),
             Self::Established(s) => Some(s.method),
+            other => other.agreed().map(|agreed| agreed.method),
+        }
+    }
+
+    /// How both sides prove who they are, once it is agreed and before it is done.
+    fn by(&self) -> Option<By> {
+        self.agreed().map(By::of)
+    }
+
+    fn agreed(&self) -> Option<&Agreed> {
+        match self {
+            Self::InitiatorAwaitingSecret(_) | Self::InitiatorSaSent(_) | Self::Established(_) => None,
+            Self::InitiatorKeSent(s) => Some(s.agreed()),
+            Self::InitiatorSigning(s) => Some(&s.exchanged.agreed),
+            Self::InitiatorAuthSent(s) => Some(&s.exchanged.agreed),
+            Self::InitiatorJudging(s) => Some(&s.exchanged.agreed),
+            Self::ResponderSaSent(s) => Some(s.agreed()),
+            Self::ResponderKeSent(s) => Some(s.agreed()),
+            Self::ResponderJudging(s) => Some(&s.exchanged.agreed),
+            Self::ResponderSigning(s) => Some(&s.exchanged.agreed),
+            Self::Aggressive(s) => s.agreed(),
         }
     }
 
@@ -247,7 +259,7 @@ impl MainMode {
             return state.handle(setup, message, context);
         }
         let from = self.name();
-        let Some(transition) = table::transition(from, self.method()) else {
+        let Some(transition) = table::transition(from, self.by()) else {
             return Err(ignored(self, malformed("a message after the last of main mode")));
         };
         let encrypted = matches!(message.body, Body::Encrypted(_));
@@ -295,7 +307,7 @@ impl MainMode {
 
     /// Hands in our signature, or why there is none; the reply is the message that it is for.
     pub(crate) fn signed(self, setup: &Setup, signed: Result<Signed, String>, entropy: &mut dyn Entropy) -> Outcome {
-        let awaited = table::transition(self.name(), self.method()).is_some_and(|t| t.trigger == Trigger::Signature);
+        let awaited = table::transition(self.name(), self.by()).is_some_and(|t| t.trigger == Trigger::Signature);
         let signed = match (awaited, signed) {
             (true, Err(reason)) => {
                 return Err(failed(signatures::cannot_sign(setup, &reason)));
@@ -322,7 +334,7 @@ impl MainMode {
     }
 
     fn answered(self, trigger: Trigger, act: impl FnOnce(Self) -> Outcome) -> Outcome {
-        let transition = table::transition(self.name(), self.method()).filter(|t| t.trigger == trigger);
+        let transition = table::transition(self.name(), self.by()).filter(|t| t.trigger == trigger);
         let outcome = act(self);
         if let (Ok(step), Some(transition)) = (&outcome, transition) {
             debug_assert_eq!(step.next.name(), transition.to);
@@ -439,18 +451,12 @@ fn cipher_failed(error: &crypto::table::Error) -> Failure {
 }
 
 /// Opens an encrypted message of main mode and checks what it must carry.
-fn open(
-    keys: &IsakmpKeys,
-    iv: &Iv,
-    message: &Message,
-    from: StateName,
-    method: AuthMethod,
-) -> Result<protection::Opened, String> {
+fn open(keys: &IsakmpKeys, iv: &Iv, message: &Message, from: StateName, by: By) -> Result<protection::Opened, String> {
     let Body::Encrypted(ciphertext) = &message.body else {
         return Err("it is not encrypted".into());
     };
     let opened = protection::open(keys, iv, message.header.first, ciphertext).map_err(|e| e.to_string())?;
-    let required = table::transition(from, Some(method)).map_or(&[][..], |t| t.required);
+    let required = table::transition(from, Some(by)).map_or(&[][..], |t| t.required);
     select::check(&opened.payloads, required, &[])?;
     Ok(opened)
 }
@@ -462,7 +468,7 @@ fn undecryptable(setup: &Setup, method: AuthMethod, message: u8) -> Failure {
         return Failure::new(
             Kind::Other,
             Fault::Peer,
-            format!("message {message} does not decrypt to what it must carry: identity and signature"),
+            format!("message {message} does not decrypt to what it must carry: identity, and signature or hash"),
             "look at the peer's implementation, or for somebody who forges its messages",
         );
     }

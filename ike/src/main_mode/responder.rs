@@ -2,7 +2,7 @@
 
 use super::authenticated::{Authenticated, Refused, authenticate};
 use super::signatures::{self, Judgement, Of, Signed};
-use super::table::{self, StateName};
+use super::table::{self, By, StateName};
 use super::{
     Context, Exchanged, MainMode, Outcome, Setup, Step, Stop, Want, certificate_requests, cipher_failed, clear, failed,
     header, ignored, initial_contact, key_exchange_failed, malformed, no_proposal, nonce, open, refuse_identity,
@@ -37,7 +37,7 @@ pub(crate) struct KeSent {
     announced: Announced,
     said: Said,
     shared: Secret,
-    /// With signatures at once, else when the pre-shared key is here.
+    /// When the pre-shared key is here, where one is needed, else at once.
     keys: Option<IsakmpKeys>,
     nat: NatState,
     nat_support: Option<NatSupport>,
@@ -107,8 +107,8 @@ impl SaSent {
         self.agreed.suite.group
     }
 
-    pub(super) fn method(&self) -> AuthMethod {
-        self.agreed.method
+    pub(super) fn agreed(&self) -> &Agreed {
+        &self.agreed
     }
 
     /// Message 3: the peer's KE and NONCE. Answered with ours.
@@ -152,7 +152,7 @@ impl SaSent {
         reply.extend(certificate_requests(setup, method));
         let (keys, wants) = match method {
             AuthMethod::PreSharedKey => (None, Some(Want::Secret)),
-            AuthMethod::Signature(_) => match IsakmpKeys::derive(suite, None, &shared, &said) {
+            AuthMethod::Signature(_) | AuthMethod::Hybrid => match IsakmpKeys::derive(suite, None, &shared, &said) {
                 Ok(keys) => (Some(keys), None),
                 Err(e) => return Err(failed(key_exchange_failed(&e))),
             },
@@ -173,8 +173,8 @@ impl SaSent {
 }
 
 impl KeSent {
-    pub(super) fn method(&self) -> AuthMethod {
-        self.agreed.method
+    pub(super) fn agreed(&self) -> &Agreed {
+        &self.agreed
     }
 
     /// The pre-shared key has come.
@@ -194,7 +194,7 @@ impl KeSent {
             return Err(Box::new(Stop::Held { state: MainMode::ResponderKeSent(Box::new(this)) }));
         };
         let iv = Iv(keys.phase1_iv(&this.said));
-        let opened = match open(&keys, &iv, message, StateName::ResponderKeSent, method) {
+        let opened = match open(&keys, &iv, message, StateName::ResponderKeSent, By::of(&this.agreed)) {
             Ok(opened) => opened,
             // Anybody can send octets that do not decrypt: the negotiation
             // stays open for the true message 5 until its time is up.
@@ -206,7 +206,7 @@ impl KeSent {
         };
         let payloads = Payloads(&opened.payloads);
         let peer_says_initial_contact = says_initial_contact(&opened.payloads);
-        if let AuthMethod::Signature(method) = method {
+        if let Some(method) = this.agreed.signs(Role::Initiator) {
             let exchanged = this.exchanged(keys);
             // Only whom we exchanged keys with can have made this message, so its failure is the end.
             return match exchanged.testimony(setup, method, &Of::Initiator, payloads) {
@@ -227,7 +227,7 @@ impl KeSent {
             return Err(ignored(state, malformed("a message 5 without ID or HASH")));
         };
         let expected = keys.hash_i(method, &this.said, &this.offered.body(), &id.body());
-        let peer = match authenticate(setup, &expected, hash, id) {
+        let peer = match authenticate(setup, method, &expected, hash, id) {
             Ok(peer) => peer,
             // The true message 5 may yet come, as above.
             Err(Refused::Hash(failure)) => {
@@ -240,8 +240,19 @@ impl KeSent {
         };
         let our_id = ids::phase1_payload(&setup.local_identity());
         let exchanged = this.exchanged(keys);
-        let our_hash = exchanged.hash(&Of::Responder, &our_id);
-        let reply = vec![Payload::Identification(our_id), Payload::Hash(our_hash.expose().to_vec())];
+        if let Some(want) = signatures::want_signature(&exchanged, &Of::Responder, &our_id) {
+            let state = Signing {
+                exchanged,
+                last_block: opened.next_iv,
+                peer,
+                id: our_id,
+                peer_says_initial_contact,
+                say_initial_contact: context.initial_contact,
+            };
+            let step = Step::silent(MainMode::ResponderSigning(Box::new(state)));
+            return Ok(Step { wants: Some(want), ..step });
+        }
+        let reply = signatures::hash_payloads(&exchanged, &Of::Responder, our_id);
         let step = message_6(setup, exchanged, &opened.next_iv, peer, reply, context.initial_contact)?;
         Ok(Step { initial_contact: peer_says_initial_contact, ..step })
     }
@@ -278,17 +289,24 @@ fn message_6(
 }
 
 impl Judging {
-    /// The verdict on the peer is here; our own signature is next.
+    /// The verdict on the peer is here; our own signature, or hash, is next.
     pub(super) fn judged(self: Box<Self>, setup: &Setup, judgement: &Judgement, entropy: &mut dyn Entropy) -> Outcome {
         let this = *self;
         match judgement {
             Ok(trusted) => {
                 let id = ids::phase1_payload(&setup.local_identity());
+                let peer = Authenticated::trusted(trusted);
                 let wants = signatures::want_signature(&this.exchanged, &Of::Responder, &id);
+                if wants.is_none() {
+                    let reply = signatures::hash_payloads(&this.exchanged, &Of::Responder, id);
+                    let (iv, say) = (&this.last_block, this.say_initial_contact);
+                    let step = message_6(setup, this.exchanged, iv, peer, reply, say)?;
+                    return Ok(Step { initial_contact: this.peer_says_initial_contact, ..step });
+                }
                 let state = Signing {
                     exchanged: this.exchanged,
                     last_block: this.last_block,
-                    peer: Authenticated::trusted(trusted),
+                    peer,
                     id,
                     peer_says_initial_contact: this.peer_says_initial_contact,
                     say_initial_contact: this.say_initial_contact,

@@ -3,14 +3,14 @@
 
 use super::authenticated::acceptable_port;
 use super::{Exchanged, Setup, Step, Stop, refuse};
-use crate::failure::{Failure, Fault, Kind};
+use crate::failure::{Failure, Fault, Kind, Role};
 use crate::ids;
 use crate::protection::Iv;
 use crate::wire::numbers::{NotifyKind, X509_SIGNATURE};
 use crate::wire::{Identification, Payload, Payloads};
 use crypto::table::Signature;
 use crypto::{Entropy, Secret};
-use policy::config::{AuthMethod, IdentityPattern};
+use policy::config::IdentityPattern;
 use policy::trust::{Claim, Distrust, Refusal, Trusted};
 
 /// Octets of the longest explanation that a peer is given.
@@ -53,7 +53,21 @@ pub(super) enum Of {
     Responder,
 }
 
+impl Of {
+    fn role(&self) -> Role {
+        match self {
+            Self::Initiator => Role::Initiator,
+            Self::Responder => Role::Responder,
+        }
+    }
+}
+
 impl Exchanged {
+    /// How a side proves who it is, if by a signature.
+    pub(super) fn signs(&self, of: &Of) -> Option<&'static Signature> {
+        self.agreed.signs(of.role())
+    }
+
     /// HASH_I or HASH_R for the identity in `id`.
     pub(super) fn hash(&self, of: &Of, id: &Identification) -> Secret {
         let (method, offer) = (self.agreed.method, self.offer.body());
@@ -123,12 +137,15 @@ impl Exchanged {
     }
 }
 
-/// The question for our signature, where the method is one of signatures.
+/// The question for our signature, where we sign.
 pub(super) fn want_signature(exchanged: &Exchanged, of: &Of, id: &Identification) -> Option<Want> {
-    match exchanged.agreed.method {
-        AuthMethod::Signature(method) => Some(Want::Signature { method, hash: exchanged.hash(of, id) }),
-        AuthMethod::PreSharedKey => None,
-    }
+    exchanged.signs(of).map(|method| Want::Signature { method, hash: exchanged.hash(of, id) })
+}
+
+/// ID and HASH (RFC 2409 5.4, hybrid-auth-05 3.2.1).
+pub(super) fn hash_payloads(exchanged: &Exchanged, of: &Of, id: Identification) -> Vec<Payload> {
+    let hash = exchanged.hash(of, &id);
+    vec![Payload::Identification(id), Payload::Hash(hash.expose().to_vec())]
 }
 
 /// ID, CERT and SIG (RFC 2409 5.1).

@@ -2,6 +2,7 @@
 //! carry (RFC 2409 5.1, 5.4), and where it leads.
 
 use super::aggressive;
+use crate::proposal::phase1::{Agreed, Asked};
 use crate::wire::numbers::PayloadKind;
 use core::fmt;
 use policy::config::AuthMethod;
@@ -87,6 +88,22 @@ pub(crate) enum By {
     Key,
     /// Signatures (RFC 2409 5.1).
     Signatures,
+    /// A signature of the responder and a hash of the initiator (hybrid-auth-05, HybridInitRSA).
+    ResponderSigns,
+    /// The other way round (HybridRespRSA).
+    InitiatorSigns,
+}
+
+impl By {
+    /// What was agreed.
+    pub(crate) fn of(agreed: &Agreed) -> Self {
+        match (agreed.method, agreed.asked) {
+            (AuthMethod::PreSharedKey, _) => Self::Key,
+            (AuthMethod::Signature(_), _) => Self::Signatures,
+            (AuthMethod::Hybrid, Asked::Responder) => Self::InitiatorSigns,
+            (AuthMethod::Hybrid, Asked::Initiator | Asked::Nobody) => Self::ResponderSigns,
+        }
+    }
 }
 
 /// One transition.
@@ -108,21 +125,28 @@ pub(super) const ID: PayloadKind = PayloadKind::IDENTIFICATION;
 pub(super) const HASH: PayloadKind = PayloadKind::HASH;
 pub(super) const SIG: PayloadKind = PayloadKind::SIGNATURE;
 
-/// Every transition of main mode.
-pub(crate) const TRANSITIONS: [Transition; 14] = [
+/// Every transition of main mode; what is for one way stands before what is for any.
+pub(crate) const TRANSITIONS: [Transition; 21] = [
     clear(StateName::Start, By::Any, 1, &[SA], StateName::ResponderSaSent),
     clear(StateName::ResponderSaSent, By::Any, 3, &[KE, NONCE], StateName::ResponderKeSent),
     encrypted(StateName::ResponderKeSent, By::Key, 5, &[ID, HASH], StateName::Established),
     encrypted(StateName::ResponderKeSent, By::Signatures, 5, &[ID, SIG], StateName::ResponderJudging),
+    encrypted(StateName::ResponderKeSent, By::ResponderSigns, 5, &[ID, HASH], StateName::ResponderSigning),
+    encrypted(StateName::ResponderKeSent, By::InitiatorSigns, 5, &[ID, SIG], StateName::ResponderJudging),
+    answer_by(StateName::ResponderJudging, By::InitiatorSigns, Trigger::Verdict, StateName::Established),
     answer(StateName::ResponderJudging, Trigger::Verdict, StateName::ResponderSigning),
     answer(StateName::ResponderSigning, Trigger::Signature, StateName::Established),
     answer(StateName::InitiatorAwaitingSecret, Trigger::Secret, StateName::InitiatorSaSent),
     clear(StateName::InitiatorSaSent, By::Any, 2, &[SA], StateName::InitiatorKeSent),
     clear(StateName::InitiatorKeSent, By::Key, 4, &[KE, NONCE], StateName::InitiatorAuthSent),
     clear(StateName::InitiatorKeSent, By::Signatures, 4, &[KE, NONCE], StateName::InitiatorSigning),
+    clear(StateName::InitiatorKeSent, By::ResponderSigns, 4, &[KE, NONCE], StateName::InitiatorAuthSent),
+    clear(StateName::InitiatorKeSent, By::InitiatorSigns, 4, &[KE, NONCE], StateName::InitiatorSigning),
     answer(StateName::InitiatorSigning, Trigger::Signature, StateName::InitiatorAuthSent),
     encrypted(StateName::InitiatorAuthSent, By::Key, 6, &[ID, HASH], StateName::Established),
     encrypted(StateName::InitiatorAuthSent, By::Signatures, 6, &[ID, SIG], StateName::InitiatorJudging),
+    encrypted(StateName::InitiatorAuthSent, By::ResponderSigns, 6, &[ID, SIG], StateName::InitiatorJudging),
+    encrypted(StateName::InitiatorAuthSent, By::InitiatorSigns, 6, &[ID, HASH], StateName::Established),
     answer(StateName::InitiatorJudging, Trigger::Verdict, StateName::Established),
 ];
 
@@ -148,17 +172,18 @@ pub(super) const fn encrypted(
 
 /// What the daemon answers to a question of ours.
 pub(super) const fn answer(from: StateName, trigger: Trigger, to: StateName) -> Transition {
-    Transition { from, by: By::Any, trigger, encrypted: false, required: &[], to }
+    answer_by(from, By::Any, trigger, to)
 }
 
-/// The transition out of a state, if there is one; `method` once it is agreed.
-pub(crate) fn transition(from: StateName, method: Option<AuthMethod>) -> Option<&'static Transition> {
-    let applies = |by| match (by, method) {
-        (By::Any, _) => true,
-        (By::Key, Some(AuthMethod::PreSharedKey)) | (By::Signatures, Some(AuthMethod::Signature(_))) => true,
-        (By::Key | By::Signatures, _) => false,
-    };
-    TRANSITIONS.iter().chain(&aggressive::table::TRANSITIONS).find(|t| t.from == from && applies(t.by))
+/// The same, where it depends on what was agreed.
+pub(super) const fn answer_by(from: StateName, by: By, trigger: Trigger, to: StateName) -> Transition {
+    Transition { from, by, trigger, encrypted: false, required: &[], to }
+}
+
+/// The transition out of a state, if there is one; `by` once it is agreed.
+pub(crate) fn transition(from: StateName, by: Option<By>) -> Option<&'static Transition> {
+    let applies = |t: &&Transition| t.from == from && (t.by == By::Any || Some(t.by) == by);
+    TRANSITIONS.iter().chain(&aggressive::table::TRANSITIONS).find(applies)
 }
 
 #[cfg(test)]
@@ -171,7 +196,11 @@ mod tests {
         for t in transitions {
             let payloads: Vec<_> = t.required.iter().map(PayloadKind::to_string).collect();
             let star = if t.encrypted { "*" } else { "" };
-            writeln!(out, "{:?} --{}{star} {}--> {:?}", t.from, t.trigger, payloads.join(", "), t.to).unwrap();
+            let by = match t.by {
+                By::ResponderSigns | By::InitiatorSigns => format!(" ({:?})", t.by),
+                By::Any | By::Key | By::Signatures => String::new(),
+            };
+            writeln!(out, "{:?} --{}{star} {}--> {:?}{by}", t.from, t.trigger, payloads.join(", "), t.to).unwrap();
         }
         out
     }

@@ -1,10 +1,11 @@
 //! Proposals of main mode: one proposal with a transform per suite (RFC 2409 5).
 
 use super::{Field, Mismatch, OfferedLifetime, attribute, contradiction, described, narrow, write_lifetime};
+use crate::failure::Role;
 use crate::wire::numbers::{KEY_IKE, ProtocolId, authentication_method, phase1_attribute as class};
 use crate::wire::{Attribute, Proposal, SecurityAssociation, Transform};
 use crypto::IkeSuite;
-use crypto::table::{Encryption, Group, Hash};
+use crypto::table::{Encryption, Group, Hash, Signature};
 use policy::config::{AuthMethod, IkePolicy};
 use policy::sa::Lifetime;
 
@@ -13,11 +14,25 @@ use policy::sa::Lifetime;
 pub(crate) struct Agreed {
     pub(crate) suite: IkeSuite,
     pub(crate) method: AuthMethod,
+    /// Whose user is asked after phase 1.
+    pub(crate) asked: Asked,
     pub(crate) lifetime: Lifetime,
     /// The responder's answer: the one transform it chose, as it was offered.
     pub(crate) answer: SecurityAssociation,
     /// Our lifetime is shorter than the one that was offered: the initiator is to be told.
     pub(crate) shortened: bool,
+}
+
+impl Agreed {
+    /// How this side proves who it is, if by a signature.
+    pub(crate) fn signs(&self, side: Role) -> Option<&'static Signature> {
+        match (self.method, self.asked, side) {
+            // Whose user is asked sends a hash that everybody can compute (hybrid-auth-05 3.2).
+            (AuthMethod::Hybrid, Asked::Initiator, Role::Initiator) => None,
+            (AuthMethod::Hybrid, Asked::Responder, Role::Responder) => None,
+            (method, ..) => method.signature(),
+        }
+    }
 }
 
 /// RESPONDER-LIFETIME for an ISAKMP SA (RFC 2407 4.6.3.1): what it is to hold in its data.
@@ -57,6 +72,8 @@ fn number(method: AuthMethod, asked: Asked) -> u16 {
         // The configuration takes no other signatures with it.
         (AuthMethod::Signature(_), Asked::Initiator) => authentication_method::XAUTH_INIT_RSA,
         (AuthMethod::Signature(_), Asked::Responder) => authentication_method::XAUTH_RESP_RSA,
+        (AuthMethod::Hybrid, Asked::Initiator) => authentication_method::HYBRID_INIT_RSA,
+        (AuthMethod::Hybrid, Asked::Responder) => authentication_method::HYBRID_RESP_RSA,
         (method, Asked::Nobody) => method.ikev1(),
     }
 }
@@ -125,7 +142,7 @@ pub(crate) fn choose(ours: Acceptable<'_>, offered: &SecurityAssociation) -> Res
                 }],
             };
             let shortened = read.lifetime.stated() != lifetime;
-            return Ok(Agreed { suite, method, lifetime, answer, shortened });
+            return Ok(Agreed { suite, method, asked: ours.asked, lifetime, answer, shortened });
         }
     }
     Err(mismatch(ours, offered, "offered"))

@@ -286,6 +286,10 @@ pub mod authentication_method {
     pub const XAUTH_INIT_RSA: u16 = 65005;
     /// XAUTHRespRSA.
     pub const XAUTH_RESP_RSA: u16 = 65006;
+    /// HybridInitRSA (draft-ietf-ipsec-isakmp-hybrid-auth-05 3.1): the responder signs, the initiator's user is asked.
+    pub const HYBRID_INIT_RSA: u16 = 64221;
+    /// HybridRespRSA: the initiator signs, the responder's user is asked.
+    pub const HYBRID_RESP_RSA: u16 = 64222;
 
     /// The name of a method, or its number.
     #[must_use]
@@ -298,8 +302,8 @@ pub mod authentication_method {
             XAUTH_RESP_PRE_SHARED_KEY => "pre-shared key and XAUTH of the responder".into(),
             XAUTH_INIT_RSA => "RSA signatures and XAUTH of the initiator".into(),
             XAUTH_RESP_RSA => "RSA signatures and XAUTH of the responder".into(),
-            64221 => "RSA signature of the responder and XAUTH of the initiator (hybrid)".into(),
-            64222 => "RSA signature of the initiator and XAUTH of the responder (hybrid)".into(),
+            HYBRID_INIT_RSA => "RSA signature of the responder and XAUTH of the initiator (hybrid)".into(),
+            HYBRID_RESP_RSA => "RSA signature of the initiator and XAUTH of the responder (hybrid)".into(),
             other => match Signature::from_ikev1(other) {
                 Some(row) => format!("{} signatures", row.hpux),
                 None => format!("method {other}"),

@@ -51,10 +51,28 @@ impl Signer {
         Self::new(name, private, public)
     }
 
+    /// One of RSA, 2048 bits.
+    pub fn rsa(name: &str) -> Self {
+        let key = (include_bytes!("rsa_private.der").to_vec(), include_bytes!("rsa_public.der").to_vec());
+        Self::of(name, key)
+    }
+
+    /// The public key of somebody else.
+    pub fn other_rsa_public() -> Vec<u8> {
+        let mut other = Self::rsa("").public;
+        // An octet of the modulus.
+        other[100] ^= 2;
+        other
+    }
+
     fn new(name: &str, private: &str, public: &str) -> Self {
+        Self::of(name, (hex(&private.replace(' ', "")), hex(public)))
+    }
+
+    fn of(name: &str, (private, public): (Vec<u8>, Vec<u8>)) -> Self {
         Self {
-            private: hex(&private.replace(' ', "")),
-            public: hex(public),
+            private,
+            public,
             certificate: format!("certificate of {name}").into_bytes(),
             refusal: None,
             broken: None,

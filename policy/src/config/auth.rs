@@ -4,7 +4,7 @@ use super::address::{self, NETWORK};
 use super::identity;
 use super::ike;
 use super::keys::{PASSPHRASE, PRESHARED};
-use super::model::{AuthMethod, AuthRecord, CertificateFiles, Phase1Exchange, RevocationPolicy};
+use super::model::{AuthMethod, AuthRecord, CertificateFiles, Phase1Exchange, RevocationPolicy, Xauth};
 use super::object::{Object, quoted};
 use super::source::{Located, Span};
 use super::xauth;
@@ -33,12 +33,13 @@ pub(super) fn read(mut object: Object<'_, '_, '_>) -> AuthEntry {
     let name = object.name();
     let remote = ike::remote(&mut object);
     let preshared = preshared(&mut object);
-    let files = files(&mut object);
     let methods = methods(&mut object);
+    let xauth = xauth::read(&mut object, methods.as_deref().unwrap_or_default());
+    let parts = Parts::of(methods.as_deref().unwrap_or_default(), xauth.as_ref().ok().and_then(Option::as_ref));
+    let files = files(&mut object, parts);
     let local_id = identity::local(&mut object);
     let remote_id = identity::remote(&mut object);
     let exchange = exchange(&mut object, methods.as_deref().unwrap_or_default(), preshared.as_ref().ok());
-    let xauth = xauth::read(&mut object, methods.as_deref().unwrap_or_default());
     let line = object.line();
     let record = (|| {
         Some(AuthRecord {
@@ -90,6 +91,15 @@ fn methods(object: &mut Object<'_, '_, '_>) -> Result<Vec<AuthMethod>, Reported>
                 object.error(at, format!("`method` has PSK, but there is no `{PRESHARED}` key"));
                 return Err(Reported);
             }
+            AuthMethod::Hybrid if !object.has("xauth") => {
+                object
+                    .error(
+                        at,
+                        "`method` has HYBRID, but there is no `xauth`, so that nothing would show who the client is",
+                    )
+                    .suggest("add xauth = \"client\", or on the gateway xauth = \"server\"");
+                return Err(Reported);
+            }
             AuthMethod::Signature(row) if !certificate => {
                 object
                     .error(at, format!("`method` has {}, but there is no `certificate`", row.hpux))
@@ -99,29 +109,65 @@ fn methods(object: &mut Object<'_, '_, '_>) -> Result<Vec<AuthMethod>, Reported>
             _ => {}
         }
     }
-    if certificate && !methods.iter().any(|m| matches!(m, AuthMethod::Signature(_))) {
+    if certificate && !methods.iter().any(|m| m.signature().is_some()) {
         let at = object.key_span("certificate");
         object.warning(at, "`certificate` is not used, as `method` has no signatures");
     }
     Ok(methods)
 }
 
+/// What certificates are for in a record: in hybrid authentication one side signs and the other judges.
+#[derive(Clone, Copy)]
+struct Parts {
+    hybrid: bool,
+    we_sign: bool,
+    peer_signs: bool,
+}
+
+impl Parts {
+    fn of(methods: &[AuthMethod], xauth: Option<&Xauth>) -> Self {
+        let hybrid = methods.contains(&AuthMethod::Hybrid);
+        let alone = hybrid && !methods.iter().any(|m| matches!(m, AuthMethod::Signature(_)));
+        let client = matches!(xauth, Some(Xauth::Client { .. }));
+        Self { hybrid, we_sign: !(alone && client), peer_signs: !alone || client }
+    }
+}
+
 /// The files of certificates.
-fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Reported> {
+fn files(object: &mut Object<'_, '_, '_>, parts: Parts) -> Result<Option<CertificateFiles>, Reported> {
     if !object.has("certificate") {
-        for key in ["key", PASSPHRASE, "ca", "crl", "crl_fetch", "crl_policy"] {
+        let all = ["key", PASSPHRASE, "ca", "crl", "crl_fetch", "crl_policy"];
+        let useless = if parts.we_sign { &all[..] } else { &all[..2] };
+        for key in useless {
             if object.has(key) {
                 let at = object.key_span(key);
                 object.error(at, format!("`{key}` without `certificate`; expected our own certificate too"));
                 return Err(Reported);
             }
         }
-        return Ok(None);
+        if parts.hybrid && parts.we_sign {
+            object
+                .missing("`certificate` is missing; expected ours, as `method` HYBRID has the gateway sign")
+                .suggest("add certificate and key, the paths of their files");
+            return Err(Reported);
+        }
+        if parts.we_sign {
+            return Ok(None);
+        }
     }
-    let certificate = one_path(object, "certificate");
+    let unused = match (parts.we_sign, parts.peer_signs) {
+        (false, _) => Some(("certificate", "the client of hybrid authentication has its user alone")),
+        (_, false) => Some(("ca", "the client of hybrid authentication has no certificate")),
+        _ => None,
+    };
+    if let Some((key, why)) = unused.filter(|(key, _)| object.has(key)) {
+        let at = object.key_span(key);
+        object.warning(at, format!("`{key}` is not used: {why}"));
+    }
+    let certificate = if object.has("certificate") { one_path(object, "certificate").map(Some) } else { Ok(None) };
     let key = if object.has("key") { one_path(object, "key").map(Some) } else { Ok(None) };
     let authorities = paths(object, "ca");
-    if !object.has("ca") {
+    if parts.peer_signs && !object.has("ca") {
         object
             .missing("`ca` is missing; expected the file of the authority that issued the peer's certificate")
             .suggest("add ca = \"/etc/caponier/ca.pem\"");
@@ -153,10 +199,10 @@ fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Re
         crl_fetch,
         crl_policy: crl_policy?,
     };
-    if files.authorities.is_empty() {
+    if parts.peer_signs && files.authorities.is_empty() {
         return Err(Reported);
     }
-    if files.crls.is_empty() && !files.fetches() {
+    if parts.peer_signs && files.crls.is_empty() && !files.fetches() {
         if files.crl_policy == RevocationPolicy::Strict {
             let at = object.key_span("crl_policy");
             object
@@ -165,7 +211,7 @@ fn files(object: &mut Object<'_, '_, '_>) -> Result<Option<CertificateFiles>, Re
             return Err(Reported);
         }
         if !object.has("crl_policy") {
-            let at = object.key_span("certificate");
+            let at = object.key_span(if object.has("certificate") { "certificate" } else { "ca" });
             object
                 .warning(at, "there is no `crl`: a certificate that was revoked is accepted")
                 .suggest("add crl, or write crl_policy = \"relaxed\" to say that this is meant");

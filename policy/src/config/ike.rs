@@ -134,10 +134,10 @@ pub(super) fn remote(object: &mut Object<'_, '_, '_>) -> Option<Located<AddressR
     }
 }
 
-/// A list of authentication methods, `PSK` and names of signatures, the preferred one first.
+/// A list of authentication methods, `PSK`, names of signatures and `HYBRID`, the preferred one first.
 pub(super) fn methods(object: &mut Object<'_, '_, '_>, key: &str) -> Option<Vec<AuthMethod>> {
     let usable = || SIGNATURES.iter().filter(|row| row.status != Status::Forbidden);
-    let names: Vec<&str> = core::iter::once("PSK").chain(usable().map(|row| row.hpux)).collect();
+    let names: Vec<&str> = core::iter::once("PSK").chain(usable().map(|row| row.hpux)).chain(["HYBRID"]).collect();
     let expected = format!("one or more of {}", names.join(", "));
     let texts = object.strings(key, &expected)?;
     let mut methods = Vec::new();
@@ -145,6 +145,7 @@ pub(super) fn methods(object: &mut Object<'_, '_, '_>, key: &str) -> Option<Vec<
         let row = Signature::from_hpux(text.value).or_else(|| Signature::from_keyword(text.value));
         let method = match row {
             _ if text.value.eq_ignore_ascii_case("PSK") => AuthMethod::PreSharedKey,
+            _ if text.value.eq_ignore_ascii_case("HYBRID") => AuthMethod::Hybrid,
             Some(row) if row.status == Status::Forbidden => {
                 object.error(
                     text.at,

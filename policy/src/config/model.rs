@@ -366,6 +366,9 @@ pub enum AuthMethod {
     PreSharedKey,
     /// Signatures with certificates.
     Signature(&'static Signature),
+    /// The side whose user is asked (XAUTH) proves nothing before that, the other one signs with RSA
+    /// (draft-ietf-ipsec-isakmp-hybrid-auth-05).
+    Hybrid,
 }
 
 impl AuthMethod {
@@ -375,16 +378,28 @@ impl AuthMethod {
         match self {
             Self::PreSharedKey => 1,
             Self::Signature(row) => row.ikev1,
+            Self::Hybrid => 64221,
+        }
+    }
+
+    /// How whoever signs by this method does it.
+    #[must_use]
+    pub fn signature(self) -> Option<&'static Signature> {
+        match self {
+            Self::PreSharedKey => None,
+            Self::Signature(row) => Some(row),
+            Self::Hybrid => Signature::from_keyword("rsasig"),
         }
     }
 }
 
-/// As HP-UX writes it: `PSK`, `RSASIG`.
+/// As HP-UX writes it: `PSK`, `RSASIG`; and `HYBRID`.
 impl core::fmt::Display for AuthMethod {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::PreSharedKey => "PSK",
             Self::Signature(row) => row.hpux,
+            Self::Hybrid => "HYBRID",
         })
     }
 }
@@ -506,13 +521,14 @@ impl CertificateFiles {
 /// The files of an authentication record. Nothing has looked into them yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// Our certificate, perhaps with those between it and the authority, and with the key.
-    pub certificate: PathBuf,
+    /// Our certificate, perhaps with those between it and the authority, and with the key; none where only the peer
+    /// signs (hybrid authentication).
+    pub certificate: Option<PathBuf>,
     /// The private key, if it is not beside the certificate.
     pub key: Option<PathBuf>,
     /// What the key or container is encrypted with.
     pub passphrase: Option<Secret>,
-    /// Authorities that we believe; never empty.
+    /// Authorities that we believe; empty only where the peer never signs (hybrid authentication).
     pub authorities: Vec<PathBuf>,
     /// Certificate revocation lists.
     pub crls: Vec<PathBuf>,

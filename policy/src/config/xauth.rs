@@ -28,8 +28,8 @@ pub(super) fn read(object: &mut Object<'_, '_, '_>, methods: &[AuthMethod]) -> R
     let unnumbered = methods.iter().find(|m| matches!(m, AuthMethod::Signature(row) if row.keyword != "rsasig"));
     if let Some(method) = unnumbered {
         object
-            .error(at, format!("`xauth` is there for PSK and RSASIG; IKEv1 has no number for it with {method}"))
-            .suggest("take RSASIG or PSK as `method`");
+            .error(at, format!("`xauth` is there for PSK, RSASIG and HYBRID; IKEv1 has no number for it with {method}"))
+            .suggest("take RSASIG, HYBRID or PSK as `method`");
         return Err(Reported);
     }
     let others: &[&str] = if client { &["users", "tries"] } else { &["user", PASSWORD, "password_file"] };

@@ -79,7 +79,7 @@ fn kit() -> &'static Kit {
 fn credentials(record: &AuthRecord, crls: &[&[u8]]) -> Result<Credentials, Vec<String>> {
     let file = |octets: &[u8]| File { path: Path::new("file"), octets: Secret::copy_of(octets) };
     let files = Files {
-        certificate: file(HOST),
+        certificate: Some(file(HOST)),
         key: Some(file(HOST_KEY)),
         authorities: vec![file(AUTHORITY)],
         crls: crls.iter().map(|crl| file(crl)).collect(),

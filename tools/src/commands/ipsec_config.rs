@@ -158,7 +158,7 @@ fn show_json(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 "remote": a.remote.to_string(),
                 "methods": a.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "preshared": a.preshared.is_some(),
-                "certificate": a.certificates.as_ref().map(|c| c.certificate.display().to_string()),
+                "certificate": a.certificates.as_ref().and_then(|c| Some(c.certificate.as_ref()?.display().to_string())),
                 "crl_urls": a.certificates.as_ref().map(|c| &c.crl_urls),
                 "crl_fetch": a.certificates.as_ref().map(|c| c.crl_fetch),
                 "crl_policy": a.certificates.as_ref().map(|c| crl_policy(c.crl_policy)),
@@ -285,8 +285,12 @@ fn auth(record: &AuthRecord, out: &mut dyn Write) -> io::Result<()> {
     let methods = if record.methods.is_empty() { "no key".into() } else { from_model::listed(&record.methods) };
     write!(out, "auth     {}: remote {}, {methods}", record.name, record.remote)?;
     if let Some(files) = &record.certificates {
-        let (certificate, policy) = (files.certificate.display(), crl_policy(files.crl_policy));
-        write!(out, ", certificate {certificate}, {policy} CRL policy")?;
+        if let Some(certificate) = &files.certificate {
+            write!(out, ", certificate {}", certificate.display())?;
+        }
+        if !files.authorities.is_empty() {
+            write!(out, ", {} CRL policy", crl_policy(files.crl_policy))?;
+        }
         for url in &files.crl_urls {
             write!(out, ", CRL fetched from {url}")?;
         }

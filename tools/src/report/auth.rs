@@ -96,14 +96,12 @@ impl AuthReport {
     /// A record, what its files hold once they are read, and what is known of fetched CRLs.
     #[must_use]
     pub fn new(record: &AuthRecord, credentials: Option<&Credentials>, crls: &[CrlStatus]) -> Self {
-        let certificate = record.certificates.as_ref().zip(credentials).map(|(files, credentials)| {
-            let own = credentials.certificate();
-            OwnCertificate {
-                name: own.name().into(),
-                not_before: date(own.not_before()),
-                not_after: date(own.not_after()),
-                file: files.certificate.display().to_string(),
-            }
+        let file = record.certificates.as_ref().and_then(|files| files.certificate.as_ref());
+        let certificate = file.zip(credentials.and_then(Credentials::certificate)).map(|(file, own)| OwnCertificate {
+            name: own.name().into(),
+            not_before: date(own.not_before()),
+            not_after: date(own.not_after()),
+            file: file.display().to_string(),
         });
         Self {
             name: record.name.clone(),

@@ -7,7 +7,7 @@ use crate::informational;
 use crate::keys::{IsakmpKeys, Said};
 use crate::main_mode::authenticated::{Authenticated, Refused, authenticate};
 use crate::main_mode::signatures::{self, Judgement, Of, Signed};
-use crate::main_mode::table::{self, StateName};
+use crate::main_mode::table::{self, By, StateName};
 use crate::main_mode::{
     Context, Exchanged, MainMode, Outcome, Setup, Step, Stop, certificate_requests, cipher_failed, failed, ignored,
     initial_contact, key_exchange_failed, malformed, no_proposal, nonce, refuse_identity, traverses_nat, unusable,
@@ -80,7 +80,7 @@ impl AwaitingSecret {
             Payload::Nonce(nonce.clone()),
             Payload::Identification(id.clone()),
         ];
-        let signs = setup.methods.iter().find(|m| matches!(m, AuthMethod::Signature(_)));
+        let signs = setup.methods.iter().find(|m| m.signature().is_some());
         payloads.extend(signs.into_iter().flat_map(|method| certificate_requests(setup, *method)));
         payloads.extend(vendor_ids(&setup.policy));
         payloads.extend(vendor::xauth(setup.auth.xauth.is_some()));
@@ -102,7 +102,7 @@ impl SaSent {
             Ok(agreed) => agreed,
             Err(mismatch) => return Err(self.ignores(no_proposal(setup, &mismatch))),
         };
-        let transition = table::transition(StateName::AggressiveInitiatorSaSent, Some(agreed.method));
+        let transition = table::transition(StateName::AggressiveInitiatorSaSent, Some(By::of(&agreed)));
         let required = transition.map_or(&[][..], |t| t.required);
         if let Err(what) = select::check(payloads, required, &[]) {
             return Err(self.ignores(malformed(&format!("a message 2 that is not acceptable: {what}"))));
@@ -131,7 +131,7 @@ impl SaSent {
         };
         let preshared = match agreed.method {
             AuthMethod::PreSharedKey => self.secret,
-            AuthMethod::Signature(_) => None,
+            AuthMethod::Signature(_) | AuthMethod::Hybrid => None,
         };
         let keys = self
             .exchange
@@ -150,7 +150,7 @@ impl SaSent {
         };
         let float = exchanged.nat.detected();
         let iv = Iv(exchanged.keys.phase1_iv(&exchanged.said));
-        if let AuthMethod::Signature(method) = method {
+        if let Some(method) = exchanged.signs(&Of::Responder) {
             return match exchanged.testimony(setup, method, &Of::Responder, content) {
                 Ok(testimony) => {
                     let state = Judging { exchanged, id: self.id, initial_contact: context.initial_contact };
@@ -161,7 +161,7 @@ impl SaSent {
             };
         }
         let expected = exchanged.hash(&Of::Responder, peer_id);
-        let peer = match authenticate(setup, &expected, content.hash().unwrap_or_default(), peer_id) {
+        let peer = match authenticate(setup, method, &expected, content.hash().unwrap_or_default(), peer_id) {
             Ok(peer) => peer,
             // It names our cookie, so whoever sent it is the peer or on the way to it; what it was to be checked
             // with is used up. The peer cannot believe that, but can show it.
@@ -175,15 +175,31 @@ impl SaSent {
                 return Err(refuse_identity(setup, failure, &exchanged.keys, &iv, context.entropy));
             }
         };
-        let ours = exchanged.hash(&Of::Initiator, &self.id);
-        let content = vec![Payload::Hash(ours.expose().to_vec())];
-        let step = message_3(setup, exchanged, peer, content, context.initial_contact, context.entropy)?;
+        let step = prove(setup, exchanged, peer, &self.id, context.initial_contact, context.entropy)?;
         Ok(Step { float, ..step })
     }
 
     fn ignores(self, failure: Failure) -> Box<Stop> {
         ignored(Aggressive::InitiatorSaSent(self).into(), failure)
     }
+}
+
+/// The peer is believed: our signature is next, or message 3 with a hash at once.
+fn prove(
+    setup: &Setup,
+    exchanged: Exchanged,
+    peer: Authenticated,
+    id: &Identification,
+    initial_contact: bool,
+    entropy: &mut dyn Entropy,
+) -> Outcome {
+    if let Some(want) = signatures::want_signature(&exchanged, &Of::Initiator, id) {
+        let step = Step::silent(Aggressive::InitiatorSigning(Signing { exchanged, peer, initial_contact }).into());
+        return Ok(Step { wants: Some(want), ..step });
+    }
+    let ours = exchanged.hash(&Of::Initiator, id);
+    let content = vec![Payload::Hash(ours.expose().to_vec())];
+    message_3(setup, exchanged, peer, content, initial_contact, entropy)
 }
 
 /// Seals message 3, with which aggressive mode is done: NAT-D (RFC 3947 3.2), HASH_I or SIG_I.
@@ -220,17 +236,12 @@ fn nat_discovery(setup: &Setup, exchanged: &Exchanged, support: NatSupport, entr
 }
 
 impl Judging {
-    /// The verdict on the peer is here; our own signature is next.
+    /// The verdict on the peer is here; our own signature, or hash, is next.
     pub(super) fn judged(self, setup: &Setup, judgement: &Judgement, entropy: &mut dyn Entropy) -> Outcome {
         match judgement {
             Ok(trusted) => {
-                let wants = signatures::want_signature(&self.exchanged, &Of::Initiator, &self.id);
-                let state = Signing {
-                    exchanged: self.exchanged,
-                    peer: Authenticated::trusted(trusted),
-                    initial_contact: self.initial_contact,
-                };
-                Ok(Step { wants, ..Step::silent(Aggressive::InitiatorSigning(state).into()) })
+                let peer = Authenticated::trusted(trusted);
+                prove(setup, self.exchanged, peer, &self.id, self.initial_contact, entropy)
             }
             Err(refusal) => {
                 let iv = Iv(self.exchanged.keys.phase1_iv(&self.exchanged.said));

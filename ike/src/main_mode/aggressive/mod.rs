@@ -16,11 +16,11 @@ use super::table::StateName;
 use super::{Context, MainMode, Outcome, Setup, Signed, Step, ignored, malformed};
 use crate::keys::{Cookies, IsakmpKeys};
 use crate::main_mode::Judgement;
+use crate::proposal::phase1::Agreed;
 use crate::protection::Iv;
 use crate::wire::numbers::{ExchangeType, PayloadKind};
 use crate::wire::{Body, Flags, Header, Message, Payload};
 use crypto::{Entropy, Secret};
-use policy::config::AuthMethod;
 
 /// A state of aggressive mode. Its last one is main mode's.
 pub(crate) enum Aggressive {
@@ -54,14 +54,14 @@ impl Aggressive {
         }
     }
 
-    pub(super) fn method(&self) -> Option<AuthMethod> {
+    pub(super) fn agreed(&self) -> Option<&Agreed> {
         match self {
             Self::InitiatorAwaitingSecret(_) | Self::InitiatorSaSent(_) => None,
-            Self::InitiatorJudging(s) => Some(s.exchanged.agreed.method),
-            Self::InitiatorSigning(s) => Some(s.exchanged.agreed.method),
-            Self::ResponderAwaitingSecret(s) | Self::ResponderSigning(s) => Some(s.method()),
-            Self::ResponderAuthSent(s) => Some(s.exchanged.agreed.method),
-            Self::ResponderJudging(s) => Some(s.exchanged.agreed.method),
+            Self::InitiatorJudging(s) => Some(&s.exchanged.agreed),
+            Self::InitiatorSigning(s) => Some(&s.exchanged.agreed),
+            Self::ResponderAwaitingSecret(s) | Self::ResponderSigning(s) => Some(s.agreed()),
+            Self::ResponderAuthSent(s) => Some(&s.exchanged.agreed),
+            Self::ResponderJudging(s) => Some(&s.exchanged.agreed),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::informational;
 use crate::keys::{IsakmpKeys, Said};
 use crate::main_mode::authenticated::{Authenticated, Refused, authenticate};
 use crate::main_mode::signatures::{self, Judgement, Of, Signed};
-use crate::main_mode::table::{self, StateName};
+use crate::main_mode::table::{self, By, StateName};
 use crate::main_mode::{
     Context, Exchanged, MainMode, Outcome, Setup, Step, Stop, Want, certificate_requests, failed, ignored,
     key_exchange_failed, malformed, no_proposal, nonce, refuse_identity, says_initial_contact, traverses_nat,
@@ -30,7 +30,7 @@ pub(crate) struct Answering {
     announced: Announced,
     said: Said,
     shared: Secret,
-    /// With signatures at once, else when the pre-shared key is here.
+    /// When the pre-shared key is here, where one is needed, else at once.
     keys: Option<IsakmpKeys>,
     /// Who the peer says it is.
     peer: Identification,
@@ -65,7 +65,7 @@ pub(crate) fn preview(message: &Message) -> Result<(), String> {
     let Body::Clear(payloads) = &message.body else {
         return Err("it is encrypted".into());
     };
-    let transition = table::transition(StateName::AggressiveStart, Some(AuthMethod::PreSharedKey));
+    let transition = table::transition(StateName::AggressiveStart, Some(By::Key));
     select::check(payloads, transition.map_or(&[][..], |t| t.required), &[])?;
     Payloads(payloads).nonce().map(|_| ()).ok_or_else(|| "its nonce has no allowed size".into())
 }
@@ -150,18 +150,22 @@ pub(crate) fn first_message(setup: &Setup, message: &Message, context: &mut Cont
         nat_support: nat.map(|(support, _)| support),
         tail,
     };
-    match method {
-        AuthMethod::PreSharedKey => {
-            let step = Step::silent(Aggressive::ResponderAwaitingSecret(state).into());
-            Ok(Step { wants: Some(Want::Secret), ..step })
-        }
-        AuthMethod::Signature(row) => {
-            let keys = IsakmpKeys::derive(suite, None, &state.shared, &state.said)
-                .map_err(|e| failed(key_exchange_failed(&e)))?;
-            let hash = keys.hash_r(method, &state.said, &state.offered.body(), &state.id.body());
-            state.keys = Some(keys);
+    if method == AuthMethod::PreSharedKey {
+        let step = Step::silent(Aggressive::ResponderAwaitingSecret(state).into());
+        return Ok(Step { wants: Some(Want::Secret), ..step });
+    }
+    let keys =
+        IsakmpKeys::derive(suite, None, &state.shared, &state.said).map_err(|e| failed(key_exchange_failed(&e)))?;
+    let hash = keys.hash_r(method, &state.said, &state.offered.body(), &state.id.body());
+    state.keys = Some(keys);
+    match state.agreed.signs(Role::Responder) {
+        Some(row) => {
             let step = Step::silent(Aggressive::ResponderSigning(state).into());
             Ok(Step { wants: Some(Want::Signature { method: row, hash }), ..step })
+        }
+        None => {
+            let proof = vec![Payload::Identification(state.id.clone()), Payload::Hash(hash.expose().to_vec())];
+            state.message_2(setup, proof)
         }
     }
 }
@@ -174,8 +178,8 @@ fn refused(setup: &Setup, failure: Failure, kind: NotifyKind, context: &mut Cont
 }
 
 impl Answering {
-    pub(super) fn method(&self) -> AuthMethod {
-        self.agreed.method
+    pub(super) fn agreed(&self) -> &Agreed {
+        &self.agreed
     }
 
     /// The pre-shared key is here: message 2 with HASH_R.
@@ -237,7 +241,8 @@ impl AuthSent {
             (None, Body::Clear(payloads)) => (&payloads[..], self.iv.clone()),
             (None, Body::Encrypted(_)) => (&[][..], self.iv.clone()),
         };
-        let transition = table::transition(StateName::AggressiveResponderAuthSent, Some(method));
+        let transition =
+            table::transition(StateName::AggressiveResponderAuthSent, Some(By::of(&self.exchanged.agreed)));
         if let Err(what) = select::check(payloads, transition.map_or(&[][..], |t| t.required), &[]) {
             // With a wrong pre-shared key the HASH_I is as wrong as all else, so this is the peer's doing.
             return Err(self.ignores(malformed(&format!("a message 3 that is not acceptable: {what}")), false));
@@ -249,7 +254,7 @@ impl AuthSent {
         // Nothing in the clear is taken from who could be anybody.
         let initial_contact = opened.is_some() && says_initial_contact(payloads);
         let content = Payloads(payloads);
-        if let AuthMethod::Signature(method) = method {
+        if let Some(method) = self.exchanged.signs(&Of::Initiator) {
             let testimony = self.exchanged.testimony_of(setup, method, &Of::Initiator, Some(&self.peer), content);
             return match testimony {
                 Ok(testimony) => {
@@ -263,7 +268,7 @@ impl AuthSent {
             };
         }
         let expected = self.exchanged.hash(&Of::Initiator, &self.peer);
-        match authenticate(setup, &expected, content.hash().unwrap_or_default(), &self.peer) {
+        match authenticate(setup, method, &expected, content.hash().unwrap_or_default(), &self.peer) {
             Ok(peer) => {
                 self.detected(nat);
                 let established = self.exchanged.established(last_block, peer);
