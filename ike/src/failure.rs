@@ -57,6 +57,11 @@ pub(crate) enum Exchange {
     },
     /// A transaction exchange between the two, or several.
     Transaction,
+    /// Of a message that cannot be read: the major version of IKE and the exchange type that its header names.
+    Foreign {
+        version: u8,
+        exchange: u8,
+    },
 }
 
 /// One failure. Its text is complete but for addresses and role, which the
@@ -164,12 +169,16 @@ impl Failure {
             }
             (Kind::Spent | Kind::Other, Exchange::Quick { .. }) => (NONE, "Quick Mode processing failed".into()),
             (_, Exchange::Transaction) => (NONE, "User authentication failed".into()),
+            (_, Exchange::Foreign { .. }) => (NONE, "IKE processing failed".into()),
         };
         let name = match place.exchange {
-            Exchange::Main => "main mode",
-            Exchange::Aggressive => "aggressive mode",
-            Exchange::Quick { .. } => "quick mode",
-            Exchange::Transaction => "XAUTH",
+            Exchange::Main => "main mode".to_owned(),
+            Exchange::Aggressive => "aggressive mode".to_owned(),
+            Exchange::Quick { .. } => "quick mode".to_owned(),
+            Exchange::Transaction => "XAUTH".to_owned(),
+            // RFC 7296 3.1.
+            Exchange::Foreign { version: 2, exchange: 34 } => "IKEv2, IKE_SA_INIT,".to_owned(),
+            Exchange::Foreign { version, exchange } => format!("IKEv{version}, exchange type {exchange},"),
         };
         let text = format!(
             "{words}: {name} with {remote} as {}, {}: {}; {}",

@@ -68,6 +68,27 @@ fn another_version_domain_or_situation_is_refused_by_name_once() {
     }
 }
 
+/// What cannot be read still says in its header which exchange it is of.
+#[test]
+fn what_cannot_be_read_is_told_of_by_its_exchange() {
+    const VERSION: usize = 17;
+    const EXCHANGE: usize = 18;
+    for (version, exchange, words) in [
+        (0x11, 2, "Main Mode processing failed: main mode with"),
+        (0x11, 4, "Aggressive Mode processing failed: aggressive mode with"),
+        (0x11, 77, "IKE processing failed: IKEv1, exchange type 77, with"),
+        (0x20, 34, "IKE processing failed: IKEv2, IKE_SA_INIT, with"),
+        (0x30, 34, "IKE processing failed: IKEv3, exchange type 34, with"),
+    ] {
+        let mut w = World::new(&a(), &b());
+        let mut message = first_message(&mut w);
+        (message[VERSION], message[EXCHANGE]) = (version, exchange);
+        assert!(answer(&mut w, message).is_some());
+        let errors = w.b().errors();
+        assert!(errors.len() == 1 && errors[0].contains(words), "{errors:?}");
+    }
+}
+
 #[test]
 fn an_attribute_may_come_twice_but_not_with_two_values() {
     const GROUP: u16 = 4;

@@ -5,7 +5,7 @@ use super::{Datagram, Discarded, Engine, Output};
 use crate::failure::{Exchange, Failure, Fault, Kind, Place, Role};
 use crate::informational;
 use crate::keys::Cookies;
-use crate::wire::numbers::NotifyKind;
+use crate::wire::numbers::{ExchangeType, NotifyKind};
 use crate::wire::{Cookie, DecodeError, HEADER_LEN};
 use crypto::Entropy;
 use policy::time::Timestamp;
@@ -30,7 +30,8 @@ impl Engine {
         }
         if self.refusals.keep(now, remote, initiator, None) {
             let failure = Failure::new(Kind::Other, Fault::Mismatch, format!("message 1: {error}"), remedy);
-            let place = Place { exchange: Exchange::Main, role: Role::Responder, local: datagram.local, remote };
+            let exchange = exchange_of_first(datagram.payload);
+            let place = Place { exchange, role: Role::Responder, local: datagram.local, remote };
             self.output.push_back(Output::Audit(failure.event(&place)));
             let cookies = Cookies { initiator, responder: Cookie::ZERO };
             let reply = informational::clear_notification(cookies, informational::message_id(entropy), kind);
@@ -57,4 +58,15 @@ fn initiator_of_first(octets: &[u8]) -> Option<Cookie> {
     let header: &[u8; HEADER_LEN] = octets.first_chunk()?;
     let (initiator, rest) = header.split_first_chunk::<8>()?;
     (*initiator != [0; 8] && rest.starts_with(&[0; 8])).then_some(Cookie(*initiator))
+}
+
+/// Which exchange its header names (RFC 2408 3.1), of whichever version.
+fn exchange_of_first(octets: &[u8]) -> Exchange {
+    let octet = |at: usize| octets.get(at).copied().unwrap_or(0);
+    let (version, exchange) = (octet(17) >> 4, octet(18));
+    match (version, ExchangeType(exchange)) {
+        (1, ExchangeType::MAIN_MODE) => Exchange::Main,
+        (1, ExchangeType::AGGRESSIVE) => Exchange::Aggressive,
+        _ => Exchange::Foreign { version, exchange },
+    }
 }
