@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tests::fuzzed::{Reached, TARGETS, Target, seeds};
+use tests::fuzzed::{Reached, TARGETS, Target};
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
@@ -59,16 +59,3 @@ macro_rules! replayed {
 }
 
 replayed! { wire ike_peer ike_pair certificate esp config control }
-
-/// Writes what the fuzzers begin with into `fuzz/seeds`: see fuzz/README.md.
-#[test]
-#[ignore = "writes files"]
-fn write_seeds() {
-    for target in TARGETS {
-        let directory = fuzz().join("seeds").join(target.name);
-        fs::create_dir_all(&directory).expect("a directory");
-        for (nth, seed) in seeds::of(target.name).iter().enumerate() {
-            fs::write(directory.join(format!("seed-{nth:03}")), seed).expect("a seed");
-        }
-    }
-}
