@@ -163,7 +163,6 @@ impl Packet {
 /// One record of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", content = "content", rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant, reason = "nearly all of them are records, which box what is large themselves")]
 pub enum Answer {
     /// A record of a report.
     Record(Record),

@@ -61,7 +61,9 @@ pub(super) async fn answer(
             Section::Bypass => bypass(daemon, &interfaces),
             Section::Host => hosts(daemon, &interfaces, filters.host),
             Section::Tunnel => tunnels(daemon).map(|t| Record::Tunnel(Box::new(t))).collect(),
-            Section::Ike => from_model::ike_policies(&daemon.config).into_iter().map(Record::Ike).collect(),
+            Section::Ike => {
+                from_model::ike_policies(&daemon.config).into_iter().map(|p| Record::Ike(Box::new(p))).collect()
+            }
             Section::Auth => auths(daemon),
             Section::Mad => isakmp_sas(daemon),
             Section::Sad => ipsec_sas(daemon),
@@ -444,7 +446,10 @@ fn sas_of_pair(daemon: &Daemon, pair: Pair, inbound_sa: &InboundSa, outbound_sa:
         esn: inbound_sa.spec().esn,
         replay_window: None,
         last_sequence: None,
-        lifetime: life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires),
+        lifetime: SaLife {
+            packets: Some(outbound_sa.spec().own.packets).filter(|n| *n > 0),
+            ..life(pair.lifetime, now, Some(pair.created), pair.rekey, pair.expires)
+        },
         packets: None,
         bytes: None,
         idle_seconds: None,

@@ -113,6 +113,7 @@ pub fn tunnel(config: &Config, policy: &TunnelPolicy) -> TunnelReport {
         tdestination: policy.tdestination,
         selector: SelectorReport::from(&policy.selector),
         proposals: proposals(policy),
+        lifetime_packets: Some(policy.packets).filter(|n| *n > 0),
         pfs: policy.transforms.first().and_then(|t| t.pfs).map(|g| g.keyword.to_string()),
         start: if policy.manual.is_some() { "manual" } else { start_name(policy.start) }.into(),
         state: None,

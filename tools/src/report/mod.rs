@@ -131,7 +131,7 @@ pub enum Record {
     /// Of [`Section::Tunnel`].
     Tunnel(Box<TunnelReport>),
     /// Of [`Section::Ike`].
-    Ike(IkePolicyReport),
+    Ike(Box<IkePolicyReport>),
     /// Of [`Section::Auth`].
     Auth(Box<AuthReport>),
     /// Of [`Section::Mad`].

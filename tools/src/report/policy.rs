@@ -186,6 +186,9 @@ pub struct TunnelReport {
     pub selector: SelectorReport,
     /// Transforms, most preferred first.
     pub proposals: Vec<TransformNames>,
+    /// Packets after which a pair ends, in either direction, as configured; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_packets: Option<u32>,
     /// Group of perfect forward secrecy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pfs: Option<String>,

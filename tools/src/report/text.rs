@@ -201,6 +201,7 @@ fn tunnel(out: &mut dyn Write, r: &TunnelReport) -> io::Result<()> {
     row(out, &[("Start", is(&r.start)), ("PFS", is(r.pfs.as_deref().unwrap_or("OFF")))])?;
     row(out, &[("IKE Policy", may(&r.ike_policy)), ("Auth Record", may(&r.auth_record))])?;
     row(out, &[("Packets Held", may(&r.packets_held)), ("Rekeys", may(&r.rekeys))])?;
+    row(out, &[("Lifetime Packets", may(&r.lifetime_packets))])?;
     proposals(out, &r.proposals)?;
     sa_pairs(out, &r.sa_pairs)
 }

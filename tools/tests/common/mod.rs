@@ -206,6 +206,7 @@ fn tunnel() -> Vec<Record> {
         tdestination: address("10.77.0.2"),
         selector: selector(),
         proposals: vec![transform(true)],
+        lifetime_packets: Some(5_000_000),
         pfs: Some("modp2048".into()),
         start: "boot".into(),
         state: Some(TunnelState::Up),
@@ -221,6 +222,7 @@ fn tunnel() -> Vec<Record> {
     let down = TunnelReport {
         name: "c".into(),
         tdestination: address("10.77.0.3"),
+        lifetime_packets: None,
         pfs: None,
         start: "traffic".into(),
         state: Some(TunnelState::Down),
@@ -240,7 +242,7 @@ fn tunnel() -> Vec<Record> {
 }
 
 fn ike() -> Vec<Record> {
-    vec![Record::Ike(IkePolicyReport {
+    vec![Record::Ike(Box::new(IkePolicyReport {
         name: "peers".into(),
         priority: 10,
         remote: "10.77.0.0/24".into(),
@@ -256,7 +258,7 @@ fn ike() -> Vec<Record> {
         dpd_action: "hold".into(),
         quick_mode_failure: "keep".into(),
         line: Some(30),
-    })]
+    }))]
 }
 
 fn auth() -> Vec<Record> {
@@ -388,7 +390,7 @@ fn sad() -> Vec<Record> {
         replay_window: Some(1024),
         last_sequence: Some(77),
         lifetime: SaLife {
-            packets: None,
+            packets: Some(5_000_000),
             seconds: Some(28_800),
             kbytes: Some(1_000_000),
             age_seconds: Some(61),
