@@ -363,6 +363,15 @@ fn to_strongswan(mode: &str) {
         let sa = mad.iter().find(|sa| sa["state"] == "established").expect("an ISAKMP SA");
         assert_eq!((&sa["remote_user"], &sa["remote_inner_address"]), (&"alice".into(), &"10.79.0.2".into()), "{sa}");
         assert_eq!(caponier.events("ERROR"), Vec::<String>::new());
+        let leases = caponier.report("pool");
+        let of = |owner: &str| leases.iter().find(|lease| lease["owner"] == owner).expect("a lease");
+        assert_eq!(
+            (&of("alice")["present"], &of("alice")["address"]),
+            (&true.into(), &"10.79.0.2".into()),
+            "{leases:?}"
+        );
+        assert!(of("alice")["since"].is_string() && of("bob")["since"].is_null(), "{leases:?}");
+        assert_eq!((&of("bob")["present"], &of("bob")["address"]), (&false.into(), &"10.79.0.1".into()));
         // Nobody has the next address: what is for it stays here.
         assert_eq!(traffic::ping(a, a.inner(), "10.79.0.3".parse().expect("an address"), 1, 1), 0);
         assert_eq!(caponier.counter("cleartext_leaks"), 0);

@@ -55,7 +55,7 @@ fn options_of_either_spelling_choose_sections() {
         (&["-sa", "ipsec", "-json"], &[Section::Sad]),
         (&["-cache", "-mad"], &[Section::Mad, Section::CacheTable, Section::Cache]),
         (
-            &["-host", "-tunnel", "-ike", "-auth", "-bypass", "-ip"],
+            &["-host", "-tunnel", "-ike", "-auth", "-pool", "-bypass", "-ip"],
             &[
                 Section::Ip,
                 Section::Bypass,
@@ -63,6 +63,7 @@ fn options_of_either_spelling_choose_sections() {
                 Section::Tunnel,
                 Section::Ike,
                 Section::Auth,
+                Section::Pool,
                 Section::CacheTable,
             ],
         ),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tools::report::document::{Document, Format};
 use tools::report::{Record, Section};
 
-const EVERY: [Section; 11] = [
+const EVERY: [Section; 12] = [
     Section::Status,
     Section::Ip,
     Section::Bypass,
@@ -16,6 +16,7 @@ const EVERY: [Section; 11] = [
     Section::Tunnel,
     Section::Ike,
     Section::Auth,
+    Section::Pool,
     Section::Mad,
     Section::Sad,
     Section::CacheTable,

@@ -51,6 +51,9 @@ pub(super) struct Args {
     /// Authentication records: methods, identities, certificates
     #[arg(long)]
     auth: bool,
+    /// Leases of pools: whose each address is, and whether he is there
+    #[arg(long)]
+    pool: bool,
     /// Decisions in the SPD cache
     #[arg(long)]
     cache: bool,
@@ -154,6 +157,7 @@ impl Args {
             Section::Tunnel => self.tunnel,
             Section::Ike => self.ike,
             Section::Auth => self.auth,
+            Section::Pool => self.pool,
             Section::Mad => self.mad || matches!(self.sa, Some(SaKind::Ike | SaKind::Both)),
             Section::Sad => self.sad || matches!(self.sa, Some(SaKind::Ipsec | SaKind::Both)),
             // Before the entries, or else behind the interfaces.

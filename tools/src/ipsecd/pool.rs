@@ -1,8 +1,10 @@
 //! Addresses for clients, each kept for its owner after he is gone, in a file that outlives the daemon.
 //!
-//! A line for each lease: `address seconds owner`, where seconds (since 1970) are its end. The file is
-//! written anew and put in the place of the old one whenever a lease is made or renewed.
+//! A line for each lease: `address begin end owner`, in seconds since 1970; the begin is `-` where it is not known, as
+//! version 1 of the file had none. The file is written anew and put in the place of the old one whenever a lease is made or renewed.
 
+use crate::report::LeaseReport;
+use crate::wall_clock::Date;
 use policy::config::Pool as PoolPolicy;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,9 +14,12 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// The first line of the file.
-const HEADER: &str = "# Leases of Caponier, version 1: address, end (seconds since 1970), owner";
+const HEADER: &str = "# Leases of Caponier, version 2: address, begin, end (seconds since 1970), owner";
+/// That of a file that an older version wrote.
+const HEADER_1: &str = "# Leases of Caponier, version 1: address, end (seconds since 1970), owner";
 /// Octets of the longest file that is read.
 const LONGEST: u64 = 64 << 20;
 
@@ -48,6 +53,8 @@ pub(super) struct Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Lease {
     owner: String,
+    /// Since when it is his, in seconds since 1970; none: that is not known.
+    since: Option<u64>,
     /// Seconds since 1970.
     ends: u64,
 }
@@ -62,8 +69,9 @@ impl Pool {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(pool),
             Err(reason) => return Err(pool.failed("read", reason)),
         };
+        let first_version = text.lines().next() == Some(HEADER_1);
         for (line, text) in (1..).zip(text.lines()) {
-            pool.read_line(line, text).map_err(|what| {
+            pool.read_line(line, text, first_version).map_err(|what| {
                 let name = pool.policy.name.clone();
                 PoolError::Damaged { pool: name, path: path.clone(), line, what }
             })?;
@@ -71,13 +79,21 @@ impl Pool {
         Ok(pool)
     }
 
-    fn read_line(&mut self, line: usize, text: &str) -> Result<(), String> {
+    fn read_line(&mut self, line: usize, text: &str, first_version: bool) -> Result<(), String> {
         if line == 1 {
-            return if text == HEADER { Ok(()) } else { Err("is not that of a file of leases".to_owned()) };
+            return if text == HEADER || first_version {
+                Ok(())
+            } else {
+                Err("is not that of a file of leases".to_owned())
+            };
         }
-        let mut parts = text.splitn(3, ' ');
-        let (address, ends, owner) = (parts.next(), parts.next(), parts.next());
-        let address: IpAddr = address.and_then(|a| a.parse().ok()).ok_or("has no address")?;
+        let mut parts = text.splitn(if first_version { 3 } else { 4 }, ' ');
+        let address: IpAddr = parts.next().and_then(|a| a.parse().ok()).ok_or("has no address")?;
+        let since = match if first_version { Some("-") } else { parts.next() } {
+            Some("-") => None,
+            begin => Some(begin.and_then(|n| n.parse().ok()).ok_or("has no time")?),
+        };
+        let (ends, owner) = (parts.next(), parts.next());
         let ends = ends.and_then(|n| n.parse().ok()).ok_or("has no time")?;
         let owner = owner.filter(|o| !o.is_empty()).ok_or("has no owner")?.to_owned();
         // The pool may have been made smaller since.
@@ -87,7 +103,7 @@ impl Pool {
         if self.owned.insert(owner.clone(), address).is_some() {
             return Err("has an owner of a line before it".to_owned());
         }
-        if self.leases.insert(address, Lease { owner, ends }).is_some() {
+        if self.leases.insert(address, Lease { owner, since, ends }).is_some() {
             return Err("has the address of a line before it".to_owned());
         }
         Ok(())
@@ -106,7 +122,9 @@ impl Pool {
             None => self.free(now)?,
         };
         let ends = now + u64::from(self.policy.lease_seconds);
-        let before = self.leases.insert(address, Lease { owner: owner.clone(), ends });
+        let same = self.leases.get(&address).filter(|lease| lease.owner == owner);
+        let since = same.map_or(Some(now), |lease| lease.since);
+        let before = self.leases.insert(address, Lease { owner: owner.clone(), since, ends });
         if let Some(before) = before.filter(|before| before.owner != owner) {
             self.owned.remove(&before.owner);
         }
@@ -147,9 +165,23 @@ impl Pool {
     fn save(&self) -> Result<(), PoolError> {
         let mut text = format!("{HEADER}\n");
         for (address, lease) in &self.leases {
-            let _ = writeln!(text, "{address} {} {}", lease.ends, lease.owner);
+            let since = lease.since.map_or_else(|| "-".to_owned(), |since| since.to_string());
+            let _ = writeln!(text, "{address} {since} {} {}", lease.ends, lease.owner);
         }
         replace(&self.policy.file, text.as_bytes()).map_err(|reason| self.failed("write", reason))
+    }
+
+    /// Its leases, by address.
+    pub(super) fn report(&self, there: impl Fn(IpAddr) -> bool) -> Vec<LeaseReport> {
+        let report = |(address, lease): (&IpAddr, &Lease)| LeaseReport {
+            pool: self.policy.name.clone(),
+            address: *address,
+            owner: lease.owner.clone(),
+            present: there(*address),
+            since: lease.since.map(date),
+            ends: date(lease.ends),
+        };
+        self.leases.iter().map(report).collect()
     }
 
     fn failed(&self, action: &'static str, reason: io::Error) -> PoolError {
@@ -177,6 +209,12 @@ fn number(address: IpAddr) -> u128 {
         IpAddr::V4(a) => a.to_bits().into(),
         IpAddr::V6(a) => a.to_bits(),
     }
+}
+
+/// Seconds since 1970 as reports write them; what no clock can show, as the beginning.
+fn date(seconds: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    Date::of(time.unwrap_or(SystemTime::UNIX_EPOCH)).rfc3339()
 }
 
 /// An owner as it may stand in a line: what could end one, or is no character of a name, is escaped.
@@ -263,15 +301,17 @@ mod tests {
         let mut pool = Pool::open(Arc::clone(&policy)).unwrap();
         pool.lease("alice", 1).unwrap();
         let good = fs::read_to_string(&policy.file).unwrap();
-        assert_eq!(good, format!("{HEADER}\n10.3.0.1 101 alice\n"));
+        assert_eq!(good, format!("{HEADER}\n10.3.0.1 1 101 alice\n"));
         for (text, words) in [
             ("", ""),
             ("hello\n", "line 1 is not that of a file of leases"),
             ("%\n10.3.0.1", "line 3 has no time"),
             ("%\nfoo 1 alice", "line 3 has no address"),
-            ("%\n10.3.0.2 1 ", "line 3 has no owner"),
-            ("%\n10.3.0.2 1 alice", "line 3 has an owner of a line before it"),
-            ("%\n10.3.0.1 1 bob", "line 3 has the address of a line before it"),
+            ("%\n10.3.0.2 1", "line 3 has no time"),
+            ("%\n10.3.0.2 x 1 bob", "line 3 has no time"),
+            ("%\n10.3.0.2 1 1 ", "line 3 has no owner"),
+            ("%\n10.3.0.2 - 1 alice", "line 3 has an owner of a line before it"),
+            ("%\n10.3.0.1 1 1 bob", "line 3 has the address of a line before it"),
         ] {
             fs::write(&policy.file, text.replace('%', good.trim_end())).unwrap();
             match Pool::open(Arc::clone(&policy)) {
@@ -285,6 +325,30 @@ mod tests {
         // What is outside of the pool today is no lease of it.
         fs::write(&policy.file, good.replace("10.3.0.1", "10.4.0.1")).unwrap();
         assert!(Pool::open(policy).unwrap().leases.is_empty());
+    }
+
+    #[test]
+    fn leases_are_reported_whether_their_owners_are_there_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = policy(directory.path(), 29);
+        fs::create_dir_all(policy.file.parent().unwrap()).unwrap();
+        fs::write(&policy.file, format!("{HEADER_1}\n10.3.0.1 101 alice\n")).unwrap();
+        let mut pool = Pool::open(Arc::clone(&policy)).unwrap();
+        assert_eq!((pool.lease("bob", 1000).unwrap(), pool.lease("alice", 1001).unwrap()), (ip(2), ip(1)));
+        pool.lease("bob", 1010).unwrap();
+        let again = Pool::open(policy).unwrap();
+        assert_eq!(again.leases, pool.leases, "also that it is not known since when alice has hers");
+        let lease = |address, owner: &str, present, since: Option<&str>, ends: &str| LeaseReport {
+            pool: "p".into(),
+            address,
+            owner: owner.into(),
+            present,
+            since: since.map(str::to_owned),
+            ends: ends.into(),
+        };
+        let alice = lease(ip(1), "alice", false, None, "1970-01-01T00:18:21Z");
+        let bob = lease(ip(2), "bob", true, Some("1970-01-01T00:16:40Z"), "1970-01-01T00:18:30Z");
+        assert_eq!(again.report(|address| address == ip(2)), [alice, bob]);
     }
 
     #[test]

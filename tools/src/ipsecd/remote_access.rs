@@ -7,6 +7,7 @@ use super::daemon::Daemon;
 use super::network::{Network, NetworkError};
 use super::pool::{Pool, PoolError};
 use super::tun_mtu::tun_mtu;
+use crate::report::LeaseReport;
 use ike::{Assignment, Command};
 use policy::config::{Client, Config};
 use std::net::IpAddr;
@@ -49,6 +50,13 @@ impl RemoteClients {
     /// A configuration with the tunnels of those that there are.
     pub(super) fn expand(&self, base: &Config) -> Config {
         base.expanded(&self.clients)
+    }
+
+    /// Whose the addresses of the pools are, for reports.
+    pub(super) fn leases(&self) -> Vec<LeaseReport> {
+        let there =
+            |a: IpAddr| self.clients.iter().any(|c| matches!(c, Client::Leased { address, .. } if *address == a));
+        self.pools.iter().flat_map(|pool| pool.report(there)).collect()
     }
 
     /// Addresses that peers gave us.

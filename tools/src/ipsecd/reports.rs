@@ -65,6 +65,7 @@ pub(super) async fn answer(
                 from_model::ike_policies(&daemon.config).into_iter().map(|p| Record::Ike(Box::new(p))).collect()
             }
             Section::Auth => auths(daemon),
+            Section::Pool => daemon.clients.leases().into_iter().map(|l| Record::Pool(Box::new(l))).collect(),
             Section::Mad => isakmp_sas(daemon),
             Section::Sad => ipsec_sas(daemon),
             Section::CacheTable => vec![Record::CacheTable(Box::new(cache_table(&daemon.shared.cache)))],

@@ -66,6 +66,7 @@ impl<'a> Document<'a> {
                     Record::Tunnel(r) => json(self.out, separator, r)?,
                     Record::Ike(r) => json(self.out, separator, r)?,
                     Record::Auth(r) => json(self.out, separator, r)?,
+                    Record::Pool(r) => json(self.out, separator, r)?,
                     Record::Mad(r) => json(self.out, separator, r)?,
                     Record::Sad(r) => json(self.out, separator, r)?,
                     Record::CacheTable(r) => json(self.out, "", r)?,

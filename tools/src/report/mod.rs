@@ -11,6 +11,7 @@ pub mod explanation;
 mod form;
 pub mod from_model;
 pub mod policy;
+pub mod pool;
 pub mod sa;
 pub mod status;
 pub mod text;
@@ -21,6 +22,7 @@ pub use policy::{
     BypassEntry, HostPolicyReport, IkePolicyReport, IkeProposal, PolicyAction, PolicyState, SaPair, SelectorReport,
     TransformNames, TunnelError, TunnelReport, TunnelState,
 };
+pub use pool::LeaseReport;
 pub use sa::{IpsecSa, IsakmpSa, IsakmpState, Role, SaLife, SaState};
 pub use status::{CounterMap, InterfaceReport, Status};
 
@@ -45,6 +47,8 @@ pub enum Section {
     Ike,
     /// Authentication records.
     Auth,
+    /// Leases of pools.
+    Pool,
     /// ISAKMP (main mode) SAs.
     Mad,
     /// IPsec (quick mode) SAs.
@@ -57,13 +61,14 @@ pub enum Section {
 
 impl Section {
     /// What `ipsec_report` shows when nothing is named.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ip,
         Self::Bypass,
         Self::Host,
         Self::Tunnel,
         Self::Ike,
         Self::Auth,
+        Self::Pool,
         Self::Mad,
         Self::Sad,
         Self::CacheTable,
@@ -81,6 +86,7 @@ impl Section {
             Self::Tunnel => "tunnel",
             Self::Ike => "ike",
             Self::Auth => "auth",
+            Self::Pool => "pool",
             Self::Mad => "mad",
             Self::Sad => "sad",
             Self::CacheTable => "cache_table",
@@ -134,6 +140,8 @@ pub enum Record {
     Ike(Box<IkePolicyReport>),
     /// Of [`Section::Auth`].
     Auth(Box<AuthReport>),
+    /// Of [`Section::Pool`].
+    Pool(Box<LeaseReport>),
     /// Of [`Section::Mad`].
     Mad(Box<IsakmpSa>),
     /// Of [`Section::Sad`].
@@ -156,6 +164,7 @@ impl Record {
             Self::Tunnel(_) => Section::Tunnel,
             Self::Ike(_) => Section::Ike,
             Self::Auth(_) => Section::Auth,
+            Self::Pool(_) => Section::Pool,
             Self::Mad(_) => Section::Mad,
             Self::Sad(_) => Section::Sad,
             Self::CacheTable(_) => Section::CacheTable,

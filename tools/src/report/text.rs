@@ -3,8 +3,9 @@
 use super::form::{banner, counters, heading, is, list, may, may_in, row, yes_no};
 use super::{
     AuthReport, BypassEntry, CacheAction, CacheRecord, CacheSaState, CacheTable, Direction, HostPolicyReport,
-    IkePolicyReport, IkeProposal, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, PolicyAction, PolicyState, Record,
-    Role, SaLife, SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelReport, TunnelState,
+    IkePolicyReport, IkeProposal, InterfaceReport, IpsecSa, IsakmpSa, IsakmpState, LeaseReport, PolicyAction,
+    PolicyState, Record, Role, SaLife, SaPair, SaState, Section, SelectorReport, Status, TransformNames, TunnelReport,
+    TunnelState,
 };
 use ::policy::config::names;
 use std::io::{self, Write};
@@ -19,6 +20,7 @@ pub fn record(out: &mut dyn Write, record: &Record) -> io::Result<()> {
         Record::Tunnel(r) => tunnel(out, r),
         Record::Ike(r) => ike(out, r),
         Record::Auth(r) => auth(out, r),
+        Record::Pool(r) => lease(out, r),
         Record::Mad(r) => isakmp_sa(out, r),
         Record::Sad(r) => ipsec_sa(out, r),
         Record::CacheTable(r) => cache_table(out, r),
@@ -36,6 +38,7 @@ pub fn empty(out: &mut dyn Write, section: Section) -> io::Result<()> {
         Section::Tunnel => ("Tunnel Policy Rule", "No tunnel policies."),
         Section::Ike => ("IKE Policy Rule", "No IKE policies."),
         Section::Auth => ("Auth Record", "No authentication records."),
+        Section::Pool => ("Lease", "No leases."),
         Section::Mad => ("ISAKMP/MM SA", "No ISAKMP/MM SAs."),
         Section::Sad => ("IPSec SA", "No IPSec SAs."),
         Section::CacheTable => ("Cache", "Nothing is known of it."),
@@ -256,6 +259,13 @@ fn auth(out: &mut dyn Write, r: &AuthReport) -> io::Result<()> {
         row(out, &[("Last attempt", may(&crl.error))])?;
     }
     row(out, &[("CRL Policy", may(&r.crl_policy))])
+}
+
+fn lease(out: &mut dyn Write, r: &LeaseReport) -> io::Result<()> {
+    banner(out, "Lease")?;
+    row(out, &[("Pool", is(&r.pool)), ("Address", is(r.address))])?;
+    row(out, &[("Owner", is(&r.owner)), ("Present", is(if r.present { "yes" } else { "no" }))])?;
+    row(out, &[("Since", is(r.since.as_deref().unwrap_or("not known"))), ("Kept until", is(&r.ends))])
 }
 
 fn ike_proposal(out: &mut dyn Write, r: &IkeProposal) -> io::Result<()> {

@@ -486,6 +486,25 @@ fn cache() -> Vec<Record> {
     [secure, ping, fragment].map(Box::new).map(Record::Cache).into()
 }
 
+fn pool() -> Vec<Record> {
+    let present = LeaseReport {
+        pool: "clients".into(),
+        address: address("10.79.0.1"),
+        owner: "alice".into(),
+        present: true,
+        since: Some("2026-11-01T08:00:00Z".into()),
+        ends: "2026-11-22T02:54:26Z".into(),
+    };
+    let absent = LeaseReport {
+        address: address("10.79.0.2"),
+        owner: "bob".into(),
+        present: false,
+        since: None,
+        ..present.clone()
+    };
+    [present, absent].map(Box::new).map(Record::Pool).into()
+}
+
 /// Records of one section that between them have every field.
 pub(crate) fn of(section: Section) -> Vec<Record> {
     match section {
@@ -496,6 +515,7 @@ pub(crate) fn of(section: Section) -> Vec<Record> {
         Section::Tunnel => tunnel(),
         Section::Ike => ike(),
         Section::Auth => auth(),
+        Section::Pool => pool(),
         Section::Mad => mad(),
         Section::Sad => sad(),
         Section::CacheTable => cache_table(),
