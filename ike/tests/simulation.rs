@@ -105,5 +105,5 @@ fn they_agree_in_the_end() {
 
 #[test]
 fn damaged_messages_do_no_lasting_harm() {
-    (1000..1100).for_each(|seed| run(seed, 50));
+    (1000..1300).for_each(|seed| run(seed, 50));
 }

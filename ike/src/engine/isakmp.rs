@@ -124,6 +124,9 @@ pub(super) struct IsakmpSa {
     pub(super) state: MainMode,
     pub(super) started: Timestamp,
     pub(super) established: Option<Timestamp>,
+    /// When that was, among all that was begun and established here: its number and those of SAs and pairs, which are
+    /// as old as they, come from one counter. Times may be equal.
+    pub(super) order: Option<u64>,
     /// Our last message of main mode, while it is to be repeated.
     pub(super) request: Option<Request>,
     /// The peer's last message of main mode that was accepted.
@@ -252,6 +255,7 @@ impl IsakmpSa {
             state,
             started: now,
             established: None,
+            order: None,
             request: None,
             last_received: Vec::new(),
             reply: None,

@@ -38,8 +38,10 @@ impl Engine {
         initial_contact: bool,
         entropy: &mut dyn Entropy,
     ) {
+        let order = self.id();
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         sa.established = Some(now);
+        sa.order = Some(order);
         sa.heard = now;
         // Nothing answers message 3 of aggressive mode.
         sa.confirmed &= sa.setup.exchange == Phase1Exchange::Main;
@@ -153,7 +155,7 @@ impl Engine {
             .filter(|sa| sa.id != id && !sa.retired && sa.is_with(&peer))
             .filter(|sa| sa.state.established().is_some_and(|e| e.peer.identity() == who.peer.identity()))
             .map(|old| {
-                let crossing = old.role != new.role && old.established.is_some_and(|at| at > new.started);
+                let crossing = old.role != new.role && old.order.is_some_and(|order| order > new.id);
                 let old_wins = crossing && old.setup.cookies.initiator > new.setup.cookies.initiator;
                 let (loser, deletes) = if old_wins {
                     (id, new.role == Role::Initiator)
@@ -332,7 +334,9 @@ impl Engine {
             return;
         }
         let Some(who) = sa.state.established().map(|e| e.peer.identity().clone()) else { return };
-        let began = sa.started;
+        // By the order of what happened here, not by the time: a negotiation that crossed this one may have ended
+        // at the very time at which this one began.
+        let before = |order: u64| order < id;
         // Several peers may prove the same identity: one that restarts speaks for itself only. Behind a NAT the
         // same private address is no proof that it is the same host: who has what he had is asked.
         let (local, remote, port) = (sa.setup.local.ip(), sa.setup.remote.ip(), sa.setup.remote.port());
@@ -341,7 +345,7 @@ impl Engine {
         let isakmp: Vec<_> = self
             .isakmp
             .values()
-            .filter(|old| old.id != id && old.established.is_some_and(|at| at <= began))
+            .filter(|old| old.id != id && old.order.is_some_and(before))
             .filter(|old| old.setup.local.ip() == local && itself(old.setup.remote))
             .filter(|old| old.state.established().is_some_and(|e| *e.peer.identity() == who))
             .map(|old| old.id)
@@ -349,7 +353,7 @@ impl Engine {
         let pairs: Vec<_> = self
             .pairs
             .values()
-            .filter(|p| p.identity == who && p.created <= began)
+            .filter(|p| p.identity == who && before(p.id))
             .filter(|p| p.local.ip() == local && itself(p.remote))
             .map(|p| p.id)
             .collect();

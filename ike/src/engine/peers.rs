@@ -28,11 +28,15 @@ pub(super) struct Peer<'a> {
 }
 
 impl Peer<'_> {
-    /// Whether both are one.
+    /// Whether both are one. Whether there is a NAT is not authenticated, and may have been found out for one of two SAs
+    /// only: then the identity alone tells.
     pub(super) fn is(&self, other: &Peer<'_>) -> bool {
         (self.local, self.remote.ip()) == (other.local, other.remote.ip())
-            && (!self.translated && !other.translated
-                || self.remote.port() == other.remote.port() && self.identity.is_same(other.identity))
+            && match (self.translated, other.translated) {
+                (false, false) => true,
+                (true, true) => self.remote.port() == other.remote.port() && self.identity.is_same(other.identity),
+                _ => self.identity.is_same(other.identity),
+            }
     }
 
     /// Whether a NAT translates its address.

@@ -105,6 +105,21 @@ pub fn lossless() -> Wire {
     Box::new(|p| vec![(LATENCY, p.clone())])
 }
 
+/// A wire on which nobody hears a vendor ID that begins like this.
+pub fn without_vendor_id(begins: [u8; 4]) -> Wire {
+    Box::new(move |p| {
+        let mut p = p.clone();
+        if let Some(at) = p.payload.windows(4).position(|id| id == begins) {
+            p.payload[at + 1] ^= 1;
+        }
+        vec![(LATENCY, p)]
+    })
+}
+
+/// How the vendor ID of NAT traversal begins, and ours of who receives from message 2 on.
+pub const RFC_3947: [u8; 4] = [0x4a, 0x13, 0x1c, 0x81];
+pub const RECEIVES_EARLY: [u8; 4] = [0xf5, 0x4b, 0x93, 0x60];
+
 /// Parses a configuration that must be without errors.
 pub fn config(text: &str) -> Arc<Config> {
     match Config::parse(text, "test.toml") {
