@@ -21,6 +21,11 @@ pub(crate) const DPD: [u8; 16] =
 /// MD5("FRAGMENTATION"): messages in pieces. A word with capabilities may follow.
 const FRAGMENTATION: [u8; 16] =
     [0x40, 0x48, 0xb7, 0xd5, 0x6e, 0xbc, 0xe8, 0x85, 0x25, 0xe7, 0xde, 0x7f, 0x00, 0xd6, 0xc2, 0xd3];
+/// MD5("quick mode responder receives from message 2"): our own. As responder of a quick mode its sender decrypts under
+/// the new SAs from its message 2 on. Message 3, which nothing confirms, is not what it waits for, so the initiator may
+/// encrypt as soon as it has sent that.
+pub(crate) const RECEIVES_EARLY: [u8; 16] =
+    [0xf5, 0x4b, 0x93, 0x60, 0x5b, 0x23, 0x38, 0xc9, 0xaa, 0x89, 0xfb, 0x00, 0x31, 0x6f, 0xa4, 0xf8];
 /// The capability of main mode, without which the others are of no use.
 const FRAGMENTS_IN_MAIN_MODE: u8 = 0x80;
 
@@ -43,7 +48,7 @@ const fn hashed(name: &'static str, id: &'static [u8], md5_of: &'static str) -> 
 }
 
 /// Every vendor ID that has a name here, the longer before one that it begins with.
-const TABLE: [Known; 19] = [
+const TABLE: [Known; 20] = [
     hashed("NAT-T (RFC 3947)", &RFC_3947, "RFC 3947"),
     hashed("NAT-T (draft-03)", &NAT_T_DRAFT_03, "draft-ietf-ipsec-nat-t-ike-03"),
     hashed("NAT-T (draft-02)", &NAT_T_DRAFT_02_NEWLINE, "draft-ietf-ipsec-nat-t-ike-02\n"),
@@ -60,6 +65,7 @@ const TABLE: [Known; 19] = [
     ),
     known("DPD", DPD.first_chunk::<14>().unwrap()),
     hashed("FRAGMENTATION", &FRAGMENTATION, "FRAGMENTATION"),
+    hashed("receives from message 2", &RECEIVES_EARLY, "quick mode responder receives from message 2"),
     known("XAUTH", &XAUTH),
     known("Cisco Unity", b"\x12\xf5\xf2\x8c\x45\x71\x68\xa9\x70\x2d\x9f\xe2\x74\xcc"),
     known("Cisco VPN 3000", b"\x1f\x07\xf7\x0e\xaa\x65\x14\xd3\xb0\xfa\x96\x54\x2a\x50"),
@@ -142,6 +148,8 @@ pub(crate) struct Announced {
     pub(crate) xauth: bool,
     /// It takes messages in pieces.
     pub(crate) fragmentation: Option<Fragmentation>,
+    /// As responder of a quick mode it receives from message 2 on.
+    pub(crate) receives_early: bool,
 }
 
 impl Announced {
@@ -157,6 +165,7 @@ impl Announced {
             dpd: has(&DPD),
             xauth: has(&XAUTH),
             fragmentation,
+            receives_early: has(&RECEIVES_EARLY),
         }
     }
 }
@@ -170,13 +179,16 @@ const MOST_OCTETS: usize = 24;
 pub(crate) struct Vendors {
     names: Vec<String>,
     fragmentation: bool,
+    receives_early: bool,
 }
 
 impl Vendors {
     /// Takes note of the vendor IDs of a message in the clear.
     pub(crate) fn note(&mut self, message: &Message) {
         let Body::Clear(payloads) = &message.body else { return };
-        self.fragmentation |= Announced::read(payloads).fragmentation.is_some();
+        let announced = Announced::read(payloads);
+        self.fragmentation |= announced.fragmentation.is_some();
+        self.receives_early |= announced.receives_early;
         for payload in payloads {
             let Payload::VendorId(id) = payload else { continue };
             let name = Name(id).to_string();
@@ -194,6 +206,11 @@ impl Vendors {
     /// The peer takes messages in pieces.
     pub(crate) fn fragmentation(&self) -> bool {
         self.fragmentation
+    }
+
+    /// As responder of a quick mode the peer receives from message 2 on.
+    pub(crate) fn receives_early(&self) -> bool {
+        self.receives_early
     }
 }
 

@@ -297,15 +297,59 @@ fn an_spi_of_the_peer_is_not_deleted_for_a_forged_packet() {
     w.assert_one_pair();
 }
 
+/// Main mode, and message 1 and 2 of quick mode.
+const UNTIL_MESSAGE_2: core::time::Duration = support::LATENCY.saturating_mul(8);
+
+/// Whether A encrypts as soon as it has sent message 3 of quick mode.
+fn sends_at_once(w: &mut World) -> bool {
+    w.initiate(0);
+    w.run(UNTIL_MESSAGE_2);
+    assert!(w.b().current().is_none(), "message 3 is on its way");
+    // What A sends now B can decrypt, even if it overtakes message 3.
+    assert_eq!((w.a().pairs.len(), w.b().pairs.len()), (1, 1));
+    let at_once = w.a().current().is_some();
+    w.run(core::time::Duration::from_millis(99));
+    assert!(w.b().current().is_some());
+    assert_eq!(w.a().current().is_some(), at_once);
+    w.run(core::time::Duration::from_millis(1));
+    w.assert_one_pair();
+    at_once
+}
+
+#[test]
+fn a_responder_that_receives_from_message_2_is_not_waited_for() {
+    for exchange in ["", "exchange = \"AM\"\naggressive_psk = \"accept\""] {
+        let side = |side: Side| Side { ike: "aes128-sha1-x25519".into(), auth_extra: exchange.into(), ..side };
+        let mut w = World::new(&side(a()), &side(b()));
+        if !exchange.is_empty() {
+            // Three messages in place of six: there is time left when message 3 of quick mode is sent.
+            w.initiate(0);
+            w.run(support::LATENCY * 4);
+            assert!(w.a().current().is_some() && w.b().current().is_none());
+            w.seconds(1);
+            w.assert_one_pair();
+        } else {
+            assert!(sends_at_once(&mut w));
+        }
+        let announced = &w.a().engine.isakmp_sas()[0].vendors;
+        assert!(announced.iter().any(|name| name == "receives from message 2"), "{announced:?}");
+    }
+}
+
+#[test]
+fn other_responders_have_a_head_start() {
+    let mut w = World::new(&a(), &b());
+    w.wire = support::without_vendor_id(support::RECEIVES_EARLY);
+    assert!(!sends_at_once(&mut w));
+}
+
 #[test]
 fn a_pair_that_goes_before_it_is_used_fails_its_tunnel() {
-    let mut w = up(&a(), &b());
-    let pair = w.a().current().unwrap().inbound.pair;
-    w.command(0, Command::Expired { pair });
-    w.seconds(5);
+    let mut w = World::new(&a(), &b());
+    w.wire = support::without_vendor_id(support::RECEIVES_EARLY);
     w.initiate(0);
     // The head start has not passed: A has the pair, but does not encrypt with it yet.
-    w.run(core::time::Duration::from_millis(50));
+    w.run(UNTIL_MESSAGE_2);
     let pair = w.a().engine.pairs()[0].pair;
     assert!(w.a().pairs[&pair].active.is_none());
     let before = w.a().failed.len();

@@ -31,9 +31,9 @@ use std::sync::Arc;
 const INVALID_PAUSE: Duration = Duration::from_secs(10);
 /// How long the side that replaced a pair lets packets arrive under it.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
-/// How long the initiator waits with its first packet. The responder installs
-/// the pair when message 3 arrives, which nothing confirms; a packet that
-/// overtakes it, or comes while that takes its time, would be lost.
+/// How long the initiator waits with its first packet, if the responder has not announced that it
+/// receives from message 2 on. Others install the pair when message 3 arrives, which nothing
+/// confirms; a packet that overtakes it, or comes while that takes its time, would be lost.
 const HEAD_START: Duration = Duration::from_millis(100);
 /// How long a peer that has set the commit bit may keep us waiting for CONNECTED, which it does
 /// not repeat, and which an attacker who sets the bit on the way does not send.
@@ -248,6 +248,8 @@ impl Engine {
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         pair.active = Some(order);
         let (tunnel, role) = (Arc::clone(&pair.tunnel), pair.role);
+        let received =
+            role == Role::Responder || self.isakmp.get(&pair.exchange.0).is_some_and(|sa| sa.vendors.receives_early());
         let pfs = pair.pfs.map(|g| format!(" with {g}")).unwrap_or_default();
         let esn = if pair.esn { ", extended sequence numbers" } else { "" };
         let udp = pair.encapsulation.map(|e| format!(", in UDP {}/{}", e.local_port, e.remote_port));
@@ -272,10 +274,10 @@ impl Engine {
             }
         }
         self.tunnel_up(&tunnel);
-        match role {
+        match received {
             _ if commit => self.timers.set(Timer::PairReady(id), now + COMMIT_WAIT),
-            Role::Initiator => self.timers.set(Timer::PairReady(id), now + HEAD_START),
-            Role::Responder => self.pair_ready(id),
+            true => self.pair_ready(id),
+            false => self.timers.set(Timer::PairReady(id), now + HEAD_START),
         }
     }
 

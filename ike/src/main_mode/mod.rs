@@ -395,10 +395,12 @@ fn clear(cookies: Cookies, payloads: Vec<Payload>) -> Vec<u8> {
     Message { header: header(cookies), body: Body::Clear(payloads) }.encode()
 }
 
-/// Our vendor IDs as initiator, but for that of XAUTH: NAT traversal, dead peer detection, fragmentation.
+/// Our vendor IDs as initiator, but for that of XAUTH: NAT traversal, dead peer detection, fragmentation, and that we
+/// receive early.
 fn vendor_ids(policy: &IkePolicy) -> Vec<Payload> {
     let nat = traverses_nat(policy).then_some((NatSupport::Rfc3947, vendor::RFC_3947));
-    let all = Announced { nat, dpd: true, xauth: false, fragmentation: Some(Fragmentation::Capable) };
+    let fragmentation = Some(Fragmentation::Capable);
+    let all = Announced { nat, dpd: true, xauth: false, fragmentation, receives_early: true };
     vendor_ids_for(policy, all)
 }
 
@@ -408,7 +410,8 @@ fn vendor_ids_for(policy: &IkePolicy, announced: Announced) -> Vec<Payload> {
     let fragmentation = announced.fragmentation.filter(|_| policy.fragment_size.is_some());
     let fragmentation = fragmentation.map(Fragmentation::vendor_id);
     let dpd = announced.dpd.then(|| vendor::DPD.to_vec());
-    [nat, dpd, fragmentation].into_iter().flatten().map(Payload::VendorId).collect()
+    let early = announced.receives_early.then(|| vendor::RECEIVES_EARLY.to_vec());
+    [nat, dpd, fragmentation, early].into_iter().flatten().map(Payload::VendorId).collect()
 }
 
 /// Whether we take part in NAT traversal at all.
