@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) life: u32,
     /// Signatures instead of pre-shared keys.
     pub(crate) certificates: bool,
+    /// Aggressive mode instead of main mode.
+    pub(crate) aggressive: bool,
     /// What is done about a peer that is dead.
     pub(crate) dpd_action: &'static str,
 }
@@ -112,12 +114,18 @@ dpd_action = \"{}\"
 name = \"all\"
 remote = \"10.77.0.0/24\"
 {}
+{}
 ",
         if other(Mismatch::Ike) { "aes256-sha256-ecp256" } else { "aes128-sha1-ecp256" },
         options.max_quick_modes,
         if options.force { "force" } else { "auto" },
         options.dpd_action,
         if options.certificates { files } else { &preshared },
+        match (options.aggressive, options.certificates) {
+            (false, _) => "",
+            (true, true) => "exchange = \"AM\"",
+            (true, false) => "exchange = \"AM\"\naggressive_psk = \"accept\"",
+        },
     );
     text
 }

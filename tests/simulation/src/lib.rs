@@ -72,6 +72,7 @@ struct World {
     tunnels: Vec<(usize, usize, Arc<str>)>,
     mismatch: Mismatch,
     attacker: bool,
+    aggressive: bool,
     /// Lifetime of the pairs, in seconds: so short that there are many rekeys, or
     /// so long that what is replaced but not removed cannot hide behind its expiry.
     life: u32,
@@ -122,6 +123,7 @@ impl World {
             boot: rng.below(3),
             life: if rng.chance(15) { 300 } else { 90 },
             certificates,
+            aggressive: rng.chance(20),
             dpd_action: ["hold", "restart"][rng.below(2) as usize],
         };
         let nodes = (0..hosts)
@@ -138,6 +140,7 @@ impl World {
         Self {
             seed,
             attacker,
+            aggressive: options.aggressive,
             life: options.life,
             rng,
             now,

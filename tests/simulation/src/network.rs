@@ -146,6 +146,7 @@ fn damage(rng: &mut Rng, payload: &mut Vec<u8>) {
 }
 
 const MAIN_MODE: u8 = 2;
+const AGGRESSIVE: u8 = 4;
 const INFORMATIONAL: u8 = 5;
 /// Payload types (RFC 2408 3.1).
 const SA: u8 = 1;
@@ -168,6 +169,8 @@ fn assert_nothing_shows(datagram: &InFlight) {
     let may_show = match exchange {
         // Identities and hashes come after the key exchange.
         MAIN_MODE => [SA, KEY_EXCHANGE].contains(&first),
+        // Identities and hashes go with it, but not in message 3.
+        AGGRESSIVE => first == SA,
         // A refusal before there are keys. A delete is always encrypted.
         INFORMATIONAL => first == NOTIFICATION,
         _ => false,
