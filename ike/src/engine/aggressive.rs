@@ -221,13 +221,9 @@ impl Engine {
                 .get(id)
                 .is_some_and(|sa| sa.role == Role::Responder && sa.setup.remote.ip() == datagram.remote.ip())
         });
-        let Some(sa) = known.and_then(|id| self.isakmp.get_mut(&id)) else { return false };
-        if sa.last_received == datagram.payload {
-            let answer = sa.reply.as_mut().and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
-            let (local, remote) = (sa.setup.local, sa.setup.remote);
-            if let Some(reply) = answer {
-                self.transmit(local, remote, &reply);
-            }
+        let Some(id) = known else { return false };
+        if self.isakmp.get(&id).is_some_and(|sa| sa.last_received == datagram.payload) {
+            self.answer_again(now, id, |sa| sa.reply.as_mut());
         }
         true
     }
@@ -237,7 +233,7 @@ impl Engine {
     pub(super) fn await_message_3(&mut self, now: Timestamp, id: u64) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         if sa.state.name() == StateName::AggressiveResponderAuthSent {
-            self.answer_again(now, id);
+            self.answer_again(now, id, |sa| sa.reply.as_mut());
         }
     }
 
@@ -249,19 +245,10 @@ impl Engine {
         let Some(since) = sa.established.filter(|_| aggressive && !sa.confirmed) else { return false };
         let gone = now.since(since);
         if gone < GIVE_UP {
-            self.answer_again(now, id);
+            self.answer_again(now, id, |sa| sa.reply.as_mut());
             self.timers.set(Timer::Confirmation(id), now + gone);
         }
         true
-    }
-
-    fn answer_again(&mut self, now: Timestamp, id: u64) {
-        let Some(sa) = self.isakmp.get_mut(&id) else { return };
-        let answer = sa.reply.as_mut().and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
-        let (local, remote) = (sa.setup.local, sa.setup.remote);
-        if let Some(reply) = answer {
-            self.transmit(local, remote, &reply);
-        }
     }
 
     /// Message 2 is sent: repeated to who repeats message 1, but seldom, since it may be longer.

@@ -4,6 +4,7 @@ use super::phase2::refused_by_peer;
 use super::{Datagram, Discarded, Engine, Output, Timer};
 use crate::failure::{Failure, Fault, Kind, Role};
 use crate::informational;
+use crate::main_mode::Established;
 use crate::quick_mode::QuickMode;
 use crate::wire::numbers::{NotifyKind, PayloadKind, ProtocolId};
 use crate::wire::select;
@@ -135,6 +136,33 @@ impl Engine {
         }
     }
 
+    /// Opens the first message of an exchange that the peer begins under an established SA, and takes note of it;
+    /// `None`: it is discarded.
+    pub(super) fn begun_by_peer<T, E>(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        datagram: &Datagram<'_>,
+        message_id: u32,
+        open: impl FnOnce(&Established) -> Result<T, E>,
+    ) -> Option<T> {
+        let sa = self.isakmp.get(&id)?;
+        // Not opened if it was seen before.
+        let established = sa.takes(message_id).then(|| sa.state.established().map(open));
+        let reason = match established {
+            None => Discarded::Replayed,
+            Some(None) => Discarded::Unexpected,
+            Some(Some(Err(_))) => Discarded::NotAuthentic,
+            Some(Some(Ok(opened))) => {
+                self.use_message_id(now, id, message_id);
+                self.heard(now, id, datagram);
+                return Some(opened);
+            }
+        };
+        self.discard(reason);
+        None
+    }
+
     /// A message of new group mode (RFC 2409 5.6): we know the groups that we know. Who may ask is told so.
     pub(super) fn new_group_message(
         &mut self,
@@ -144,23 +172,12 @@ impl Engine {
         message: &Message,
         entropy: &mut dyn Entropy,
     ) {
-        let message_id = message.header.message_id;
-        let Some(sa) = self.isakmp.get(&id).filter(|sa| sa.takes(message_id)) else {
-            self.discard(Discarded::Replayed);
-            return;
-        };
-        let Some(established) = sa.state.established() else {
-            self.discard(Discarded::Unexpected);
-            return;
-        };
         // HASH(1) is that of an informational exchange.
-        if informational::open(&established.keys, &established.last_block, message).is_err() {
-            self.discard(Discarded::NotAuthentic);
-            return;
-        }
+        let opened = self.begun_by_peer(now, id, datagram, message.header.message_id, |established| {
+            informational::open(&established.keys, &established.last_block, message)
+        });
+        let Some(sa) = opened.and_then(|_| self.isakmp.get(&id)) else { return };
         let (cookies, peer) = (sa.setup.cookies, sa.setup.remote.ip());
-        self.use_message_id(now, id, message_id);
-        self.heard(now, id, datagram);
         self.discard(Discarded::Exchange);
         let kind = NotifyKind::ATTRIBUTES_NOT_SUPPORTED;
         let refusal = informational::isakmp_notification(cookies, kind, Vec::new());

@@ -95,12 +95,8 @@ impl Engine {
     ) {
         let Some(sa) = self.isakmp.get_mut(&id) else { return };
         if sa.last_received == datagram.payload {
-            let (local, remote) = (sa.setup.local, sa.setup.remote);
-            let answer = sa.reply.as_mut().and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
             self.discard(Discarded::Duplicate);
-            if let Some(reply) = answer {
-                self.transmit(local, remote, &reply);
-            }
+            self.answer_again(now, id, |sa| sa.reply.as_mut());
             return;
         }
         // In the clear nothing vouches for another port (RFC 3947 4).
@@ -111,6 +107,22 @@ impl Engine {
             return;
         }
         self.advance(now, id, datagram, message, entropy);
+    }
+
+    /// Sends an answer under an SA once more, if it may be sent again by now: the peer repeats its question, or seems to
+    /// have missed it.
+    pub(super) fn answer_again(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        answer: impl FnOnce(&mut IsakmpSa) -> Option<&mut Answer>,
+    ) {
+        let Some(sa) = self.isakmp.get_mut(&id) else { return };
+        let (local, remote) = (sa.setup.local, sa.setup.remote);
+        let again = answer(sa).and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
+        if let Some(again) = again {
+            self.transmit(local, remote, &again);
+        }
     }
 
     /// Hands a message to the state machine and does what follows from it.

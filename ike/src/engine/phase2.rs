@@ -24,6 +24,17 @@ use policy::spi::NoFreeSpi;
 use policy::time::Timestamp;
 use std::sync::Arc;
 
+/// Message 1 of a peer's quick mode, as it came.
+struct First<'a> {
+    /// The ISAKMP SA.
+    id: u64,
+    message_id: u32,
+    datagram: &'a Datagram<'a>,
+    /// Protocol and SPI of its first proposal.
+    offered: (ProtocolId, u32),
+    place: Place,
+}
+
 impl Engine {
     /// Begins a quick mode for `tunnel` under an established ISAKMP SA.
     pub(super) fn start_quick_mode(
@@ -99,12 +110,8 @@ impl Engine {
             return;
         };
         if exchange.last_received.as_deref() == Some(datagram.payload) {
-            let (local, remote) = (sa.setup.local, sa.setup.remote);
-            let answer = exchange.reply.as_mut().and_then(|answer| answer.again(now)).map(<[u8]>::to_vec);
             self.discard(Discarded::Duplicate);
-            if let Some(reply) = answer {
-                self.transmit(local, remote, &reply);
-            }
+            self.answer_again(now, id, |sa| sa.exchanges.get_mut(&message_id)?.reply.as_mut());
             return;
         }
         match exchange.state {
@@ -135,34 +142,25 @@ impl Engine {
         self.heard(now, id, datagram);
         let place = self.quick_place(id, message_id, Role::Responder);
         let offered = read.as_ref().map_or((ProtocolId::ESP, 0), Asked::first_spi);
+        let first = First { id, message_id, datagram, offered, place };
         let found = read.and_then(|asked| self.tunnel_for(id, &asked).map(|tunnel| (asked, tunnel)));
         let (asked, tunnel) = match found {
             Ok(found) => found,
             Err(failure) => {
-                self.refuse_quick_mode(now, id, datagram, message_id, (None, offered), &failure, &place, entropy);
+                self.refuse_quick_mode(now, &first, None, &failure, entropy);
                 return;
             }
         };
         if let Some(failure) = self.isakmp.get(&id).and_then(one_too_many) {
-            self.refuse_quick_mode(now, id, datagram, message_id, (Some(&tunnel), offered), &failure, &place, entropy);
-            let (local, remote) = (place.local, place.remote);
-            self.replace_isakmp(now, local, remote, entropy);
+            self.refuse_quick_mode(now, &first, Some(&tunnel), &failure, entropy);
+            self.replace_isakmp(now, first.place.local, first.place.remote, entropy);
             return;
         }
         match self.contest(now, id, &tunnel, entropy) {
             Ok(()) => {}
             Err(None) => return,
             Err(Some(failure)) => {
-                self.refuse_quick_mode(
-                    now,
-                    id,
-                    datagram,
-                    message_id,
-                    (Some(&tunnel), offered),
-                    &failure,
-                    &place,
-                    entropy,
-                );
+                self.refuse_quick_mode(now, &first, Some(&tunnel), &failure, entropy);
                 return;
             }
         }
@@ -183,18 +181,9 @@ impl Engine {
                 if let Ok(spi) = spi {
                     self.inbound_spis.release(spi);
                 }
-                self.refuse_quick_mode(
-                    now,
-                    id,
-                    datagram,
-                    message_id,
-                    (Some(&tunnel), offered),
-                    &failure,
-                    &place,
-                    entropy,
-                );
+                self.refuse_quick_mode(now, &first, Some(&tunnel), &failure, entropy);
                 if self.gave_way(&tunnel) {
-                    let reason = failure.event(&place).text;
+                    let reason = failure.event(&first.place).text;
                     self.tunnel_failed(now, &tunnel.name, reason, entropy);
                 }
                 return;
@@ -469,23 +458,21 @@ impl Engine {
     }
 
     /// A peer's quick mode is refused: told once, reported once, answered the same if repeated.
-    #[expect(clippy::too_many_arguments, reason = "the whole of what is known of one refusal")]
     fn refuse_quick_mode(
         &mut self,
         now: Timestamp,
-        id: u64,
-        datagram: &Datagram<'_>,
-        message_id: u32,
-        (tunnel, (protocol, spi)): (Option<&Arc<TunnelPolicy>>, (ProtocolId, u32)),
+        first: &First<'_>,
+        tunnel: Option<&Arc<TunnelPolicy>>,
         failure: &Failure,
-        place: &Place,
         entropy: &mut dyn Entropy,
     ) {
+        let First { id, message_id, datagram, offered: (protocol, spi), place } = first;
+        let (id, message_id) = (*id, *message_id);
         let event = failure.event(place);
         let reason = event.text.clone();
         self.output.push_back(Output::Audit(event));
         // The SPI tells the peer which of its quick modes it is.
-        let notification = informational::sa_notification(protocol, spi, quick_mode::notify_kind(failure));
+        let notification = informational::sa_notification(*protocol, *spi, quick_mode::notify_kind(failure));
         let reply = self.send_informational(now, id, vec![Payload::Notification(notification)], false, entropy);
         self.use_message_id(now, id, message_id);
         if let Some(sa) = self.isakmp.get_mut(&id) {

@@ -97,27 +97,21 @@ impl Engine {
             self.answered_by_peer(now, id, about, &authentic.attributes, entropy);
             return;
         }
-        if let Some(known) = sa.transactions.answered.iter_mut().find(|known| known.message_id == message_id) {
-            let again = known.datagram == datagram.payload;
-            let answer = again.then(|| known.answer.again(now)).flatten().map(<[u8]>::to_vec);
-            let (local, remote) = (sa.setup.local, sa.setup.remote);
-            self.discard(if again { Discarded::Duplicate } else { Discarded::Unexpected });
-            if let Some(answer) = answer {
-                self.transmit(local, remote, &answer);
+        let known = sa.transactions.answered.iter().position(|known| known.message_id == message_id);
+        if let Some((at, known)) = known.and_then(|at| Some((at, sa.transactions.answered.get(at)?))) {
+            if known.datagram == datagram.payload {
+                self.discard(Discarded::Duplicate);
+                self.answer_again(now, id, |sa| Some(&mut sa.transactions.answered.get_mut(at)?.answer));
+            } else {
+                self.discard(Discarded::Unexpected);
             }
             return;
         }
-        if !sa.takes(message_id) {
-            self.discard(Discarded::Replayed);
-            return;
-        }
-        let iv = Iv(established.keys.phase2_iv(&established.last_block.0, message_id));
-        let Ok(authentic) = transaction::open(&established.keys, &iv, message, None) else {
-            self.discard(Discarded::NotAuthentic);
-            return;
-        };
-        self.use_message_id(now, id, message_id);
-        self.heard(now, id, datagram);
+        let opened = self.begun_by_peer(now, id, datagram, message_id, |established| {
+            let iv = Iv(established.keys.phase2_iv(&established.last_block.0, message_id));
+            transaction::open(&established.keys, &iv, message, None)
+        });
+        let Some(authentic) = opened else { return };
         let question = Question {
             message_id,
             attributes: authentic.attributes,
