@@ -496,3 +496,62 @@ fn what_is_not_authenticated_has_a_peer_asked_and_no_more() {
     w.assert_one_pair();
     assert_eq!(w.b().engine.isakmp_sas().len(), 1);
 }
+
+/// Two hosts prove the same identity (the same certificate, or key and name): that one of them has lost its SAs is said of
+/// that one alone.
+#[test]
+fn initial_contact_takes_nothing_of_another_address_with_the_same_identity() {
+    let named = |side: Side| Side { auth_extra: "ltype = \"FQDN\"\nlid = \"twin.example\"".into(), ..side };
+    let serves = |side: Side| Side { auth_extra: "rtype = \"FQDN\"\nrid = \"twin.example\"".into(), ..side };
+    let one = named(a());
+    let twin = named(Side { me: "10.77.0.3", source: "10.78.3.0/24", ..a() });
+    let second = serves(Side { peer: twin.me, destination: twin.source, ..b() }).text();
+    let second = second.replacen("[startup]\n", "", 1).replace("\"net\"", "\"net2\"");
+    let second = second.replace("\"h\"", "\"h2\"").replace("name = \"peer\"", "name = \"peer2\"");
+    let server = support::config(&(serves(b()).text() + &second));
+    let mut w = World::of(&[(one.config(), one.me), (server, b().me), (twin.config(), twin.me)], 1);
+    for host in [0, 2] {
+        w.initiate(host);
+        w.seconds(1);
+    }
+    let held = |w: &World| w.b().pairs.keys().copied().collect::<Vec<_>>();
+    let before = held(&w);
+    assert_eq!((before.len(), w.b().engine.isakmp_sas().len()), (2, 2), "{}", w.story());
+    // The twin restarts, and says so: its own SAs go.
+    w.hosts[2] = support::Host::new(twin.config(), twin.me, 99, w.now);
+    w.initiate(2);
+    w.seconds(1);
+    assert_eq!(w.b().removed, [(before[1], "the peer has restarted (INITIAL-CONTACT)".to_owned())]);
+    assert_eq!((held(&w)[0], held(&w).len(), w.b().engine.isakmp_sas().len()), (before[0], 2, 2));
+    assert!(w.a().removed.is_empty());
+}
+
+/// Everything that was said when a host made itself known, twice, comes once more, in any order: nothing goes.
+#[test]
+fn initial_contact_that_is_recorded_takes_nothing_later() {
+    for seed in 0..20 {
+        let mut w = World::of(&[(a().config(), a().me), (b().config(), b().me)], seed);
+        w.initiate(0);
+        w.seconds(1);
+        w.hosts[0] = support::Host::new(a().config(), a().me, 99 + seed, w.now);
+        w.initiate(0);
+        w.seconds(10);
+        w.assert_one_pair();
+        let removed = w.b().removed.len();
+        assert_eq!(removed, 1, "A has restarted");
+        let mut recorded: Vec<_> = w.sent.iter().map(|(_, p)| p.clone()).collect();
+        let mut random = SeededEntropy::new(seed);
+        for _ in 0..3 {
+            for at in (1..recorded.len()).rev() {
+                recorded.swap(at, (random.next_u64() % (at as u64 + 1)) as usize);
+            }
+            recorded.iter().for_each(|p| w.deliver(p));
+            w.seconds(5);
+        }
+        assert_eq!((w.a().removed.len(), w.b().removed.len()), (0, removed), "{}", w.story());
+        assert!(
+            w.hosts.iter().all(|h| h.engine.isakmp_sas().iter().filter(|sa| sa.established.is_some()).count() == 1)
+        );
+        w.assert_one_pair();
+    }
+}
