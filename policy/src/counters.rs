@@ -75,6 +75,24 @@ named! {
         /// Not a well-formed IP packet.
         Malformed = "malformed",
 
+        // The gateway, between its interfaces.
+        /// A frame too short for its header.
+        RuntFrame = "runt_frame",
+        /// A frame of which the kernel handed over a part, or could not say what is still to be done to it.
+        FrameCut = "frame_cut",
+        /// The checksum of its IPv4 header is wrong (RFC 1812 5.2.2).
+        HeaderChecksum = "header_checksum",
+        /// Its sender's address means nothing beyond its own link (RFC 1812 5.3.7, RFC 3927 2.7, RFC 4291 2.5.6).
+        NotForwardable = "not_forwardable",
+        /// It had no hop left (RFC 1812 5.3.1, RFC 4443 3.3).
+        HopLimitExceeded = "hop_limit_exceeded",
+        /// No route, or none through an interface of the gateway; what comes from the outside, none to the inside.
+        NoRoute = "no_route",
+        /// Its destination, or the next router, does not answer ARP or neighbour discovery.
+        NeighbourUnreachable = "neighbour_unreachable",
+        /// As many packets as may be wait for neighbours to answer.
+        NeighbourQueueFull = "neighbour_queue_full",
+
         // Outbound.
         /// The queue of packets that wait for the tunnel's SA was full.
         HoldQueueFull = "hold_queue_full",
@@ -154,6 +172,8 @@ named! {
         BypassedOut = "bypassed_out",
         /// Packets that arrived in the clear and were delivered, as policy says.
         BypassedIn = "bypassed_in",
+        /// Frames that were none of the gateway's business: for this machine itself, of other protocols, of other VLANs.
+        LeftToKernel = "left_to_kernel",
         /// Packets that fragmentation before encryption added: one less than the fragments of each.
         FragmentsAdded = "fragments_added",
         /// Fragments that became part of a whole packet before encryption: one less than the fragments of each.

@@ -18,6 +18,7 @@ impl Config {
             auths: Vec::new(),
             bypass: Vec::new(),
             pools: Vec::new(),
+            gateway: None,
         }
     }
 

@@ -170,7 +170,14 @@ pub(super) fn belongs(key: &str) -> Option<String> {
     Some(format!("`{key}` goes under {}", header(section)))
 }
 
-pub(super) const SECTIONS: [&Section; 8] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS, &POOL];
+pub(super) const GATEWAY: Section = Section {
+    name: "gateway",
+    repeated: false,
+    keys: &["inside", "outside", "workers"],
+    elsewhere: &[("mode", "remove it: a gateway routes; it is no bridge yet")],
+};
+
+pub(super) const SECTIONS: [&Section; 9] = [&STARTUP, &DEFAULT, &HOST, &TUNNEL, &IKE, &AUTH, &BYPASS, &POOL, &GATEWAY];
 
 const NO_FLAGS: &str = "remove it: there are no flags in this version";
 const KEYS_OF_TUNNEL: &str =

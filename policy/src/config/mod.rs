@@ -21,6 +21,7 @@ mod auth;
 mod cube;
 mod diagnostic;
 mod expand;
+mod gateway;
 mod host;
 mod identity;
 mod ike;
@@ -96,6 +97,7 @@ struct Entries {
     auths: Vec<auth::AuthEntry>,
     bypass: Vec<Located<crate::selector::AddressRange>>,
     pools: Vec<pool::PoolEntry>,
+    gateway: Option<Gateway>,
 }
 
 impl Entries {
@@ -115,6 +117,7 @@ impl Entries {
             auths: each(root, &keys::AUTH, report, auth::read),
             bypass: each(root, &keys::BYPASS, report, auth::bypass).into_iter().flatten().collect(),
             pools: each(root, &keys::POOL, report, pool::read),
+            gateway: one(root, &keys::GATEWAY, report, |o| gateway::read(o, &startup)).flatten(),
             startup,
             default_action,
             default_cache_share,

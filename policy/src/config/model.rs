@@ -35,6 +35,20 @@ pub struct Config {
     pub bypass: Vec<AddressRange>,
     /// Address pools for clients, in the order of the file.
     pub pools: Vec<Arc<Pool>>,
+    /// Whether packets between interfaces go past the kernel; `None`: they come by the TUN interface alone.
+    pub gateway: Option<Gateway>,
+}
+
+/// Interfaces between which the packet path itself forwards, in place of the kernel. All are Ethernet, and each is
+/// named once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Behind them are the hosts that are protected; never empty.
+    pub inside: Vec<String>,
+    /// Behind them is everything else; never empty.
+    pub outside: Vec<String>,
+    /// Workers for each interface, which share its frames by their flows.
+    pub workers: u32,
 }
 
 /// Process-wide settings.

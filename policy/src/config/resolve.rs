@@ -77,6 +77,7 @@ pub(super) fn resolve(entries: Entries, report: &mut Report<'_>) -> Option<Confi
         auths,
         bypass: entries.bypass.iter().map(|b| b.value).collect(),
         pools: entries.pools.iter().filter_map(|p| p.pool.clone()).collect(),
+        gateway: entries.gateway,
     };
     advice::advise(&config, &places, report);
     Some(config)

@@ -156,12 +156,16 @@ fn ports(object: &mut Object<'_, '_, '_>, s: &mut Startup) {
     }
 }
 
-/// A name that the kernel accepts for an interface: at most 15 octets.
+/// Whether the kernel accepts a name for an interface: at most 15 octets.
+pub(super) fn is_interface(name: &str) -> bool {
+    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_dots = name.chars().all(|c| c == '.');
+    !is_dots && name.len() <= 15 && name.chars().all(proper)
+}
+
 fn interface(object: &mut Object<'_, '_, '_>) -> Option<String> {
     let name = object.string("interface", "the name of an interface")?;
-    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_dots = name.value.chars().all(|c| c == '.');
-    if is_dots || name.value.len() > 15 || !name.value.chars().all(proper) {
+    if !is_interface(name.value) {
         object.error(
             name.at,
             format!("`interface` is {}; expected 1 to 15 ASCII letters, digits, `-`, `_` and `.`", quoted(name.value)),

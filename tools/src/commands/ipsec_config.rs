@@ -242,6 +242,10 @@ fn startup(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         s.hold_queue,
         s.exclusive_sessions,
     )?;
+    if let Some(gateway) = &config.gateway {
+        let (inside, outside) = (gateway.inside.join(", "), gateway.outside.join(", "));
+        writeln!(out, "gateway  inside {inside}; outside {outside}; workers {} for each", gateway.workers)?;
+    }
     match &s.export_keys {
         Some(dir) => writeln!(out, "startup  KEYS ARE WRITTEN to {}: for debugging only", dir.display()),
         None => Ok(()),
