@@ -3,6 +3,7 @@
 mod ah;
 pub mod esp;
 pub mod event;
+pub mod forward;
 mod fragment;
 pub mod headers;
 pub mod io;

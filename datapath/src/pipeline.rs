@@ -4,11 +4,13 @@
 //! Both work on batches. Whoever does the I/O hands over a batch, moves what is
 //! in the output, tells what became of it, and gives the buffers back.
 
+pub mod cleartext;
 mod gather;
 mod hold;
 pub mod inbound;
 pub mod outbound;
 
+pub use cleartext::{Cleartext, CleartextOutput};
 pub use inbound::{Arrival, Inbound, InboundOutput};
 pub use outbound::{Clear, Outbound, OutboundOutput};
 

@@ -12,7 +12,13 @@ use support::{Host, between, config, is_stopped, neighbours, protect, reaches, w
 use tools::guard::{DropName, Guard, GuardOptions, RuleSet};
 
 fn options() -> GuardOptions {
-    GuardOptions { interface: "caponier0".to_owned(), mark: 0x0ca9, ike_port: 500, natt_port: 4500 }
+    GuardOptions {
+        interface: "caponier0".to_owned(),
+        mark: 0x0ca9,
+        ike_port: 500,
+        natt_port: 4500,
+        gateway: Vec::new(),
+    }
 }
 
 fn install(host: &Host, rules: &RuleSet) {

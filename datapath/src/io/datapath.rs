@@ -2,6 +2,10 @@
 
 #![deny(unsafe_code)]
 
+mod gateway;
+
+use super::worker::gateway::Door;
+use super::worker::gateway::delivery::Delivery;
 use super::worker::inbound::InboundWorker;
 use super::worker::outbound::{Command, OutboundWorker};
 use super::worker::{Clock, Events, Ports, Waker, housekeeping, spawn};
@@ -11,7 +15,7 @@ use crate::mtu::interface_mtu;
 use crate::sessions::Lane;
 use crate::shared::{MOST_WORKERS, Pair, PairError, Shared};
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use policy::config::Config;
+use policy::config::{Config, Gateway};
 use policy::counters::Totals;
 use policy::sa::SaSpec;
 use std::io;
@@ -37,6 +41,8 @@ pub struct DatapathConfig {
     pub mark: u32,
     /// The zero of [`Timestamp`](policy::time::Timestamp): the daemon's own.
     pub origin: Instant,
+    /// The interfaces of the gateway, if it is one; see [`Gateway`](policy::config::Gateway).
+    pub gateway: Option<Gateway>,
 }
 
 /// Why the packet path cannot start. All are ours, or the system's.
@@ -57,6 +63,16 @@ pub enum StartError {
     Socket {
         /// Which.
         kind: PortKind,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An interface of the gateway.
+    #[error(
+        "cannot use `{name}` as an interface of the gateway: {source}; it takes an Ethernet interface, CAP_NET_RAW, CAP_NET_ADMIN, and Linux 4.20"
+    )]
+    Gateway {
+        /// Its name.
+        name: String,
         /// What the system says.
         source: io::Error,
     },
@@ -128,7 +144,7 @@ impl Datapath {
                 ports.map(Arc::new).map_err(|(kind, source)| StartError::Socket { kind, source })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        if queues.readers.len() > 1 {
+        if queues.readers.len() > 1 || config.gateway.is_some() {
             shared.send_in_turn();
         }
         let (sender, events) = unbounded();
@@ -146,8 +162,12 @@ impl Datapath {
             ports,
         };
         let clock = Clock { origin: config.origin };
+        let doors = gateway::doors(config.gateway.as_ref())?;
         // If one cannot be started, dropping `started` stops the others.
-        started.start_workers(&Events(sender.clone()), clock, config.natt_port)?;
+        started.start_workers(&Events(sender.clone()), clock, config, &doors)?;
+        if let Some(interfaces) = &config.gateway {
+            started.start_gateway(config, interfaces, &doors, &Events(sender.clone()))?;
+        }
         let keeper = move || {
             housekeeping::run(&shared, &housekeeping_stop, clock, mark);
             Ok(())
@@ -156,7 +176,13 @@ impl Datapath {
         Ok(started)
     }
 
-    fn start_workers(&mut self, events: &Events, clock: Clock, natt_port: u16) -> io::Result<()> {
+    fn start_workers(
+        &mut self,
+        events: &Events,
+        clock: Clock,
+        config: &DatapathConfig,
+        doors: &[Door],
+    ) -> io::Result<()> {
         // Those that read, then those that write: a block of counters for each.
         let mut numbers = 0..;
         let mut number = || numbers.next().unwrap_or_default();
@@ -181,10 +207,14 @@ impl Datapath {
         for (tun, ports) in self.queues.writers.iter().zip(&self.ports) {
             let waker = Waker::new()?;
             self.inbound_wakers.push(waker.clone());
+            let delivery = match &config.gateway {
+                Some(_) => Some(Delivery::open(doors, self.mark, config.offload)?),
+                None => None,
+            };
             let worker = InboundWorker {
                 tun: Arc::clone(tun),
                 ports: Arc::clone(ports),
-                natt_port,
+                natt_port: config.natt_port,
                 stop: Arc::clone(&self.stop),
                 waker,
                 events: events.clone(),
@@ -192,6 +222,7 @@ impl Datapath {
                 mark: self.mark,
                 shared: Arc::clone(&self.shared),
                 number: number(),
+                delivery,
             };
             self.threads.push(spawn("esp-in", events.clone(), move || worker.run())?);
         }

@@ -12,6 +12,7 @@ pub mod error_queue;
 pub mod mmsg;
 pub mod path_mtu;
 pub mod port;
+pub mod ring;
 pub mod tun;
 mod worker;
 

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a port carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Port {
     /// Whether datagrams of one length go to the kernel as one, and come from it so.
     segments: AtomicBool,
     coalesced: bool,
+    /// Held by who sends: what a socket does about DF is one setting for all that comes after.
+    sending: Mutex<()>,
 }
 
 /// Which of several alike a port is, that share what arrives: all that one peer sends comes by one of them, so it
@@ -140,13 +143,26 @@ impl Port {
         // A size of 0 changes nothing: it only tells whether the kernel knows the option.
         let (segments, coalesced) = (can(libc::UDP_SEGMENT, 0), can(libc::UDP_GRO, 1));
         let (dont_fragment, lost) = (AtomicU8::new(2), AtomicU32::new(0));
-        Ok(Self { socket, ipv4, dont_fragment, lost, segments: AtomicBool::new(segments), coalesced })
+        Ok(Self {
+            socket,
+            ipv4,
+            dont_fragment,
+            lost,
+            segments: AtomicBool::new(segments),
+            coalesced,
+            sending: Mutex::new(()),
+        })
     }
 
     /// Whether the port is one of IPv4.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
         self.ipv4
+    }
+
+    /// To be held from [`Self::set_dont_fragment`] until that is sent which it is for: others may send by the same port.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets whether what is sent from now on carries DF (IPv4), or is refused

@@ -1,7 +1,9 @@
-//! Telling a sender that its packet does not fit: ICMP "fragmentation needed"
-//! (RFC 792, RFC 1191 4) and ICMPv6 "packet too big" (RFC 4443 3.2).
+//! Telling a sender what became of its packet. It does not fit: ICMP "fragmentation needed"
+//! (RFC 792, RFC 1191 4) and ICMPv6 "packet too big" (RFC 4443 3.2). Or, as a router, that it
+//! has no hop left, or nowhere to go (RFC 792, RFC 4443 3.1 and 3.3).
 
 use super::{IPV4_HEADER, IPV6_HEADER, checksum};
+use std::net::IpAddr;
 
 /// No answer longer than this in IPv4 (RFC 1812 4.3.2.3).
 const LONGEST_V4: usize = 576;
@@ -13,6 +15,41 @@ const ICMPV6: u8 = 58;
 
 /// Octets that an answer may need.
 pub const LONGEST: usize = LONGEST_V6;
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// So many octets fit.
+    TooBig(u16),
+    /// It had no hop left.
+    HopLimit,
+    /// There is no route to its destination.
+    NoRoute,
+    /// Its destination, or the next router, does not answer.
+    HostUnreachable,
+}
+
+impl Trouble {
+    /// ICMP type and code.
+    fn v4(self) -> [u8; 2] {
+        match self {
+            Self::TooBig(_) => [3, 4],
+            Self::HopLimit => [11, 0],
+            Self::NoRoute => [3, 0],
+            Self::HostUnreachable => [3, 1],
+        }
+    }
+
+    /// ICMPv6 type and code.
+    fn v6(self) -> [u8; 2] {
+        match self {
+            Self::TooBig(_) => [2, 0],
+            Self::HopLimit => [3, 0],
+            Self::NoRoute => [1, 0],
+            Self::HostUnreachable => [1, 3],
+        }
+    }
+}
 
 /// Why a packet gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +74,23 @@ pub enum NoReply {
 /// # Panics
 /// If `out` is shorter than [`LONGEST`] octets.
 pub fn too_big(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply> {
+    tell(packet, Trouble::TooBig(mtu), None, out)
+}
+
+/// As [`too_big`], for any trouble, and from an address of this machine where there is one of the family.
+///
+/// # Panics
+/// If `out` is shorter than [`LONGEST`] octets.
+pub fn tell(packet: &[u8], trouble: Trouble, from: Option<IpAddr>, out: &mut [u8]) -> Result<usize, NoReply> {
     assert!(out.len() >= LONGEST, "room for the longest answer");
     match packet.first().map(|b| b >> 4) {
-        Some(4) => too_big_v4(packet, mtu, out),
-        Some(6) => too_big_v6(packet, mtu, out),
+        Some(4) => tell_v4(packet, trouble, from, out),
+        Some(6) => tell_v6(packet, trouble, from, out),
         _ => Err(NoReply::Malformed),
     }
 }
 
-fn too_big_v4(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply> {
+fn tell_v4(packet: &[u8], trouble: Trouble, from: Option<IpAddr>, out: &mut [u8]) -> Result<usize, NoReply> {
     let header: &[u8; IPV4_HEADER] = packet.first_chunk().ok_or(NoReply::Malformed)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
     if header_len < IPV4_HEADER || packet.len() < header_len {
@@ -59,7 +104,7 @@ fn too_big_v4(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply>
         return Err(NoReply::IcmpError);
     }
     let (source, destination) = (&header[12..16], &header[16..20]);
-    // The answer comes from the destination, which then cannot be a group (RFC 1122 3.2.2).
+    // To a group there is no answer (RFC 1122 3.2.2).
     if source[0] == 0 || source[0] >= 224 || destination[0] >= 224 {
         return Err(NoReply::Sender);
     }
@@ -69,27 +114,32 @@ fn too_big_v4(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply>
     // TOS: internetwork control (RFC 1812 4.3.2.5). Identification 0 and DF: the answer is atomic (RFC 6864).
     ip.copy_from_slice(&[0x45, 0xc0, 0, 0, 0, 0, 0x40, 0, 64, ICMP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     ip[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-    ip[12..16].copy_from_slice(destination);
+    match from {
+        Some(IpAddr::V4(from)) => ip[12..16].copy_from_slice(&from.octets()),
+        _ => ip[12..16].copy_from_slice(destination),
+    }
     ip[16..20].copy_from_slice(source);
     let sum = checksum(&[ip]);
     ip[10..12].copy_from_slice(&sum);
-    // Type 3, code 4.
-    icmp[..6].copy_from_slice(&[3, 4, 0, 0, 0, 0]);
-    icmp[6..8].copy_from_slice(&mtu.to_be_bytes());
+    icmp[..ICMP_HEADER].fill(0);
+    icmp[..2].copy_from_slice(&trouble.v4());
+    if let Trouble::TooBig(mtu) = trouble {
+        icmp[6..8].copy_from_slice(&mtu.to_be_bytes());
+    }
     icmp[8..].copy_from_slice(&packet[..quoted]);
     let sum = checksum(&[icmp]);
     icmp[2..4].copy_from_slice(&sum);
     Ok(total)
 }
 
-fn too_big_v6(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply> {
+fn tell_v6(packet: &[u8], trouble: Trouble, from: Option<IpAddr>, out: &mut [u8]) -> Result<usize, NoReply> {
     let header: &[u8; IPV6_HEADER] = packet.first_chunk().ok_or(NoReply::Malformed)?;
     if icmpv6_type(packet)?.is_some_and(|kind| kind < 128) {
         return Err(NoReply::IcmpError);
     }
     let (source, destination) = (&header[8..24], &header[24..40]);
-    // Packet too big is the one error that a multicast destination may get (RFC 4443 2.4 e), but
-    // then not from that address; tunnels carry none.
+    // Packet too big is the one error that a multicast destination may get (RFC 4443 2.4 e);
+    // neither tunnels nor routers of ours carry such.
     if source == [0; 16] || source[0] == 0xff || destination[0] == 0xff {
         return Err(NoReply::Sender);
     }
@@ -98,11 +148,16 @@ fn too_big_v6(packet: &[u8], mtu: u16, out: &mut [u8]) -> Result<usize, NoReply>
     let (ip, icmp) = out[..total].split_at_mut(IPV6_HEADER);
     let length = ((total - IPV6_HEADER) as u16).to_be_bytes();
     ip[..8].copy_from_slice(&[0x60, 0, 0, 0, length[0], length[1], ICMPV6, 64]);
-    ip[8..24].copy_from_slice(destination);
+    match from {
+        Some(IpAddr::V6(from)) => ip[8..24].copy_from_slice(&from.octets()),
+        _ => ip[8..24].copy_from_slice(destination),
+    }
     ip[24..40].copy_from_slice(source);
-    // Type 2, code 0.
-    icmp[..4].copy_from_slice(&[2, 0, 0, 0]);
-    icmp[4..8].copy_from_slice(&u32::from(mtu.max(LONGEST_V6 as u16)).to_be_bytes());
+    icmp[..ICMP_HEADER].fill(0);
+    icmp[..2].copy_from_slice(&trouble.v6());
+    if let Trouble::TooBig(mtu) = trouble {
+        icmp[4..8].copy_from_slice(&u32::from(mtu.max(LONGEST_V6 as u16)).to_be_bytes());
+    }
     icmp[8..].copy_from_slice(&packet[..quoted]);
     // The pseudo-header (RFC 8200 8.1).
     let sum = checksum(&[&ip[8..40], &[0, 0, length[0], length[1], 0, 0, 0, ICMPV6], icmp]);
@@ -160,6 +215,43 @@ mod tests {
     fn answer(packet: &[u8], mtu: u16) -> Result<Vec<u8>, NoReply> {
         let mut out = [0xaa; LONGEST];
         too_big(packet, mtu, &mut out).map(|n| out[..n].to_vec())
+    }
+
+    #[test]
+    fn what_a_router_tells() {
+        use etherparse::{IpNumber, SlicedPacket, TransportSlice};
+        for (v4, from) in [(true, "192.0.2.1"), (false, "2001:db8::1")] {
+            let packet = crate::testing::udp_packet(v4, 100);
+            for trouble in [Trouble::HopLimit, Trouble::NoRoute, Trouble::HostUnreachable] {
+                let mut out = [0xee; LONGEST];
+                let len = tell(&packet, trouble, Some(from.parse().unwrap()), &mut out).unwrap();
+                let told = SlicedPacket::from_ip(&out[..len]).unwrap();
+                let net = told.net.unwrap();
+                let source: IpAddr = match &net {
+                    etherparse::NetSlice::Ipv4(ip) => ip.header().source_addr().into(),
+                    etherparse::NetSlice::Ipv6(ip) => ip.header().source_addr().into(),
+                    etherparse::NetSlice::Arp(_) => unreachable!("it was read as IP"),
+                };
+                assert_eq!(source, from.parse::<IpAddr>().unwrap());
+                assert!(matches!(net.ip_payload_ref().unwrap().ip_number, IpNumber::ICMP | IpNumber::IPV6_ICMP));
+                let (is, expected, rest, quoted) = match told.transport.unwrap() {
+                    TransportSlice::Icmpv4(m) => {
+                        ([m.type_u8(), m.code_u8()], trouble.v4(), m.bytes5to8(), m.payload().to_vec())
+                    }
+                    TransportSlice::Icmpv6(m) => {
+                        ([m.type_u8(), m.code_u8()], trouble.v6(), m.bytes5to8(), m.payload().to_vec())
+                    }
+                    other => unreachable!("{other:?}"),
+                };
+                assert_eq!((is, rest, quoted), (expected, [0; 4], packet.clone()));
+                let upper = if v4 {
+                    checksum(&[&out[20..len]])
+                } else {
+                    checksum(&[&out[8..40], &[0, 0, out[4], out[5], 0, 0, 0, ICMPV6], &out[40..len]])
+                };
+                assert_eq!(upper, [0, 0]);
+            }
+        }
     }
 
     #[test]

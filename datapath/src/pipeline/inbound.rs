@@ -173,6 +173,11 @@ impl Inbound {
         self.drop_packet(packet, DropReason::DeliveryFailed);
     }
 
+    /// A packet for a host behind us went nowhere, for this reason.
+    pub fn discarded(&mut self, packet: Packet, reason: DropReason) {
+        self.drop_packet(packet, reason);
+    }
+
     /// A datagram that the buffer was too short for.
     pub fn truncated(&mut self, packet: Packet) {
         self.drop_packet(packet, DropReason::BadLength);

@@ -89,6 +89,13 @@ impl Clear {
     pub fn destination(&self) -> IpAddr {
         self.headers.tuple.destination
     }
+
+    /// The packet, for whoever forwards it himself, and tells of it by [`Outbound::passed`],
+    /// [`Outbound::discarded`] or [`Outbound::passed_too_big`].
+    #[must_use]
+    pub fn into_packet(self) -> Packet {
+        self.packet
+    }
 }
 
 /// What comes out of a batch. The I/O moves it and reports back with
@@ -249,6 +256,25 @@ impl Outbound {
             Fit::TooBig(mtu) => self.too_big(packet, mtu, now, &mut out.replies),
             // It fits what the path is said to carry, and yet was refused.
             Fit::Whole | Fit::OuterFragments => self.drop_packet(packet, DropReason::SendFailed),
+        }
+    }
+
+    /// The packet of a [`Clear`] was forwarded.
+    pub fn passed(&mut self, packet: Packet) {
+        self.counters().add(Counter::BypassedOut, 1);
+        self.pool.give(packet);
+    }
+
+    /// A packet went nowhere, for this reason: that of a [`Clear`], or one that was not handed in.
+    pub fn discarded(&mut self, packet: Packet, reason: DropReason) {
+        self.drop_packet(packet, reason);
+    }
+
+    /// The packet of a [`Clear`] is too big for where it goes: as [`Self::clear_too_big`].
+    pub fn passed_too_big(&mut self, packet: Packet, mtu: u16, now: Timestamp, out: &mut OutboundOutput) {
+        match Headers::parse(packet.as_slice()) {
+            Ok(headers) => self.clear_too_big(Clear { packet, headers }, mtu, now, out),
+            Err(_) => self.drop_packet(packet, DropReason::Malformed),
         }
     }
 

@@ -273,6 +273,7 @@ fn start(number: u8, outer_ipv4: bool, interface: &str) -> Result<Datapath, Star
         natt_port: 4500,
         mark: MARK,
         origin: Instant::now(),
+        gateway: None,
     };
     Datapath::start(&config, shared)
 }

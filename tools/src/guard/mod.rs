@@ -7,6 +7,10 @@
 //! there is no moment without one. The table is named `caponier`, of family
 //! `inet`; `nft list table inet caponier` shows it.
 //!
+//! Where the packet path forwards between interfaces itself, it sees every frame
+//! beside the kernel, and the guard drops what the kernel would forward of them:
+//! else a packet would go on twice, once past the policies.
+//!
 //! Outside its reach: frames that are written to an AF_PACKET socket or bridged
 //! without touching IP. AH inside IPv6 is seen through, to the protocol it carries.
 
@@ -42,6 +46,8 @@ pub struct GuardOptions {
     pub ike_port: u16,
     /// UDP port of IKE and ESP behind a NAT.
     pub natt_port: u16,
+    /// Interfaces between which the packet path forwards: the kernel must not, too.
+    pub gateway: Vec<String>,
 }
 
 /// Packets that one policy made the guard drop in one direction. They are

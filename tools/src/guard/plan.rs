@@ -14,7 +14,7 @@ use policy::config::{Config, DefaultAction, HostAction};
 use policy::five_tuple::Direction;
 use policy::selector::{AddressRange, PortSelector, Selector};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
@@ -28,6 +28,9 @@ const WITH_PORTS: [u8; 7] = [ICMP, 6, UDP, 33, ICMPV6, 132, 136];
 pub(super) const INBOUND: &str = "inbound";
 pub(super) const OUTBOUND: &str = "outbound";
 const FORWARDED: &str = "forwarded";
+const TAKEN: &str = "taken_by_gateway";
+/// Before [`HOOKS`].
+const BEFORE_ALL: i32 = -310;
 const READABLE_IN: &str = "readable_inbound";
 pub(super) const READABLE_OUT: &str = "readable_outbound";
 
@@ -60,6 +63,7 @@ pub(super) fn rules(config: &Config, options: &GuardOptions) -> RuleSet {
     }
     inbound.extend(policies(config, Direction::Inbound));
     outbound.extend(policies(config, Direction::Outbound));
+    chains.extend(taken(options));
     chains.push(Chain { name: INBOUND, base: None, rules: inbound });
     chains.push(Chain { name: OUTBOUND, base: None, rules: outbound });
     chains.extend(HOOKS.map(|(name, hook, priority, list)| Chain {
@@ -137,6 +141,29 @@ fn link_control(config: &Config, direction: Direction) -> Vec<Rule> {
         accept([Match::Ipv4(false), Match::Protocol(ICMPV6), Match::IcmpType(kinds), Match::HopLimit(hop_limit)])
     }));
     out
+}
+
+/// What arrives for others at the interfaces of a gateway: the packet path has it, so the kernel does not forward it.
+/// It goes before everything else, so that nothing here counts twice. What stays on the link is the kernel's as ever.
+fn taken(options: &GuardOptions) -> Option<Chain> {
+    if options.gateway.is_empty() {
+        return None;
+    }
+    let mut rules = Vec::new();
+    let link: [(IpAddr, u8); 4] = [
+        (Ipv4Addr::new(224, 0, 0, 0).into(), 4),
+        (Ipv4Addr::BROADCAST.into(), 32),
+        (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+        (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10),
+    ];
+    for name in &options.gateway {
+        let of = || Match::InInterface(name.clone());
+        rules.push(accept([of(), Match::LocalDestination]));
+        let ranges = link.iter().filter_map(|(address, prefix)| AddressRange::prefix(*address, *prefix));
+        rules.extend(ranges.map(|range| accept([of(), Match::Address(Side::Destination, range)])));
+        rules.push(rule([of()], Verdict::Drop));
+    }
+    Some(Chain { name: TAKEN, base: Some(Base { hook: Hook::Prerouting, priority: BEFORE_ALL }), rules })
 }
 
 /// What hosts behind us send into a tunnel: it comes in like any other packet,

@@ -12,7 +12,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 fn options() -> GuardOptions {
-    GuardOptions { interface: "caponier0".to_owned(), mark: 0x0ca9, ike_port: 500, natt_port: 4500 }
+    GuardOptions {
+        interface: "caponier0".to_owned(),
+        mark: 0x0ca9,
+        ike_port: 500,
+        natt_port: 4500,
+        gateway: Vec::new(),
+    }
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -189,6 +195,24 @@ fn two_sites() -> Config {
     let (a, b) = ("10.78.1.0/24", "10.78.2.0/24");
     let selector = Selector::between(range(a), range(b));
     config(vec![(vec![selector], HostAction::Tunnel(tunnel(a, b)))], Vec::new(), DefaultAction::Pass)
+}
+
+#[test]
+fn what_a_gateway_forwards_the_kernel_does_not() {
+    let config = config(Vec::new(), Vec::new(), DefaultAction::Pass);
+    assert!(!Guard::plan(&config, &options()).to_string().contains("taken_by_gateway"), "there is no gateway");
+    let gateway = vec!["eth1".to_owned(), "eth0".to_owned()];
+    let text = Guard::plan(&config, &GuardOptions { gateway, ..options() }).to_string();
+    let from = text.find("chain taken_by_gateway").expect("the chain");
+    let chain = text[from..].split("\t}\n").next().expect("its end");
+    let expected = |name: &str| {
+        let to = ["fib daddr type local", "ip daddr 224.0.0.0/4", "ip daddr 255.255.255.255"];
+        let v6 = ["ip6 daddr ff00::/8", "ip6 daddr fe80::/10"];
+        let accepted = to.iter().chain(&v6).map(|to| format!("\t\tiifname \"{name}\" {to} accept\n"));
+        accepted.collect::<String>() + &format!("\t\tiifname \"{name}\" drop\n")
+    };
+    let head = "chain taken_by_gateway {\n\t\ttype filter hook prerouting priority -310; policy accept;\n";
+    assert_eq!(chain, format!("{head}{}{}", expected("eth1"), expected("eth0")));
 }
 
 #[test]

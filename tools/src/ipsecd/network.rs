@@ -138,6 +138,7 @@ impl Network {
             mark: MARK,
             ike_port: config.startup.ike_port,
             natt_port: config.startup.natt_port,
+            gateway: config.gateway.iter().flat_map(|g| g.inside.iter().chain(&g.outside)).cloned().collect(),
         };
         Ok(Guard::install(&Guard::plan(config, &options))?)
     }

@@ -178,6 +178,10 @@ impl Daemon {
         let base = Arc::new(loaded.config);
         let pools = self.clients.open(&base).map_err(|e| refused(&e))?;
         let config = Arc::new(self.clients.expand(&base));
+        if self.config.gateway != config.gateway {
+            let text = "[gateway] cannot be changed while ipsecd runs\nThe configuration in force stays.";
+            return Err(Refusal::new(RefusalKind::Invalid, text).next("Restart ipsecd to change it."));
+        }
         let fixed = needs_restart(&self.config.startup, &config.startup);
         if !fixed.is_empty() {
             let text = format!(

@@ -117,6 +117,7 @@ async fn carry_traffic(
             natt_port: config.startup.natt_port,
             mark: MARK,
             origin: clock.origin(),
+            gateway: config.gateway.clone(),
         },
         shared,
     )?;

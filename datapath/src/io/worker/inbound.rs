@@ -1,6 +1,7 @@
 //! From the wire to the TUN interface.
 
 use super::super::{Port, ReceiveBatch, Received, Report, Tun};
+use super::gateway::delivery::Delivery;
 use super::{Clock, Events, Family, Handed, Ports, Waker, paths, wait_readable};
 use crate::headers::{IPV6_HEADER, protocol};
 use crate::offload::coalesce::Coalescer;
@@ -33,11 +34,13 @@ pub(in crate::io) struct InboundWorker {
     pub(in crate::io) shared: Arc<Shared>,
     /// Number of its counter block.
     pub(in crate::io) number: usize,
+    /// The way to hosts behind us, if it is not through the TUN interface.
+    pub(in crate::io) delivery: Option<Delivery>,
 }
 
 impl InboundWorker {
     /// Runs until it is told to stop, or the system calls fail.
-    pub(in crate::io) fn run(self) -> io::Result<()> {
+    pub(in crate::io) fn run(mut self) -> io::Result<()> {
         let mut received = ReceiveBatch::new(BATCH, MAX_PACKET);
         let mut work = Work {
             pipeline: Inbound::new(Arc::clone(&self.shared), self.number, 2 * LONGEST_BATCH),
@@ -45,6 +48,7 @@ impl InboundWorker {
             coalescer: Coalescer::default(),
             taken: Vec::new(),
             out: InboundOutput::default(),
+            delivery: self.delivery.take(),
         };
         while !self.stop.load(Acquire) {
             let v6 = self.ports.family(false);
@@ -54,11 +58,15 @@ impl InboundWorker {
                 ways.map(|way| family.map(|f| (way.port(f), way)))
             });
             let [[udp4, esp4, ah4], [udp6, esp6, ah6]] = ports.map(|p| p.map(|p| p.map(|(port, _)| port.as_fd())));
-            let ready = wait_readable([Some(self.waker.as_fd()), udp4, esp4, ah4, udp6, esp6, ah6])?;
+            let news = work.delivery.as_ref().map(Delivery::news_fd);
+            let ready = wait_readable([Some(self.waker.as_fd()), news, udp4, esp4, ah4, udp6, esp6, ah6])?;
             if !ready[0].is_empty() {
                 self.waker.answer();
             }
-            for (port, ready) in ports.into_iter().flatten().zip(&ready[1..]).filter(|(_, ready)| !ready.is_empty()) {
+            if let Some(delivery) = work.delivery.as_mut().filter(|_| !ready[1].is_empty()) {
+                delivery.take_news(&mut work.pipeline, self.clock.now())?;
+            }
+            for (port, ready) in ports.into_iter().flatten().zip(&ready[2..]).filter(|(_, ready)| !ready.is_empty()) {
                 let Some((port, way)) = port else { continue };
                 if ready.contains(PollFlags::ERR) {
                     self.hear_reports(port)?;
@@ -66,6 +74,9 @@ impl InboundWorker {
                 self.receive(port, way, &mut received, &mut work)?;
                 self.handle(&mut work);
             }
+        }
+        if let Some(delivery) = &mut work.delivery {
+            delivery.shut_down(&mut work.pipeline);
         }
         Ok(())
     }
@@ -145,8 +156,12 @@ impl InboundWorker {
 
     /// Processes the batch, and moves what comes out of the pipeline.
     fn handle(&self, work: &mut Work) {
-        let Work { pipeline, batch, coalescer, taken, out } = work;
-        pipeline.handle_batch(batch, self.clock.now(), out);
+        let Work { pipeline, batch, coalescer, taken, out, delivery } = work;
+        let now = self.clock.now();
+        pipeline.handle_batch(batch, now, out);
+        if let Some(delivery) = delivery {
+            delivery.take(&mut out.deliver, pipeline, now);
+        }
         let offload = self.tun.offload();
         coalescer.plan(&out.deliver, offload.tcp, offload.udp);
         taken.clear();
@@ -181,6 +196,7 @@ struct Work {
     /// Whether the TUN interface took each packet.
     taken: Vec<bool>,
     out: InboundOutput,
+    delivery: Option<Delivery>,
 }
 
 /// The socket that something came in by.

@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+pub(super) mod gateway;
 pub(super) mod housekeeping;
 pub(super) mod inbound;
 pub(super) mod outbound;

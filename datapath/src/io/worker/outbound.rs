@@ -122,19 +122,7 @@ impl OutboundWorker {
 
     /// Moves what came out of the pipeline.
     fn emit(&self, pipeline: &mut Outbound, wire: &mut Wire, now: Timestamp, out: &mut OutboundOutput) {
-        let mut shrunk = BTreeSet::new();
-        wire.send_sealed(out, |sealed, sa, outcome| match outcome {
-            Ok(()) => pipeline.sent(sealed),
-            Err(e) if is_too_big(&e) => {
-                shrunk.insert(sa.remote().ip());
-                pipeline.path_shrunk(sealed);
-            }
-            Err(_) => pipeline.send_failed(sealed),
-        });
-        if !shrunk.is_empty() {
-            // Those that follow are cut, or their senders told.
-            paths::refresh(&self.shared, self.mark, |sa| shrunk.contains(&sa.remote().ip()));
-        }
+        send_sealed(wire, pipeline, out, &self.shared, self.mark);
         let mut too_big: Vec<Clear> = Vec::new();
         wire.send_clear(&mut out.clear, |clear, outcome| match outcome {
             Ok(()) => pipeline.clear_sent(clear),
@@ -168,6 +156,29 @@ impl OutboundWorker {
                 None => pipeline.clear_failed(clear),
             }
         }
+    }
+}
+
+/// Sends protected packets, and tells what became of each.
+pub(super) fn send_sealed(
+    wire: &mut Wire,
+    pipeline: &mut Outbound,
+    out: &mut OutboundOutput,
+    shared: &Shared,
+    mark: u32,
+) {
+    let mut shrunk = BTreeSet::new();
+    wire.send_sealed(out, |sealed, sa, outcome| match outcome {
+        Ok(()) => pipeline.sent(sealed),
+        Err(e) if is_too_big(&e) => {
+            shrunk.insert(sa.remote().ip());
+            pipeline.path_shrunk(sealed);
+        }
+        Err(_) => pipeline.send_failed(sealed),
+    });
+    if !shrunk.is_empty() {
+        // Those that follow are cut, or their senders told.
+        paths::refresh(shared, mark, |sa| shrunk.contains(&sa.remote().ip()));
     }
 }
 

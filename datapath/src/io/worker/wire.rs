@@ -177,6 +177,7 @@ impl Sender {
             outcomes.resize_with(end, || Err(io::ErrorKind::Unsupported.into()));
             return;
         };
+        let _held = port.hold();
         if let Err(e) = port.set_dont_fragment(dont_fragment) {
             let kind = e.kind();
             outcomes.resize_with(end, || Err(kind.into()));
