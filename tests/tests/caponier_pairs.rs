@@ -199,7 +199,9 @@ fn cache_limits() {
 fn reports() {
     let Some(lab) = Lab::open("reports", 2, &[]) else { return };
     let (a, b) = (lab.a(), lab.b());
-    let at_a = Caponier::start(a, &Configuration::new(Tunnel::new(a, b, PLAIN)));
+    // Ours alone: the peer has no limit of packets, and says none.
+    let bounded = Tunnel { more: "lifetime_packets = 5000000\n".into(), ..Tunnel::new(a, b, PLAIN) };
+    let at_a = Caponier::start(a, &Configuration::new(bounded));
     let at_b = Caponier::start(b, &Configuration::new(Tunnel::new(b, a, PLAIN)));
     traffic::ping_all(a, b, 3);
 
@@ -214,6 +216,7 @@ fn reports() {
         assert_eq!(sa["tunnel"], "to_b");
         assert_eq!(sa["packets"], 3);
         assert_eq!(sa["last_sequence"], 3);
+        assert_eq!(sa["lifetime"]["packets"], 5_000_000);
         let spi = sa["spi"].as_u64().unwrap_or_default();
         assert!((300..=2_500_000).contains(&spi), "the SPI range of dynamic SAs: {spi}");
     }
@@ -236,6 +239,9 @@ fn reports() {
 
     let tunnels = at_a.report("tunnel");
     assert_eq!((tunnels.len(), &tunnels[0]["state"]), (1, &"up".into()));
+    assert_eq!(tunnels[0]["lifetime_packets"], 5_000_000);
+    assert!(at_b.report("tunnel")[0]["lifetime_packets"].is_null());
+    assert!(at_b.report("sad").iter().all(|sa| sa["lifetime"]["packets"].is_null()));
     assert_eq!(at_a.report("ike")[0]["name"], "to_b");
     assert_eq!(at_a.report("bypass"), Vec::<Value>::new());
     let interfaces = at_a.report("ip");
