@@ -137,6 +137,21 @@ impl StrongSwan {
     #[must_use]
     #[track_caller]
     pub fn start(host: &Host, connection: &Connection, esp: &Esp) -> Self {
+        Self::start_logging(host, connection, esp, "default = 1\n ike = 2\n flush_line = yes")
+    }
+
+    /// The same without a log, which takes time.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_silent(host: &Host, connection: &Connection, esp: &Esp) -> Self {
+        Self::start_logging(host, connection, esp, "default = -1")
+    }
+
+    #[track_caller]
+    fn start_logging(host: &Host, connection: &Connection, esp: &Esp, levels: &str) -> Self {
         // charon's pid file is a compiled-in path below /run: each gets a /run of its own.
         let run = host.directory.join("run");
         std::fs::create_dir_all(&run).expect("a directory for charon");
@@ -151,7 +166,7 @@ impl StrongSwan {
         let _ = write!(
             text,
             "  plugins {{ vici {{ socket = unix://{at}/charon.vici }} }}
-  filelog {{ lab {{ path = {}\n default = 1\n ike = 2\n flush_line = yes\n time_format = %T }} }}
+  filelog {{ lab {{ path = {}\n {levels}\n time_format = %T }} }}
   i_dont_care_about_security_and_use_aggressive_mode_psk = yes
   retransmit_tries = 3
   retransmit_timeout = 2
