@@ -3,3 +3,4 @@
 pub mod markdown;
 pub mod plot;
 pub mod results;
+pub mod tunnel;

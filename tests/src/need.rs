@@ -24,6 +24,10 @@ pub enum Need {
     Nft,
     /// openssl.
     OpenSsl,
+    /// iperf3.
+    Iperf,
+    /// ethtool.
+    Ethtool,
 }
 
 /// Path of charon in Debian.
@@ -58,6 +62,8 @@ impl Need {
             Self::Cc => program("cc", "gcc libc6-dev"),
             Self::Nft => program("nft", "nftables"),
             Self::OpenSsl => program("openssl", "openssl"),
+            Self::Iperf => program("iperf3", "iperf3"),
+            Self::Ethtool => program("ethtool", "ethtool"),
         }
     }
 }

@@ -2,13 +2,17 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
 
 use benches::report::results::{ReadError, Results};
-use benches::report::{markdown, plot, results};
+use benches::report::{markdown, plot, results, tunnel};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{env, fs, io};
 
 const USAGE: &str = "usage: tools/bench-report [GROUP...]\n\
-    Writes benches/RESULTS.md and benches/plots/*.svg from target/criterion: of all groups, or of those that begin so.";
+    Writes benches/RESULTS.md and benches/plots/*.svg from target/criterion: of all groups, or of those that begin so;\n    \
+    and from target/tunnel.json and target/tunnel-segmented.json, if benches/tunnel has written them.";
+
+/// What `benches/tunnel` may have written, by the name of its section.
+const TUNNELS: [&str; 2] = ["tunnel", "tunnel-segmented"];
 
 fn main() -> ExitCode {
     let groups: Vec<String> = env::args().skip(1).collect();
@@ -36,11 +40,28 @@ fn report(groups: &[String]) -> Result<String, String> {
     if results.is_empty() {
         return Err("there are no such results: run `cargo bench -p benches` first".into());
     }
-    let plots = write_plots(&root.join("benches/plots"), &results).map_err(|e| format!("cannot write plots: {e}"))?;
+    let plots_directory = root.join("benches/plots");
+    let plots = write_plots(&plots_directory, &results).map_err(|e| format!("cannot write plots: {e}"))?;
     let file = root.join("benches/RESULTS.md");
-    fs::write(&file, markdown::document(&results, &machine(), &plots))
-        .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    let mut document = markdown::document(&results, &machine(), &plots);
+    for name in TUNNELS {
+        document += &tunnel_section(&target.join(format!("{name}.json")), &plots_directory, name)?;
+    }
+    fs::write(&file, document).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
     Ok(format!("{}: {} groups, {} plots", file.display(), results.len(), plots.len()))
+}
+
+/// The section of a file that `benches/tunnel` has written; nothing if it has not.
+fn tunnel_section(file: &Path, plots: &Path, name: &str) -> Result<String, String> {
+    let text = match fs::read_to_string(file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        text => text.map_err(|e| format!("cannot read {}: {e}", file.display()))?,
+    };
+    let rows =
+        tunnel::read(&text).map_err(|e| format!("{}: {e}; write it anew with benches/tunnel", file.display()))?;
+    let plot = plots.join(format!("{name}.svg"));
+    fs::write(&plot, tunnel::svg(&rows)).map_err(|e| format!("cannot write {}: {e}", plot.display()))?;
+    Ok(tunnel::section(&rows, name))
 }
 
 fn explain(e: &ReadError) -> String {
