@@ -4,6 +4,7 @@ use crypto::table::Signature;
 use policy::identity::{DistinguishedName, Identity, NameAttribute, attribute_keyword};
 use policy::trust::CertificateName;
 use std::net::IpAddr;
+use x509_parser::asn1_rs::Any;
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
@@ -53,11 +54,12 @@ impl Certificate {
         if !rest.is_empty() {
             return Err(format!("{} octets follow the certificate", rest.len()));
         }
-        let subject = distinguished_name(x509.subject());
+        let subject = distinguished_name(x509.subject()).map_err(|what| format!("its subject: {what}"))?;
+        let issuer = distinguished_name(x509.issuer()).map_err(|what| format!("its issuer: {what}"))?;
         let name = CertificateName {
             subject: subject.to_string(),
             serial: x509.raw_serial().iter().map(|octet| format!("{octet:02x}")).collect(),
-            issuer: distinguished_name(x509.issuer()).to_string(),
+            issuer: issuer.to_string(),
         };
         let key = x509.public_key();
         let algorithm = key.algorithm.algorithm.to_id_string();
@@ -65,7 +67,7 @@ impl Certificate {
         let mut certificate = Self {
             der: der.to_vec(),
             name,
-            issuer: x509.issuer().as_raw().to_vec(),
+            issuer: issuer.der().to_vec(),
             serial: x509.raw_serial().to_vec(),
             not_before: x509.validity().not_before.timestamp(),
             not_after: x509.validity().not_after.timestamp(),
@@ -108,7 +110,9 @@ impl Certificate {
                 self.purposes = Some(purposes);
             }
             ParsedExtension::SubjectAlternativeName(names) => {
-                self.names.extend(names.general_names.iter().filter_map(identity));
+                for name in names.general_names.iter().filter_map(identity) {
+                    self.names.push(name.map_err(|what| format!("its subjectAltName: {what}"))?);
+                }
             }
             ParsedExtension::SubjectKeyIdentifier(identifier) => {
                 self.names.push(Identity::KeyId(identifier.0.to_vec()));
@@ -227,20 +231,25 @@ impl Certificate {
 pub(crate) const ANY_PURPOSE: &str = "2.5.29.37.0";
 
 /// The identity of IKE that a name in subjectAltName is.
-fn identity(name: &GeneralName<'_>) -> Option<Identity> {
+fn identity(name: &GeneralName<'_>) -> Option<Result<Identity, String>> {
     match name {
-        GeneralName::DNSName(name) => Some(Identity::Fqdn((*name).to_owned())),
-        GeneralName::RFC822Name(name) => Some(Identity::UserFqdn((*name).to_owned())),
+        GeneralName::DNSName(name) => Some(Ok(Identity::Fqdn((*name).to_owned()))),
+        GeneralName::RFC822Name(name) => Some(Ok(Identity::UserFqdn((*name).to_owned()))),
         GeneralName::IPAddress(octets) => match <[u8; 4]>::try_from(*octets) {
-            Ok(v4) => Some(Identity::Address(IpAddr::from(v4))),
-            Err(_) => <[u8; 16]>::try_from(*octets).ok().map(|v6| Identity::Address(IpAddr::from(v6))),
+            Ok(v4) => Some(Ok(Identity::Address(IpAddr::from(v4)))),
+            Err(_) => <[u8; 16]>::try_from(*octets).ok().map(|v6| Ok(Identity::Address(IpAddr::from(v6)))),
         },
-        GeneralName::DirectoryName(name) => Some(Identity::Name(distinguished_name(name))),
+        GeneralName::DirectoryName(name) => Some(distinguished_name(name).map(Identity::Name)),
         _ => None,
     }
 }
 
-fn distinguished_name(name: &X509Name<'_>) -> DistinguishedName {
+fn distinguished_name(name: &X509Name<'_>) -> Result<DistinguishedName, String> {
+    // The parser ends a name at the first thing in it that is no attribute, and is content: the rest, too, is what was
+    // signed, and a rule must not see half of a name.
+    if !matches!(Any::from_der(name.as_raw()), Ok(([], _))) {
+        return Err("not all of the name is attributes".into());
+    }
     let attributes = name.iter_attributes().map(|attribute| NameAttribute {
         kind: attribute_keyword(&attribute.attr_type().to_id_string()).to_owned(),
         value: match attribute.as_str() {
@@ -249,7 +258,7 @@ fn distinguished_name(name: &X509Name<'_>) -> DistinguishedName {
             Err(_) => attribute.as_slice().iter().fold("#".to_owned(), |out, octet| out + &format!("{octet:02x}")),
         },
     });
-    DistinguishedName::new(name.as_raw().to_vec(), attributes.collect())
+    Ok(DistinguishedName::new(name.as_raw().to_vec(), attributes.collect()))
 }
 
 /// Reads an encoded name.
@@ -258,7 +267,7 @@ fn distinguished_name(name: &X509Name<'_>) -> DistinguishedName {
 /// What is wrong with it, as a clause.
 pub fn parse_name(der: &[u8]) -> Result<DistinguishedName, String> {
     match X509Name::from_der(der) {
-        Ok(([], name)) => Ok(distinguished_name(&name)),
+        Ok(([], name)) => distinguished_name(&name),
         Ok((rest, _)) => Err(format!("{} octets follow the name", rest.len())),
         Err(e) => Err(format!("it is no distinguished name ({e})")),
     }
@@ -267,4 +276,27 @@ pub fn parse_name(der: &[u8]) -> Result<DistinguishedName, String> {
 /// An encoded name for a message.
 pub(crate) fn name_text(der: &[u8]) -> String {
     parse_name(der).map_or_else(|what| format!("({what})"), |name| name.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    /// CN=a, and beside it in the name's SEQUENCE `more`.
+    fn name(more: &[u8]) -> Vec<u8> {
+        let attribute = [&[0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, b'a'][..], more].concat();
+        [&[0x30, attribute.len() as u8][..], &attribute].concat()
+    }
+
+    #[test]
+    fn a_name_is_read_to_its_end_or_not_at_all() {
+        let whole = parse_name(&name(&[])).unwrap();
+        assert_eq!((whole.to_string().as_str(), whole.der()), ("CN=a", &name(&[])[..]));
+        for more in [&[0x05, 0x00][..], &[0x31, 0x00], &[0x31, 0x7f], &[0xff]] {
+            let refused = parse_name(&name(more)).unwrap_err();
+            assert!(refused.contains("attributes") || refused.contains("distinguished name"), "{more:x?}: {refused}");
+        }
+        assert!(parse_name(&[&name(&[])[..], &[0]].concat()).unwrap_err().contains("follow"));
+    }
 }
