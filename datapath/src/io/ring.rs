@@ -178,9 +178,10 @@ pub struct Block<'r> {
     status: &'r AtomicU32,
 }
 
-impl<'r> Block<'r> {
-    /// The frames, in the order of their arrival.
-    pub fn frames(&self) -> Frames<'r> {
+impl Block<'_> {
+    /// The frames, in the order of their arrival. They borrow from the block itself, not from the ring: none may be
+    /// looked at when the kernel has the block again.
+    pub fn frames(&self) -> Frames<'_> {
         Frames::of(self.octets)
     }
 }
