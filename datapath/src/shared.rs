@@ -199,6 +199,12 @@ impl Shared {
         }
     }
 
+    /// Whether there is a pair, if only one that packets are not to be sent with yet. For packets that find no SA: it
+    /// goes through all pairs.
+    pub(crate) fn has_pair(&self, lane: &Lane) -> bool {
+        self.pairs().values().any(|pair| pair.lane() == *lane)
+    }
+
     /// Sessions with an SA pair of their own, or that wait for one.
     #[must_use]
     pub fn sessions(&self) -> usize {

@@ -336,6 +336,38 @@ fn a_responder_that_receives_from_message_2_is_not_waited_for() {
     }
 }
 
+/// What the initiator sends early is answered early: an answer that finds no SA to leave by waits for message 3, also where
+/// the tunnel begins nothing, and needs no pair of its own where it could.
+#[test]
+fn an_answer_of_the_responder_waits_for_message_3() {
+    for start in ["respond", "traffic"] {
+        let mut w = World::new(&a(), &Side { tunnel_extra: format!("start = \"{start}\""), ..b() });
+        w.initiate(0);
+        w.run(UNTIL_MESSAGE_2);
+        assert!(w.a().current().is_some() && w.b().current().is_none());
+        w.initiate(1);
+        assert!(w.b().failed.is_empty(), "{:?}", w.b().failed);
+        w.seconds(1);
+        w.assert_one_pair();
+        assert_eq!(w.b().pairs.len(), 1, "no second negotiation");
+    }
+}
+
+#[test]
+fn an_answer_that_waits_for_message_3_in_vain_is_given_up() {
+    let mut w = World::new(&a(), &Side { tunnel_extra: "start = \"respond\"".into(), ..b() });
+    w.initiate(0);
+    // Message 2 is on its way; nothing comes after it.
+    w.run(support::LATENCY * 7);
+    w.wire = Box::new(|_| vec![]);
+    w.run(support::LATENCY);
+    assert!(w.a().current().is_some() && w.b().pairs.len() == 1);
+    w.initiate(1);
+    assert!(w.b().failed.is_empty());
+    w.seconds(120);
+    assert!(w.b().pairs.is_empty() && !w.b().failed.is_empty(), "{:?}", w.b().failed);
+}
+
 #[test]
 fn other_responders_have_a_head_start() {
     let mut w = World::new(&a(), &b());

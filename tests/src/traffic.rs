@@ -1,6 +1,7 @@
 //! Traffic between hosts of a lab.
 
 use crate::lab::Host;
+use crate::wait;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -185,7 +186,9 @@ fn receive(mut stream: &TcpStream, received: &AtomicU64) -> std::io::Result<(u64
 #[track_caller]
 pub fn flood(host: &Host, (from, port): (IpAddr, u16), to: IpAddr, ports: std::ops::Range<u16>) {
     const AT_ONCE: usize = 100;
-    let socket = host.inside(|| UdpSocket::bind((from, port))).expect("a UDP socket");
+    // A program that another thread is starting has the last flood's socket open until it is its own.
+    let socket =
+        wait::until("a UDP socket", Duration::from_secs(10), || host.inside(|| UdpSocket::bind((from, port))).ok());
     let ports: Vec<u16> = ports.collect();
     for ports in ports.chunks(AT_ONCE) {
         for port in ports {

@@ -589,7 +589,9 @@ impl Outbound {
     fn hold_run(&mut self, lane: Lane, run: impl Iterator<Item = Protect>, spd: &Spd, out: &mut OutboundOutput) {
         let Lane { tunnel, session } = lane;
         let most_sessions = spd.config().startup.exclusive_sessions;
-        let only_peer_starts = spd.tunnel(tunnel).is_none_or(|t| t.start == StartMode::Respond);
+        // The peer may send, and be answered, before it has told us that we may send too.
+        let only_peer_starts =
+            spd.tunnel(tunnel).is_none_or(|t| t.start == StartMode::Respond) && !self.shared.has_pair(&lane);
         let limit = spd.config().startup.hold_queue as usize;
         for Protect { packet, headers, .. } in run {
             if only_peer_starts && !self.holds.has(lane) {

@@ -335,6 +335,14 @@ fn a_tunnel_that_only_the_peer_starts_drops() {
     let mut a = Host::new(&config);
     a.send(&some_packets(true, 2));
     assert_eq!((a.events(), a.drops(DropReason::NoSa)), (vec![], 2));
+    // It has begun: what answers its first packets waits until we may send.
+    let (inbound, outbound) = gcm().specs(true);
+    let pair = a.shared.install_pair(&inbound, &outbound, &[3; 16]).unwrap();
+    a.send(&some_packets(true, 2));
+    assert_eq!((a.events().len(), a.outbound.held(), a.drops(DropReason::NoSa)), (1, 2, 2));
+    a.shared.activate_outbound(pair.id).unwrap();
+    a.outbound.release(pair.lane(), now(), &mut a.out);
+    assert_eq!(a.on_the_wire().len(), 2);
 }
 
 #[test]

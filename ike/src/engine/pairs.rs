@@ -140,6 +140,14 @@ impl Engine {
         of_tunnel.filter_map(|p| Some((p.active?, p.id))).max().map(|(_, id)| id)
     }
 
+    /// Whether the first pair of a tunnel waits for message 3 of the peer's quick mode. The peer, which knows that we
+    /// receive under it, may have sent packets already, whose answers are to wait for it too.
+    pub(super) fn awaits_message_3(&self, tunnel: &str) -> bool {
+        let pairs = self.by_tunnel.get(tunnel).into_iter().flatten().filter_map(|id| self.pairs.get(id));
+        let mut states = pairs.map(|pair| pair.active.is_some()).peekable();
+        states.peek().is_some() && !states.any(|active| active)
+    }
+
     /// An SPI of ours that is not in use (RFC 2409 does not say more), taken.
     pub(super) fn allocate_spi(&mut self, entropy: &mut dyn Entropy) -> Result<u32, NoFreeSpi> {
         let startup = &self.config.startup;
@@ -375,7 +383,8 @@ impl Engine {
         self.ended.insert(Arc::clone(&pair.tunnel));
         // Packets that waited for it to be used would wait for ever.
         let wanted = self.tunnels.get(&pair.tunnel).is_some_and(|t| t.wanted);
-        if pair.active.is_some() && !pair.sending && !wanted && self.current_pair(&pair.tunnel).is_none() {
+        let others = self.current_pair(&pair.tunnel).is_some() || self.awaits_message_3(&pair.tunnel);
+        if !pair.sending && !wanted && !others {
             let reason = format!("its SAs went before they were used: {reason}");
             self.in_vain(&pair.tunnel, reason);
         }

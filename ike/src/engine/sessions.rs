@@ -50,16 +50,19 @@ impl Engine {
             if self.stopping {
                 self.discard(Discarded::Stopping);
                 Err("the daemon is stopping".into())
+            } else if self.awaits_message_3(&narrowed(&tunnel, &session).name) {
+                // What waits leaves when that has come, or is given up with the pair.
+                Ok(None)
             } else if tunnel.start == StartMode::Respond {
                 Err(format!("tunnel `{name}` only responds (start = \"respond\"): its peer must begin"))
             } else if self.tunnels.get(&tunnel.name).is_some_and(|t| t.cleared) {
                 Err(super::tunnels::waits_for_its_peer(name))
             } else {
-                self.tunnel_of(&tunnel, session).map_err(|failure| failure.detail)
+                self.tunnel_of(&tunnel, session).map(Some).map_err(|failure| failure.detail)
             }
         });
         match begun {
-            Ok(tunnel) if self.current_pair(&tunnel.name).is_none() => self.want(now, &tunnel.name, entropy),
+            Ok(Some(tunnel)) if self.current_pair(&tunnel.name).is_none() => self.want(now, &tunnel.name, entropy),
             Ok(_) => {}
             Err(reason) => {
                 self.output.push_back(Output::SessionFailed { tunnel: name.into(), session, reason });

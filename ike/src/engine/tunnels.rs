@@ -99,6 +99,8 @@ impl Engine {
             self.discard(Discarded::Stopping);
             let reason = "the daemon is stopping".into();
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
+        } else if self.awaits_message_3(&name) {
+            // What waits leaves when that has come, or is given up with the pair.
         } else if tunnel.policy.start == StartMode::Respond {
             let reason = format!("tunnel `{name}` only responds (start = \"respond\"): its peer must begin");
             self.output.push_back(Output::TunnelFailed { tunnel: name, reason });
