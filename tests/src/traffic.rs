@@ -95,7 +95,7 @@ impl Transfer {
     #[track_caller]
     pub fn advance(&self, octets: u64) {
         let goal = self.received() + octets;
-        crate::wait::until_true("the transfer to go on", STALL.as_secs() + 20, || {
+        wait::until_true("the transfer to go on", STALL.as_secs() + 20, || {
             assert!(!self.client.is_finished() && !self.server.is_finished(), "the connection was lost");
             self.received() >= goal
         });
