@@ -118,6 +118,11 @@ fn decrypt(key: &EncryptedPrivateKeyInfoRef<'_>, passphrase: Option<&Secret>) ->
     Ok(Secret::copy_of(clear.as_bytes()))
 }
 
+/// Whether a label of PEM is one (RFC 7468 2: printable characters of ASCII), and short enough to be shown.
+fn is_label(label: &str) -> bool {
+    label.len() <= 64 && label.chars().all(|c| c == ' ' || c.is_ascii_graphic())
+}
+
 /// Labels of PEM (RFC 7468) and what they hold.
 fn pem(octets: &[u8], passphrase: Option<&Secret>) -> Result<Contents, Unreadable> {
     let text = core::str::from_utf8(octets).map_err(|_| Unreadable::Nothing)?;
@@ -130,6 +135,10 @@ fn pem(octets: &[u8], passphrase: Option<&Secret>) -> Result<Contents, Unreadabl
         };
         found = true;
         let wrong = |line: usize, reason: String| Unreadable::Pem { line: line + 1, reason };
+        if !is_label(label) {
+            let reason = "what this BEGIN names is too long, or has characters that are not printable ASCII";
+            return Err(wrong(begin, reason.into()));
+        }
         let end = format!("-----END {label}-----");
         let mut block = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
         let mut ended = false;
